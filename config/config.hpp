@@ -1,0 +1,143 @@
+// The configuration as one immutable value. Loading reports every problem at once; a Config that was returned is
+// valid. Sessions and messages keep the Config they started with.
+#pragma once
+
+#include <cstdint>
+#include <map>
+#include <memory>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "config/problem.hpp"
+#include "config/tree.hpp"
+#include "routing/budget.hpp"
+#include "routing/message_class.hpp"
+#include "routing/reply_rules.hpp"
+#include "routing/route.hpp"
+#include "routing/site.hpp"
+#include "routing/standing.hpp"
+#include "smtp/client_session.hpp"
+
+namespace egret::config {
+
+struct Listener {
+  std::string address;                     ///< as written, for logs
+  routing::IpAddress ip;
+  std::uint16_t port = 0;
+  std::vector<routing::Network> allow;     ///< clients that may relay
+  std::vector<routing::Network> normalize; ///< clients whose bare CR and LF are repaired
+  std::uint32_t message_class = 0;         ///< index into classes
+};
+
+struct Limits {
+  std::uint64_t message_size = 50u << 20;
+  int recipients = 1000;
+  int connections = 10000;
+  int connections_per_client = 200;
+};
+
+struct SpoolLimits {
+  std::uint64_t reserve = 1u << 30;        ///< octets of free disk kept
+  std::uint64_t cache = 256u << 20;        ///< octets of bodies held in memory
+};
+
+struct MessageClass {
+  std::string name;
+  std::uint32_t pool = 0;
+  routing::Duration max_age{std::chrono::hours(24)};
+  bool spill = true;
+};
+
+struct Smarthost {
+  std::string name;
+  std::string provider;                    ///< preset, "generic" where none
+  std::string host;
+  std::vector<std::uint16_t> ports;        ///< tried in order
+  std::vector<std::uint16_t> implicit_tls; ///< those of them that start with TLS
+  smtp::TlsMode tls = smtp::TlsMode::required;
+  std::optional<smtp::Credentials> credentials;
+  std::string ca;                          ///< PEM file; empty: the system's store
+  std::optional<routing::Budget> budget;
+  int connections = 10;
+  int messages_per_connection = 100;
+  int recipients = 100;                    ///< in one transaction
+  std::uint64_t message_size = 0;          ///< 0: no limit known
+};
+
+struct Delivery {
+  std::uint16_t port = 25;
+  std::vector<routing::Duration> retry;
+  int connections_per_site = 20;           ///< per source
+  int messages_per_connection = 100;
+  routing::Duration warn_after{std::chrono::hours(4)};
+  bool allow_private = false;
+  smtp::TlsMode tls = smtp::TlsMode::opportunistic;
+};
+
+struct RouteOverride {
+  std::string domain;                      ///< "example.com" or "*.example.com"
+  std::optional<HostPort> to;
+  std::optional<std::uint32_t> pool;
+};
+
+struct Dns {
+  std::vector<HostPort> servers;           ///< empty: the system's
+  routing::Duration timeout{std::chrono::seconds(2)};
+  int tries = 3;
+};
+
+struct Admin {
+  std::string address = "127.0.0.1:8025";
+  routing::IpAddress ip = routing::IpAddress::v4(127, 0, 0, 1);
+  std::uint16_t port = 8025;
+  std::string token;
+};
+
+struct Log {
+  std::string level = "info";
+  std::string format = "text";
+};
+
+struct Config {
+  std::string file;
+  std::string hostname;
+  std::string data_dir = "/var/lib/egret";
+  int threads = 0;                         ///< 0: one per core
+  std::vector<Listener> listeners;
+  Limits limits;
+  SpoolLimits spool;
+  std::vector<MessageClass> classes;
+  std::shared_ptr<const routing::MessageClassifier> classifier;
+  std::vector<std::string> strip;          ///< globs of header fields that do not travel on
+  routing::Topology topology;              ///< sources, smarthost names, pools
+  std::vector<Smarthost> smarthosts;       ///< parallel to topology.smarthosts
+  Delivery delivery;
+  std::vector<RouteOverride> routes;
+  Dns dns;
+  routing::StandingPolicy reputation;
+  routing::Blocklists blocklists;
+  std::shared_ptr<const routing::ReplyRules> replies;
+  routing::Providers providers;
+  Admin admin;
+  Log log;
+
+  /// The classes that a pool serves, by index.
+  std::optional<std::uint32_t> class_named(std::string_view name) const;
+  std::optional<std::uint32_t> pool_named(std::string_view name) const;
+};
+
+/// Reads a configuration file. Null, with at least one problem, when it cannot be used.
+std::shared_ptr<const Config> load_file(const std::string& path, const Environment& environment, Problems& problems);
+
+/// The same from text; `file` is what problems name.
+std::shared_ptr<const Config> load_text(std::string_view text, const std::string& file, const Environment& environment,
+                                        Problems& problems);
+
+/// The process's environment.
+Environment process_environment();
+
+/// The shipped reply rules, compiled. Problems in them are ours: they go to `problems` too.
+std::shared_ptr<const routing::ReplyRules> shipped_reply_rules(Problems& problems);
+
+}  // namespace egret::config

@@ -1,0 +1,49 @@
+// The admin side: HTTP with JSON under /api/v1, health, metrics. Lives on the control thread.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <functional>
+#include <memory>
+#include <vector>
+
+#include "config/config.hpp"
+#include "relay/budgets.hpp"
+#include "relay/delivery/dispatcher.hpp"
+#include "relay/metrics.hpp"
+#include "relay/reputation/events.hpp"
+#include "relay/reputation/owner.hpp"
+#include "relay/reputation/prober.hpp"
+#include "relay/spool/spool.hpp"
+
+namespace egret::relay {
+
+/// What the admin side may look at and act on.
+struct AdminContext {
+  std::shared_ptr<const config::Config> config;
+  spool::Spool& spool;
+  Reputation& reputation;
+  Prober& prober;
+  Events& events;
+  Metrics& metrics;
+  Budgets& budgets;
+  std::vector<Dispatcher*> dispatchers;
+  std::function<bool()> ready;
+};
+
+class AdminServer {
+ public:
+  AdminServer(const boost::asio::any_io_executor& executor, AdminContext context);
+  ~AdminServer();
+
+  /// Binds; throws std::runtime_error that names the address.
+  void open();
+  void start();
+  boost::asio::awaitable<void> stop();
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+}  // namespace egret::relay

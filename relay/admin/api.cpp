@@ -1,0 +1,316 @@
+#include "relay/admin/api.hpp"
+
+#include <algorithm>
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include "relay/runtime/clock.hpp"
+#include "smtp/address.hpp"
+
+namespace egret::relay::api {
+namespace {
+
+namespace asio = boost::asio;
+namespace json = boost::json;
+
+json::value time_or_null(const std::optional<routing::Time>& time) {
+  return time ? json::value(routing::to_rfc3339(*time)) : json::value();
+}
+
+double share_of(const AdminContext& c, std::uint32_t source) {
+  const auto view = c.reputation.view(source, "");
+  if (!routing::in_service(view.standing)) return 0;
+  return view.share;
+}
+
+json::object listing(const AdminContext& c, const std::string& name, const routing::Listing& l) {
+  const auto list = c.config->blocklists.find(name);
+  return {{"blocklist", name},
+          {"codes", json::value_from(l.codes)},
+          {"text", l.text},
+          {"first_seen", routing::to_rfc3339(l.first_seen)},
+          {"last_seen", routing::to_rfc3339(l.last_seen)},
+          {"confirmed", l.confirmed},
+          {"delist", list == c.config->blocklists.end() ? "" : list->second.delist}};
+}
+
+json::object source(const AdminContext& c, std::uint32_t i) {
+  const auto& info = c.config->topology.sources[i];
+  const auto& state = c.reputation.state(i);
+  const auto view = c.reputation.view(i, "");
+  json::array pools, listings;
+  for (const auto& pool : c.config->topology.pools)
+    if (std::ranges::find(pool.sources, i) != pool.sources.end()) pools.emplace_back(pool.name);
+  json::object providers;
+  for (const auto& [name, provider] : state.providers) {
+    const auto with = c.reputation.view(i, name);
+    providers[name] = {{"standing", to_string(with.standing)}, {"until", time_or_null(with.until)}, {"reason", with.reason}, {"share", with.share}};
+  }
+  for (const auto& [name, l] : state.listings) listings.push_back(listing(c, name, l));
+  const EgressCounters& counters = c.metrics.sources[i];
+  return {{"name", info.name},
+          {"address", info.address.to_string()},
+          {"public", info.reputation.to_string()},
+          {"ehlo", info.ehlo},
+          {"weight", info.weight},
+          {"pools", std::move(pools)},
+          {"standing", to_string(view.standing)},
+          {"until", time_or_null(view.until)},
+          {"reason", view.reason},
+          {"score", c.reputation.score(i)},
+          {"providers", std::move(providers)},
+          {"listings", std::move(listings)},
+          {"share", share_of(c, i)},
+          {"sent", counters.delivered.get()},
+          {"blocked", counters.blamed.get()}};
+}
+
+std::string_view to_string(ListStatus::State state) {
+  switch (state) {
+    case ListStatus::State::unknown: return "unknown";
+    case ListStatus::State::in_service: return "in-service";
+    case ListStatus::State::out_of_service: return "out-of-service";
+    case ListStatus::State::disabled: return "disabled";
+  }
+  return "unknown";
+}
+
+/// Runs `work` on a dispatcher's own thread.
+template <class T, class Work>
+asio::awaitable<T> on_worker(Dispatcher* dispatcher, Work work) {
+  const auto run = [](Work task) -> asio::awaitable<T> { co_return task(); };
+  co_return co_await asio::co_spawn(dispatcher->executor(), run(std::move(work)), asio::use_awaitable);
+}
+
+json::object row(const AdminContext& c, const QueueRow& r) {
+  return {{"id", smtp::to_string(r.id)},
+          {"class", c.config->classes[r.message_class].name},
+          {"sender", r.sender},
+          {"recipients", r.recipients},
+          {"site", r.site},
+          {"egress", r.egress},
+          {"state", r.state},
+          {"attempts", r.attempts},
+          {"age_s", std::chrono::duration_cast<std::chrono::seconds>(now() - r.accepted).count()},
+          {"next_at", r.state == "scheduled" ? json::value(routing::to_rfc3339(r.next_at)) : json::value()},
+          {"reason", r.reason}};
+}
+
+}  // namespace
+
+json::value sources(const AdminContext& c) {
+  json::array out;
+  for (std::uint32_t i = 0; i < c.config->topology.sources.size(); ++i) out.push_back(source(c, i));
+  return out;
+}
+
+json::value pools(const AdminContext& c) {
+  json::array out;
+  for (std::uint32_t p = 0; p < c.config->topology.pools.size(); ++p) {
+    const auto& pool = c.config->topology.pools[p];
+    json::array members, fallback, classes;
+    bool exhausted = !pool.sources.empty();
+    for (const auto i : pool.sources) {
+      const auto view = c.reputation.view(i, "");
+      exhausted = exhausted && !routing::in_service(view.standing);
+      members.push_back(json::object{{"source", c.config->topology.sources[i].name},
+                                     {"weight", c.config->topology.sources[i].weight},
+                                     {"standing", routing::to_string(view.standing)},
+                                     {"share", share_of(c, i)}});
+    }
+    for (const auto i : pool.fallback) fallback.emplace_back(c.config->topology.smarthosts[i]);
+    for (const auto& message_class : c.config->classes)
+      if (message_class.pool == p) classes.emplace_back(message_class.name);
+    const char* when = pool.when_exhausted == routing::WhenExhausted::fallback ? "fallback"
+                       : pool.when_exhausted == routing::WhenExhausted::hold   ? "hold"
+                                                                               : "send-anyway";
+    out.push_back(json::object{{"name", pool.name}, {"classes", std::move(classes)}, {"sources", std::move(members)},
+                               {"fallback", std::move(fallback)}, {"when_exhausted", when}, {"exhausted", exhausted}});
+  }
+  return out;
+}
+
+json::value smarthosts(const AdminContext& c) {
+  json::array out;
+  for (std::uint32_t i = 0; i < c.config->smarthosts.size(); ++i) {
+    const auto& host = c.config->smarthosts[i];
+    const auto& state = c.reputation.smarthost(i);
+    const bool resting = state.resting_until && *state.resting_until > now();
+    const auto use = c.budgets.use(i);
+    const bool current = host.budget && use.window == routing::budget_window(*host.budget, now());
+    const EgressCounters& counters = c.metrics.smarthosts[i];
+    out.push_back(json::object{
+        {"name", host.name},
+        {"provider", host.provider},
+        {"state", resting ? "resting" : "ready"},
+        {"until", resting ? time_or_null(state.resting_until) : json::value()},
+        {"reason", state.reason},
+        {"used", json::object{{"messages", counters.delivered.get()}, {"recipients", current ? use.used : 0}, {"cost", nullptr}}},
+        {"budget", host.budget ? json::value(json::object{{"recipients", host.budget->recipients},
+                                                          {"per", routing::to_string(host.budget->per)}})
+                               : json::value()},
+        {"sent", counters.delivered.get()},
+        {"refused", counters.blamed.get()}});
+  }
+  return out;
+}
+
+json::value blocklists(const AdminContext& c) {
+  json::array out;
+  for (const auto& [name, status] : c.prober.status()) {
+    const auto& list = c.config->blocklists.at(name);
+    json::array listed;
+    for (std::uint32_t i = 0; i < c.config->topology.sources.size(); ++i) {
+      const auto& listings = c.reputation.state(i).listings;
+      if (listings.contains(name)) listed.emplace_back(c.config->topology.sources[i].name);
+    }
+    out.push_back(json::object{{"name", name},
+                               {"zone", list.public_zone},
+                               {"state", to_string(status.state)},
+                               {"reason", status.reason},
+                               {"last_checked", time_or_null(status.last_checked)},
+                               {"weight", list.weight},
+                               {"role", list.inform_only ? "inform" : "route"},
+                               {"delist", list.delist},
+                               {"listed", std::move(listed)}});
+  }
+  return out;
+}
+
+json::object event(const Event& e) {
+  return {{"id", e.id},           {"time", routing::to_rfc3339(e.time)},
+          {"kind", e.kind},       {"source", e.source},
+          {"provider", e.provider}, {"smarthost", e.smarthost},
+          {"blocklist", e.blocklist}, {"sender", e.sender},
+          {"message", e.message}, {"rule", e.rule},
+          {"from", e.from},       {"to", e.to},
+          {"text", e.text},       {"action", e.action}};
+}
+
+json::value events(const AdminContext& c, std::size_t limit) {
+  json::array out;
+  for (const Event& e : c.events.all()) {
+    if (out.size() >= limit) break;
+    out.push_back(event(e));
+  }
+  return json::object{{"events", std::move(out)}};
+}
+
+asio::awaitable<json::value> queue(const AdminContext& c, QueueFilter filter) {
+  QueueSummary all;
+  for (Dispatcher* dispatcher : c.dispatchers) {
+    QueueSummary part = co_await on_worker<QueueSummary>(dispatcher, [dispatcher, filter] { return dispatcher->queue(filter); });
+    all.total += part.total;
+    all.held += part.held;
+    for (const auto& [key, n] : part.by_class) all.by_class[key] += n;
+    for (const auto& [key, n] : part.by_site) all.by_site[key] += n;
+    for (const auto& [key, n] : part.by_egress) all.by_egress[key] += n;
+    if (part.oldest && (!all.oldest || *part.oldest < *all.oldest)) all.oldest = part.oldest;
+    for (auto& r : part.rows)
+      if (all.rows.size() < filter.limit) all.rows.push_back(std::move(r));
+  }
+  json::object by_class, by_site, by_egress;
+  for (const auto& message_class : c.config->classes) by_class[message_class.name] = 0;
+  for (const auto& [index, n] : all.by_class) by_class[c.config->classes[index].name] = n;
+  for (const auto& [site, n] : all.by_site) by_site[site] = n;
+  for (const auto& [egress, n] : all.by_egress) by_egress[egress] = n;
+  json::array rows;
+  for (const auto& r : all.rows) rows.push_back(row(c, r));
+  const auto age = all.oldest ? std::chrono::duration_cast<std::chrono::seconds>(now() - *all.oldest).count() : 0;
+  // Messages that are being taken over this very moment are on disk already and in no list yet.
+  co_return json::object{{"total", all.total}, {"by_class", std::move(by_class)}, {"by_site", std::move(by_site)},
+                         {"by_egress", std::move(by_egress)}, {"held", all.held}, {"oldest_age_s", age},
+                         {"messages", std::move(rows)}};
+}
+
+asio::awaitable<json::value> message(const AdminContext& c, smtp::MessageId id) {
+  MessageHistory merged;
+  bool known = false;
+  for (Dispatcher* dispatcher : c.dispatchers) {
+    auto part = co_await on_worker<std::optional<MessageHistory>>(dispatcher, [dispatcher, id]() -> std::optional<MessageHistory> {
+      const MessageHistory* found = dispatcher->history(id);
+      if (!found) return std::nullopt;
+      return *found;
+    });
+    if (!part) continue;
+    known = true;
+    if (merged.message_class.empty()) merged.message_class = part->message_class;
+    if (merged.sender.empty()) merged.sender = part->sender;
+    if (merged.accepted == routing::Time{}) merged.accepted = part->accepted;
+    std::ranges::move(part->attempts, std::back_inserter(merged.attempts));
+  }
+  const auto content = co_await c.spool.read(id);
+  if (!known && !content) co_return nullptr;
+  std::ranges::stable_sort(merged.attempts, {}, &AttemptRecord::time);
+  std::map<std::string, std::pair<std::string, std::string>> recipients;
+  if (content)
+    for (const auto& recipient : content->recipients) recipients[recipient.to_string()] = {"pending", ""};
+  json::array attempts;
+  for (const auto& a : merged.attempts) {
+    attempts.push_back(json::object{{"time", routing::to_rfc3339(a.time)}, {"egress", a.egress}, {"site", a.site}, {"host", a.host},
+                                    {"outcome", a.outcome}, {"reply", a.reply}, {"label", a.label}, {"rule", a.rule}, {"route", a.route}});
+    const bool final = a.outcome == "delivered" || a.outcome == "failed";
+    for (const auto& recipient : a.recipients) recipients[recipient] = {final ? a.outcome : "pending", a.reply};
+  }
+  json::array listed;
+  for (const auto& [address, state] : recipients)
+    listed.push_back(json::object{{"address", address}, {"state", state.first}, {"reply", state.second}});
+  const bool pending = std::ranges::any_of(recipients, [](const auto& r) { return r.second.first == "pending"; });
+  if (content && merged.sender.empty()) merged.sender = content->sender.to_string();
+  if (content && merged.message_class.empty()) merged.message_class = content->class_name;
+  co_return json::object{{"id", smtp::to_string(id)}, {"class", merged.message_class}, {"sender", merged.sender},
+                         {"state", content && pending ? "waiting" : "done"}, {"recipients", std::move(listed)},
+                         {"attempts", std::move(attempts)}};
+}
+
+asio::awaitable<json::value> route(const AdminContext& c, json::value request) {
+  const auto text = [&](const char* key) -> std::string {
+    const auto* object = request.if_object();
+    const auto* value = object ? object->if_contains(key) : nullptr;
+    return value && value->is_string() ? json::value_to<std::string>(*value) : std::string();
+  };
+  const auto to = smtp::parse_mailbox(text("to"), true);
+  if (!to) co_return json::object{{"error", "to: expected a recipient address"}};
+  const std::string from = text("from"), wanted = text("class");
+  const auto sender = smtp::parse_mailbox(from, true);
+  if (!from.empty() && !sender) co_return json::object{{"error", "from: expected a sender address"}};
+  std::uint32_t index = c.config->listeners.front().message_class;
+  if (!wanted.empty()) {
+    const auto named = c.config->class_named(wanted);
+    if (!named) co_return json::object{{"error", "class: no class is called " + wanted}};
+    index = *named;
+  } else if (sender) {
+    routing::MessageFacts facts;
+    facts.sender_domain = sender->domain;
+    const auto classified = c.config->classifier->classify(facts);
+    if (classified.class_name) index = c.config->class_named(*classified.class_name).value_or(index);
+  }
+  Dispatcher* dispatcher = c.dispatchers.front();
+  const auto found = co_await asio::co_spawn(dispatcher->executor(), dispatcher->explain(to->domain, c.config->classes[index].pool), asio::use_awaitable);
+  const auto& topology = c.config->topology;
+  if (!found.second.site)
+    co_return json::object{{"site", nullptr}, {"provider", nullptr}, {"class", c.config->classes[index].name},
+                           {"candidates", json::array{}}, {"rejected", json::array{}},
+                           {"hold", json::object{{"reason", found.second.refusal.to_string()}, {"until", nullptr}}}};
+  json::array candidates, rejected;
+  for (const auto& candidate : found.first.candidates)
+    candidates.push_back(json::object{{"egress", topology.name(candidate.egress)},
+                                      {"kind", candidate.egress.kind == routing::EgressKind::source ? "source" : "smarthost"},
+                                      {"share", candidate.share}});
+  for (const auto& r : found.first.rejected)
+    rejected.push_back(json::object{{"egress", topology.name(r.egress)}, {"reason", r.reason}, {"until", time_or_null(r.until)}});
+  json::value hold;
+  if (found.first.hold) hold = json::object{{"reason", found.first.hold->reason}, {"until", time_or_null(found.first.hold->until)}};
+  co_return json::object{{"site", found.second.site->key}, {"provider", found.second.site->provider}, {"class", c.config->classes[index].name},
+                         {"candidates", std::move(candidates)}, {"rejected", std::move(rejected)}, {"hold", std::move(hold)}};
+}
+
+asio::awaitable<void> retry_queue(const AdminContext& c) {
+  for (Dispatcher* dispatcher : c.dispatchers)
+    co_await on_worker<bool>(dispatcher, [dispatcher] {
+      dispatcher->retry_all();
+      return true;
+    });
+}
+
+}  // namespace egret::relay::api

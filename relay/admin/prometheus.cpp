@@ -1,0 +1,120 @@
+// The metrics page: our counters as Prometheus families, written by the Prometheus library.
+#include <prometheus/metric_family.h>
+#include <prometheus/text_serializer.h>
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <map>
+
+#include "relay/admin/api.hpp"
+
+namespace egret::relay::api {
+namespace {
+
+using prometheus::ClientMetric;
+using prometheus::MetricFamily;
+using prometheus::MetricType;
+using Labels = std::vector<std::pair<std::string, std::string>>;
+
+class Page {
+ public:
+  void counter(const std::string& name, const std::string& help, double value, const Labels& labels = {}) {
+    add(name, help, MetricType::Counter, value, labels);
+  }
+  void gauge(const std::string& name, const std::string& help, double value, const Labels& labels = {}) {
+    add(name, help, MetricType::Gauge, value, labels);
+  }
+  std::string text() const {
+    std::vector<MetricFamily> families;
+    for (const auto& [name, family] : families_) families.push_back(family);
+    return prometheus::TextSerializer().Serialize(families);
+  }
+
+ private:
+  void add(const std::string& name, const std::string& help, MetricType type, double value, const Labels& labels) {
+    MetricFamily& family = families_[name];
+    family.name = name;
+    family.help = help;
+    family.type = type;
+    ClientMetric& metric = family.metric.emplace_back();
+    for (const auto& [key, text] : labels) {
+      ClientMetric::Label label;
+      label.name = key;
+      label.value = text;
+      metric.label.push_back(std::move(label));
+    }
+    if (type == MetricType::Counter) metric.counter.value = value;
+    else metric.gauge.value = value;
+  }
+  std::map<std::string, MetricFamily> families_;
+};
+
+void egress(Page& page, const std::string& kind, const std::string& name, const EgressCounters& c) {
+  const auto recipients = [&](const char* outcome, const Counter& counter) {
+    page.counter("egret_recipients_total", "Recipients by egress and outcome of an attempt.", static_cast<double>(counter.get()),
+                 {{"kind", kind}, {"egress", name}, {"outcome", outcome}});
+  };
+  recipients("delivered", c.delivered);
+  recipients("deferred", c.deferred);
+  recipients("failed", c.failed);
+  page.counter("egret_egress_blamed_total", "Replies that blamed the egress.", static_cast<double>(c.blamed.get()), {{"kind", kind}, {"egress", name}});
+  page.counter("egret_ambiguous_total", "Attempts that ended without a reply to the final dot.", static_cast<double>(c.ambiguous.get()),
+               {{"kind", kind}, {"egress", name}});
+}
+
+void traffic(Page& page, const Metrics& m) {
+  const auto counter = [&](const char* name, const char* help, const Counter& c) { page.counter(name, help, static_cast<double>(c.get())); };
+  counter("egret_connections_total", "Client connections.", m.connections);
+  counter("egret_connections_refused_total", "Client connections refused over a limit.", m.connections_refused);
+  counter("egret_messages_accepted_total", "Messages answered with 250.", m.messages_accepted);
+  counter("egret_recipients_accepted_total", "Recipients of accepted messages.", m.recipients_accepted);
+  counter("egret_bytes_accepted_total", "Octets of accepted messages.", m.bytes_accepted);
+  counter("egret_messages_unstored_total", "Messages refused because they could not be stored.", m.messages_unstored);
+  counter("egret_attempts_total", "Delivery attempts.", m.attempts);
+  counter("egret_failovers_total", "Messages moved to another egress within a round.", m.failovers);
+  counter("egret_reports_total", "Delivery status notifications made.", m.reports);
+  counter("egret_connections_out_total", "Connections opened to receivers.", m.connections_out);
+  page.gauge("egret_sessions", "Client sessions open.", static_cast<double>(m.sessions.load()));
+}
+
+}  // namespace
+
+boost::asio::awaitable<std::string> metrics(const AdminContext& c) {
+  Page page;
+  traffic(page, c.metrics);
+  const auto& topology = c.config->topology;
+  for (std::uint32_t i = 0; i < topology.sources.size(); ++i) {
+    egress(page, "source", topology.sources[i].name, c.metrics.sources[i]);
+    const auto view = c.reputation.view(i, "");
+    page.gauge("egret_source_standing", "1 for the standing that the source has.", 1,
+               {{"source", topology.sources[i].name}, {"standing", std::string(routing::to_string(view.standing))}});
+    page.gauge("egret_source_in_service", "Whether the source carries mail.", routing::in_service(view.standing), {{"source", topology.sources[i].name}});
+    page.gauge("egret_source_score", "Sum of the weights of the lists that list the source.", c.reputation.score(i), {{"source", topology.sources[i].name}});
+  }
+  for (std::uint32_t i = 0; i < topology.smarthosts.size(); ++i) egress(page, "smarthost", topology.smarthosts[i], c.metrics.smarthosts[i]);
+  for (const auto& [name, status] : c.prober.status())
+    if (status.state != ListStatus::State::disabled)
+      page.gauge("egret_blocklist_in_service", "Whether the list passes its test points.", status.state == ListStatus::State::in_service, {{"blocklist", name}});
+  const auto counters = c.spool.counters();
+  page.gauge("egret_spool_messages", "Messages waiting on disk.", static_cast<double>(counters.waiting));
+  page.gauge("egret_spool_segments", "Segment files.", static_cast<double>(counters.segments));
+  page.counter("egret_spool_syncs_total", "fdatasync calls.", static_cast<double>(counters.syncs));
+  page.counter("egret_spool_records_total", "Records written.", static_cast<double>(counters.records));
+  page.gauge("egret_spool_trouble", "0 accepting, 1 no space, 2 broken.", static_cast<double>(c.spool.trouble()));
+  QueueFilter filter;
+  filter.limit = 0;
+  for (std::size_t i = 0; i < c.dispatchers.size(); ++i) {
+    Dispatcher* dispatcher = c.dispatchers[i];
+    const std::string worker = std::to_string(i);
+    const auto read = [](Dispatcher* d, QueueFilter f) -> boost::asio::awaitable<QueueSummary> { co_return d->queue(f); };
+    const QueueSummary part = co_await boost::asio::co_spawn(dispatcher->executor(), read(dispatcher, filter), boost::asio::use_awaitable);
+    for (const auto& [index, n] : part.by_class)
+      page.gauge("egret_queue_messages", "Waiting messages by class and worker.", static_cast<double>(n),
+                 {{"class", c.config->classes[index].name}, {"worker", worker}});
+    page.gauge("egret_queue_held", "Messages held until an egress is back, by worker.", static_cast<double>(part.held),
+               {{"worker", worker}});
+  }
+  co_return page.text();
+}
+
+}  // namespace egret::relay::api

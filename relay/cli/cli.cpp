@@ -1,0 +1,229 @@
+#include "relay/cli/cli.hpp"
+
+#include <CLI/CLI.hpp>
+
+#include <boost/json.hpp>
+#include <fstream>
+#include <iostream>
+
+#include "config/config.hpp"
+#include "relay/cli/admin_client.hpp"
+#include "relay/cli/print.hpp"
+#include "relay/program.hpp"
+
+namespace egret::relay {
+namespace {
+
+namespace json = boost::json;
+using Printer = std::string (*)(const json::value&);
+
+struct Options {
+  std::string file = "/etc/egret/egret.yaml";
+  std::string admin;
+  std::string token_file;
+  bool as_json = false;
+  std::string from, to, message_class, name, provider, ip, state;
+  bool explain = false;
+  int limit = 100;
+};
+
+std::shared_ptr<const config::Config> load(const Options& o, int& code) {
+  config::Problems problems;
+  auto config = config::load_file(o.file, config::process_environment(), problems);
+  for (const auto& problem : problems) std::cerr << problem.to_string() << "\n";
+  code = config ? 0 : 1;
+  return config;
+}
+
+int run(const Options& o) {
+  int code = 0;
+  const auto config = load(o, code);
+  return config ? run_program(config) : code;
+}
+
+int check(const Options& o) {
+  config::Problems problems;
+  const auto config = config::load_file(o.file, config::process_environment(), problems);
+  if (o.as_json) {
+    json::array list;
+    for (const auto& p : problems)
+      list.push_back(json::object{{"file", p.file}, {"line", p.line}, {"column", p.column}, {"key", p.key}, {"text", p.text}});
+    std::cout << json::serialize(json::object{{"valid", config != nullptr}, {"problems", std::move(list)}}) << "\n";
+  } else {
+    for (const auto& problem : problems) std::cerr << problem.to_string() << "\n";
+    if (config) std::cout << o.file << ": valid\n";
+  }
+  return config ? 0 : 1;
+}
+
+// ---- classify ----------------------------------------------------------------------------------------------------
+
+/// The two characters "\n" in a line stand for a line break of the reply.
+std::string unescape(const std::string& line) {
+  std::string out;
+  for (std::size_t i = 0; i < line.size(); ++i) {
+    if (line[i] == '\\' && i + 1 < line.size() && line[i + 1] == 'n') {
+      out += '\n';
+      ++i;
+    } else if (line[i] != '\r') {
+      out += line[i];
+    }
+  }
+  return out;
+}
+
+json::object verdict_json(const routing::Verdict& v) {
+  return {{"label", to_string(v.label)}, {"blocklist", v.blocklist.empty() ? json::value() : json::value(v.blocklist)},
+          {"rule", v.rule}, {"confidence", to_string(v.confidence)}, {"delist", v.delist.empty() ? json::value() : json::value(v.delist)}};
+}
+
+int classify(const Options& o) {
+  config::Problems problems;
+  const auto rules = config::shipped_reply_rules(problems);
+  for (const auto& problem : problems) std::cerr << problem.to_string() << "\n";
+  routing::ReplyContext context;
+  if (!o.ip.empty()) {
+    context.egress = routing::IpAddress::parse(o.ip);
+    if (!context.egress) throw std::runtime_error("--ip: expected an IP address");
+  }
+  std::string line;
+  while (std::getline(std::cin, line)) {
+    const auto reply = smtp::reply_text(unescape(line));
+    const routing::Verdict v = rules->classify(reply, context);
+    if (o.as_json) {
+      std::cout << json::serialize(verdict_json(v)) << "\n";
+    } else {
+      std::cout << to_string(v.label) << '\t' << (v.blocklist.empty() ? "-" : v.blocklist) << '\t' << v.rule << "\n";
+    }
+    if (!o.explain) continue;
+    for (const auto& other : rules->candidates(reply, context))
+      std::cout << "  " << to_string(other.label) << '\t' << other.rule << '\t' << to_string(other.confidence)
+                << (other.delist.empty() ? "" : "\t") << other.delist << "\n";
+  }
+  return 0;
+}
+
+// ---- commands to a running egret ---------------------------------------------------------------------------------
+
+AdminTarget target(const Options& o) {
+  AdminTarget out;
+  if (!o.admin.empty()) {
+    out = parse_admin_url(o.admin);
+  } else {
+    config::Problems problems;
+    const auto config = config::load_file(o.file, config::process_environment(), problems);
+    if (!config) throw std::runtime_error(problems.front().to_string() + " (or give --admin URL)");
+    out.host = config->admin.ip.to_string();
+    if (config->admin.ip == routing::IpAddress::v4(0, 0, 0, 0)) out.host = "127.0.0.1";
+    out.port = std::to_string(config->admin.port);
+    out.token = config->admin.token;
+  }
+  if (!o.token_file.empty()) {
+    std::ifstream in(o.token_file);
+    if (!in || !std::getline(in, out.token)) throw std::runtime_error("cannot read " + o.token_file);
+  }
+  return out;
+}
+
+int show(const Options& o, const json::value& value, Printer print) {
+  std::cout << (o.as_json ? json::serialize(value) + "\n" : print(value));
+  return 0;
+}
+
+int get(const Options& o, const std::string& path, Printer print) { return show(o, admin_get(target(o), path), print); }
+
+int done(const Options& o, const json::value& value) {
+  std::cout << (o.as_json ? json::serialize(value) : "done") << "\n";
+  return 0;
+}
+
+int explain(const Options& o) {
+  json::object request{{"from", o.from}, {"to", o.to}};
+  if (!o.message_class.empty()) request["class"] = o.message_class;
+  return show(o, admin_post(target(o), "/api/v1/route", request), print_route);
+}
+
+int drain(const Options& o, const std::string& action) {
+  json::object request;
+  if (!o.provider.empty()) request["provider"] = o.provider;
+  return done(o, admin_post(target(o), "/api/v1/sources/" + o.name + "/" + action, request));
+}
+
+int recheck(const Options& o) {
+  json::object request;
+  if (!o.name.empty()) request["source"] = o.name;
+  return done(o, admin_post(target(o), "/api/v1/recheck", request));
+}
+
+int queue(const Options& o) {
+  std::string path = "/api/v1/queue?limit=" + std::to_string(o.limit);
+  if (!o.message_class.empty()) path += "&class=" + o.message_class;
+  if (!o.state.empty()) path += "&state=" + o.state;
+  return get(o, path, print_queue);
+}
+
+}  // namespace
+
+int run_cli(int argc, char** argv) {
+  Options o;
+  std::function<int()> command;
+  CLI::App app{"egret: an outbound SMTP relay that routes around listed IPs"};
+  app.set_version_flag("--version", std::string("egret ") + EGRET_VERSION);
+  app.require_subcommand(1);
+  const auto add = [&](CLI::App& parent, const char* name, const char* help, std::function<int()> what) {
+    CLI::App* sub = parent.add_subcommand(name, help);
+    sub->add_option("-c,--config", o.file, "configuration file")->capture_default_str();
+    sub->add_flag("--json", o.as_json, "print JSON");
+    sub->callback([&command, what = std::move(what)] { command = what; });
+    return sub;
+  };
+  const auto remote = [&](CLI::App& parent, const char* name, const char* help, std::function<int()> what) {
+    CLI::App* sub = add(parent, name, help, std::move(what));
+    sub->add_option("--admin", o.admin, "admin address of a running egret, http://HOST:PORT");
+    sub->add_option("--token-file", o.token_file, "file whose first line is the admin token");
+    return sub;
+  };
+  add(app, "run", "run the relay", [&] { return run(o); });
+  add(app, "check", "check the configuration and report every problem", [&] { return check(o); });
+  CLI::App* sub = add(app, "classify", "judge SMTP replies read from standard input, one a line", [&] { return classify(o); });
+  sub->add_flag("--explain", o.explain, "also show every rule that fits");
+  sub->add_option("--ip", o.ip, "our address on the connection that brought the reply");
+  sub = remote(app, "explain", "show the route that a message would take now, and why", [&] { return explain(o); });
+  sub->add_option("--from", o.from, "sender address");
+  sub->add_option("--to", o.to, "recipient address")->required();
+  sub->add_option("--class", o.message_class, "traffic class");
+  remote(app, "sources", "standings of all sources", [&] { return get(o, "/api/v1/sources", print_sources); });
+  remote(app, "pools", "pools and their members", [&] { return get(o, "/api/v1/pools", print_pools); });
+  remote(app, "smarthosts", "smarthosts, their state and budget", [&] { return get(o, "/api/v1/smarthosts", print_smarthosts); });
+  remote(app, "blocklists", "blocklists and their health", [&] { return get(o, "/api/v1/blocklists", print_blocklists); });
+  remote(app, "events", "what happened lately", [&] { return get(o, "/api/v1/events?limit=" + std::to_string(o.limit), print_events); })
+      ->add_option("--limit", o.limit, "how many");
+  sub = remote(app, "message", "history of one message", [&] { return get(o, "/api/v1/messages/" + o.name, print_message); });
+  sub->add_option("id", o.name, "message id")->required();
+  sub = remote(app, "recheck", "ask all blocklists again now", [&] { return recheck(o); });
+  sub->add_option("source", o.name, "only this source");
+  sub = remote(app, "queue", "what is waiting", [&] { return queue(o); });
+  sub->add_option("--limit", o.limit, "how many messages to list");
+  sub->add_option("--class", o.message_class, "only this class");
+  sub->add_option("--state", o.state, "only this state: ready, active, scheduled, held");
+  remote(*sub, "retry", "make everything that waits for its time due now",
+         [&] { return done(o, admin_post(target(o), "/api/v1/queue/retry", json::object{})); });
+  CLI::App* source = app.add_subcommand("source", "take a source out of service or bring it back");
+  source->require_subcommand(1);
+  for (const std::string action : {"drain", "resume"}) {
+    sub = remote(*source, action.c_str(), action == "drain" ? "no new mail by this source" : "end a drain", [&o, action] { return drain(o, action); });
+    sub->add_option("name", o.name, "source")->required();
+    sub->add_option("--provider", o.provider, "only with this provider");
+  }
+  try {
+    app.parse(argc, argv);
+    return command();
+  } catch (const CLI::ParseError& e) {
+    return app.exit(e) == 0 ? 0 : 1;
+  } catch (const std::exception& e) {
+    std::cerr << "egret: " << e.what() << "\n";
+    return 1;
+  }
+}
+
+}  // namespace egret::relay

@@ -1,0 +1,157 @@
+#include "relay/cli/print.hpp"
+
+#include <algorithm>
+#include <array>
+#include <boost/json.hpp>
+#include <cstdio>
+#include <vector>
+
+namespace egret::relay {
+namespace {
+
+namespace json = boost::json;
+
+std::string text(const json::value& value) {
+  if (value.is_string()) return json::value_to<std::string>(value);
+  if (value.is_null()) return "-";
+  if (value.is_array()) {
+    std::string out;
+    for (const auto& item : value.as_array()) out += (out.empty() ? "" : ",") + text(item);
+    return out.empty() ? "-" : out;
+  }
+  if (value.is_double()) {
+    std::array<char, 32> buffer{};
+    std::snprintf(buffer.data(), buffer.size(), "%.2f", value.as_double());
+    return buffer.data();
+  }
+  return json::serialize(value);
+}
+
+std::string get(const json::value& row, const char* key) {
+  const auto* object = row.if_object();
+  const auto* value = object ? object->if_contains(key) : nullptr;
+  if (!value) return "-";
+  const std::string out = text(*value);
+  return out.empty() ? "-" : out;
+}
+
+class Table {
+ public:
+  explicit Table(std::vector<std::string> head) { rows_.push_back(std::move(head)); }
+  void add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
+  std::string str() const {
+    std::vector<std::size_t> widths(rows_.front().size(), 0);
+    for (const auto& row : rows_)
+      for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
+    std::string out;
+    for (const auto& row : rows_) {
+      std::string line;
+      for (std::size_t i = 0; i < row.size(); ++i) {
+        line += row[i];
+        if (i + 1 < row.size()) line += std::string(widths[i] - row[i].size() + 2, ' ');
+      }
+      out += line + "\n";
+    }
+    return out;
+  }
+
+ private:
+  std::vector<std::vector<std::string>> rows_;
+};
+
+std::string table(const json::value& rows, const std::vector<std::pair<std::string, const char*>>& columns) {
+  std::vector<std::string> head;
+  for (const auto& [title, key] : columns) head.push_back(title);
+  Table out(std::move(head));
+  for (const auto& row : rows.as_array()) {
+    std::vector<std::string> line;
+    for (const auto& [title, key] : columns) line.push_back(get(row, key));
+    out.add(std::move(line));
+  }
+  return out.str();
+}
+
+}  // namespace
+
+std::string print_sources(const json::value& value) {
+  std::string out = table(value, {{"SOURCE", "name"}, {"ADDRESS", "address"}, {"POOLS", "pools"}, {"STANDING", "standing"},
+                                  {"SHARE", "share"}, {"SCORE", "score"}, {"SENT", "sent"}, {"BLOCKED", "blocked"}, {"REASON", "reason"}});
+  for (const auto& source : value.as_array()) {
+    for (const auto& [name, provider] : source.at("providers").as_object())
+      out += "  " + get(source, "name") + " with " + std::string(name) + ": " + get(provider, "standing") + " until " + get(provider, "until") +
+             " (" + get(provider, "reason") + ")\n";
+    for (const auto& listing : source.at("listings").as_array())
+      out += "  " + get(source, "name") + " listed by " + get(listing, "blocklist") + " " + get(listing, "codes") + " since " +
+             get(listing, "first_seen") + " removal: " + get(listing, "delist") + "\n";
+  }
+  return out;
+}
+
+std::string print_pools(const json::value& value) {
+  std::string out;
+  for (const auto& pool : value.as_array()) {
+    out += get(pool, "name") + " (classes: " + get(pool, "classes") + "; when exhausted: " + get(pool, "when_exhausted") +
+           "; fallback: " + get(pool, "fallback") + ")" + (pool.at("exhausted").as_bool() ? " EXHAUSTED" : "") + "\n";
+    for (const auto& source : pool.at("sources").as_array())
+      out += "  " + get(source, "source") + " weight " + get(source, "weight") + " share " + get(source, "share") + " " + get(source, "standing") + "\n";
+  }
+  return out;
+}
+
+std::string print_smarthosts(const json::value& value) {
+  Table out({"SMARTHOST", "PROVIDER", "STATE", "UNTIL", "USED", "BUDGET", "SENT", "REFUSED", "REASON"});
+  for (const auto& host : value.as_array()) {
+    const bool limited = host.at("budget").is_object();
+    out.add({get(host, "name"), get(host, "provider"), get(host, "state"), get(host, "until"), get(host.at("used"), "recipients"),
+             limited ? get(host.at("budget"), "recipients") + "/" + get(host.at("budget"), "per") : "-", get(host, "sent"),
+             get(host, "refused"), get(host, "reason")});
+  }
+  return out.str();
+}
+
+std::string print_blocklists(const json::value& value) {
+  return table(value, {{"LIST", "name"}, {"ZONE", "zone"}, {"STATE", "state"}, {"ROLE", "role"}, {"WEIGHT", "weight"},
+                       {"LISTED", "listed"}, {"CHECKED", "last_checked"}, {"REASON", "reason"}});
+}
+
+std::string print_queue(const json::value& value) {
+  std::string out = get(value, "total") + " waiting, " + get(value, "held") + " held, oldest " + get(value, "oldest_age_s") + " s\n";
+  const auto counts = [&](const char* title, const char* key) {
+    for (const auto& [name, n] : value.at(key).as_object()) out += std::string(title) + " " + std::string(name) + ": " + text(n) + "\n";
+  };
+  counts("class", "by_class");
+  counts("site", "by_site");
+  counts("egress", "by_egress");
+  if (!value.at("messages").as_array().empty())
+    out += table(value.at("messages"), {{"ID", "id"}, {"CLASS", "class"}, {"STATE", "state"}, {"AGE", "age_s"}, {"TRIES", "attempts"},
+                                        {"SENDER", "sender"}, {"SITE", "site"}, {"EGRESS", "egress"}, {"NEXT", "next_at"}, {"REASON", "reason"}});
+  return out;
+}
+
+std::string print_message(const json::value& value) {
+  std::string out = get(value, "id") + " class " + get(value, "class") + " from " + get(value, "sender") + ": " + get(value, "state") + "\n";
+  for (const auto& r : value.at("recipients").as_array()) out += "  " + get(r, "address") + ": " + get(r, "state") + " " + get(r, "reply") + "\n";
+  for (const auto& a : value.at("attempts").as_array())
+    out += "  " + get(a, "time") + " " + get(a, "outcome") + " by " + get(a, "egress") + " at " + get(a, "host") + ": " + get(a, "reply") +
+           " [" + get(a, "label") + " " + get(a, "rule") + "] route: " + get(a, "route") + "\n";
+  return out;
+}
+
+std::string print_events(const json::value& value) {
+  return table(value.at("events"), {{"TIME", "time"}, {"KIND", "kind"}, {"SOURCE", "source"}, {"PROVIDER", "provider"},
+                                    {"LIST", "blocklist"}, {"FROM", "from"}, {"TO", "to"}, {"RULE", "rule"}, {"TEXT", "text"}, {"ACTION", "action"}});
+}
+
+std::string print_route(const json::value& value) {
+  std::string out = "site " + get(value, "site") + " (provider " + get(value, "provider") + "), class " + get(value, "class") + "\n";
+  int rank = 1;
+  for (const auto& c : value.at("candidates").as_array())
+    out += "  " + std::to_string(rank++) + ". " + get(c, "egress") + " (" + get(c, "kind") + ", share " + get(c, "share") + ")\n";
+  for (const auto& r : value.at("rejected").as_array())
+    out += "  not " + get(r, "egress") + ": " + get(r, "reason") + (r.at("until").is_null() ? "" : " until " + get(r, "until")) + "\n";
+  if (value.at("hold").is_object())
+    out += "  hold: " + get(value.at("hold"), "reason") + (value.at("hold").at("until").is_null() ? "" : " until " + get(value.at("hold"), "until")) + "\n";
+  return out;
+}
+
+}  // namespace egret::relay

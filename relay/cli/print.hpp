@@ -1,0 +1,18 @@
+// The API's answers as text for people.
+#pragma once
+
+#include <boost/json/value.hpp>
+#include <string>
+
+namespace egret::relay {
+
+std::string print_sources(const boost::json::value& value);
+std::string print_pools(const boost::json::value& value);
+std::string print_smarthosts(const boost::json::value& value);
+std::string print_blocklists(const boost::json::value& value);
+std::string print_queue(const boost::json::value& value);
+std::string print_message(const boost::json::value& value);
+std::string print_events(const boost::json::value& value);
+std::string print_route(const boost::json::value& value);
+
+}  // namespace egret::relay

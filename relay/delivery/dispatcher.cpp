@@ -1,0 +1,513 @@
+// Intake, preparation, decision and time. Connections are in lanes.cpp, what follows an attempt in outcome.cpp.
+#include "relay/delivery/dispatcher.hpp"
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+
+#include "relay/runtime/log.hpp"
+#include "routing/message_class.hpp"
+#include "routing/schedule.hpp"
+#include "smtp/text.hpp"
+
+namespace egret::relay {
+namespace {
+
+constexpr std::size_t max_preparing = 64;
+constexpr std::size_t max_ready = 50'000;             // jobs with a connection to wait for; the rest rests on disk
+constexpr std::size_t recipients_per_job = 100;       // what every server must take (RFC 5321 section 4.5.3.1.8)
+
+}  // namespace
+
+Dispatcher::Dispatcher(const boost::asio::any_io_executor& executor, std::uint32_t index, DeliveryShared& shared, Deadlines& deadlines)
+    : executor_(executor),
+      index_(index),
+      shared_(shared),
+      deadlines_(deadlines),
+      resolver_(executor, shared.config->dns),
+      sites_(resolver_, shared.config),
+      random_(std::random_device{}()),
+      timer_(executor),
+      tasks_(executor) {}
+
+Dispatcher::~Dispatcher() = default;
+
+// ---- intake ------------------------------------------------------------------------------------------------------
+
+void Dispatcher::submit(std::shared_ptr<const spool::Message> message) {
+  const auto index = shared_.config->class_named(message->class_name).value_or(0);
+  const config::MessageClass& message_class = shared_.config->classes[index];
+  auto ref = std::make_shared<MessageRef>();
+  ref->id = message->id;
+  ref->message_class = index;
+  ref->accepted = message->accepted;
+  ref->expires = message->accepted + message_class.max_age;
+  ref->size = message->body_size;
+  ref->report = message->report;
+  ref->open = static_cast<std::uint32_t>(message->recipients.size());
+  MessageHistory& history = history_.of(message->id);
+  history.message_class = message_class.name;
+  history.sender = message->sender.to_string();
+  history.accepted = message->accepted;
+  auto job = std::make_unique<Job>();
+  job->message = std::move(ref);
+  job->recipients.resize(message->recipients.size());
+  for (std::uint32_t i = 0; i < job->recipients.size(); ++i) job->recipients[i] = i;
+  job->next_at = message->accepted;
+  // With the cache full the body is left on disk and read back when there is a connection for it.
+  if (!shared_.cache.full()) job->content = shared_.cache.count(std::move(message));
+  if (!stopping_ && ready_ < max_ready && job->content && try_cached(job)) return;
+  due_.push_back(std::move(job));
+  pump();
+}
+
+void Dispatcher::recover(const spool::Recovered& message) {
+  const auto known = shared_.config->class_named(message.class_name);
+  if (!known)
+    log::warn("a waiting message is of a class that is gone; it takes the first one",
+              {{"id", smtp::to_string(message.id)}, {"class", message.class_name}});
+  auto ref = std::make_shared<MessageRef>();
+  ref->id = message.id;
+  ref->message_class = known.value_or(0);
+  ref->accepted = message.accepted;
+  ref->expires = message.accepted + shared_.config->classes[ref->message_class].max_age;
+  ref->size = message.body_size;
+  ref->report = message.report;
+  for (const auto& group : message.groups) ref->open += static_cast<std::uint32_t>(group.recipients.size());
+  for (const auto& group : message.groups) {
+    auto job = std::make_unique<Job>();
+    job->message = ref;
+    for (const auto& [index, state] : group.recipients) job->recipients.push_back(index);
+    job->attempts = group.attempts;
+    job->next_at = group.next_at;
+    job->ambiguous = group.ambiguous;
+    job->sticky_strict = group.strict;
+    job->warned = group.warned;
+    job->last_reply = group.reply;
+    job->last_host = group.reply_host;
+    const auto& topology = shared_.config->topology;
+    for (std::uint32_t i = 0; i < topology.sources.size(); ++i)
+      if (topology.sources[i].name == group.sticky) job->sticky = {routing::EgressKind::source, i};
+    for (std::uint32_t i = 0; i < topology.smarthosts.size(); ++i)
+      if (topology.smarthosts[i] == group.sticky) job->sticky = {routing::EgressKind::smarthost, i};
+    scheduled_.push_back(std::move(job));
+  }
+}
+
+void Dispatcher::start() {
+  std::ranges::make_heap(scheduled_, LaterFirst{});
+  look();
+}
+
+void Dispatcher::pump() {
+  while (!stopping_ && preparing_ < max_preparing && ready_ < max_ready && !due_.empty()) {
+    JobPtr job = std::move(due_.front());
+    due_.pop_front();
+    ++preparing_;
+    tasks_.spawn(prepare(std::move(job)), "prepare");
+  }
+}
+
+/// Reads the job back where it rested and finds the sites of its recipients.
+boost::asio::awaitable<void> Dispatcher::prepare(JobPtr job) {
+  active_.insert(job.get());
+  const bool loaded = co_await load(job.get());
+  std::map<std::string, std::vector<std::uint32_t>> by_domain;
+  std::map<std::string, SiteAnswer> sites;
+  if (loaded) {
+    for (const auto index : job->recipients)
+      by_domain[smtp::lower(job->content->recipients[index].domain)].push_back(index);
+    for (const auto& [domain, recipients] : by_domain) sites[domain] = co_await sites_.find(domain);
+  }
+  --preparing_;
+  active_.erase(job.get());
+  if (stopping_) {
+    schedule(std::move(job));
+  } else if (loaded) {
+    prepared(std::move(job), std::move(by_domain), std::move(sites));
+  }
+  pump();
+}
+
+/// The fast way for a fresh message: every site is known already.
+bool Dispatcher::try_cached(JobPtr& job) {
+  std::map<std::string, std::vector<std::uint32_t>> by_domain;
+  for (const auto index : job->recipients) by_domain[smtp::lower(job->content->recipients[index].domain)].push_back(index);
+  std::map<std::string, SiteAnswer> sites;
+  for (const auto& [domain, recipients] : by_domain) {
+    auto answer = sites_.cached(domain);
+    if (!answer) return false;
+    sites.emplace(domain, std::move(*answer));
+  }
+  prepared(std::move(job), std::move(by_domain), std::move(sites));
+  return true;
+}
+
+void Dispatcher::prepared(JobPtr job, std::map<std::string, std::vector<std::uint32_t>> by_domain,
+                          std::map<std::string, SiteAnswer> sites) {
+  std::map<std::string, std::pair<std::shared_ptr<const Site>, std::vector<std::uint32_t>>> by_site;
+  for (auto& [domain, recipients] : by_domain) {
+    const SiteAnswer& answer = sites.at(domain);
+    if (answer.site) {
+      auto& group = by_site[answer.site->key];
+      group.first = answer.site;
+      group.second.insert(group.second.end(), recipients.begin(), recipients.end());
+      continue;
+    }
+    JobPtr refused = part(*job, recipients);
+    refused->last_reply = answer.refusal.to_string();
+    note(*refused, answer.refusal.permanent() ? "failed" : "deferred", "", refused->last_reply, "", "dns", recipients);
+    if (answer.refusal.permanent()) fail(std::move(refused), std::vector(recipients.size(), answer.refusal), "The address cannot be delivered to.", "");
+    else retry_later(std::move(refused), Keep{job->sticky, job->sticky_strict, job->ambiguous});
+  }
+  for (auto& [key, group] : by_site) {
+    auto& recipients = group.second;
+    for (std::size_t at = 0; at < recipients.size(); at += recipients_per_job) {
+      const auto end = std::min(recipients.size(), at + recipients_per_job);
+      JobPtr piece = part(*job, {recipients.begin() + static_cast<std::ptrdiff_t>(at), recipients.begin() + static_cast<std::ptrdiff_t>(end)});
+      piece->site = group.first;
+      piece->pool = pool_of(*piece, job->content->recipients[recipients[at]].domain);
+      route_to_owner(std::move(piece));
+    }
+  }
+}
+
+JobPtr Dispatcher::part(const Job& job, std::vector<std::uint32_t> recipients) const {
+  auto out = std::make_unique<Job>(job);
+  out->recipients = std::move(recipients);
+  out->holds_trial = false;
+  out->charged = false;
+  return out;
+}
+
+Dispatcher& Dispatcher::owner_of(const std::string& key) const { return *all_[std::hash<std::string>{}(key) % all_.size()]; }
+
+void Dispatcher::route_to_owner(JobPtr job) {
+  Dispatcher& owner = owner_of(job->site->key);
+  if (&owner == this) return dispatch(std::move(job));
+  boost::asio::post(owner.executor_, [&owner, job = std::make_shared<JobPtr>(std::move(job))] { owner.dispatch(std::move(*job)); });
+}
+
+// ---- decision ----------------------------------------------------------------------------------------------------
+
+std::uint32_t Dispatcher::pool_of(const Job& job, const std::string& domain) const {
+  for (const auto& route : shared_.config->routes)
+    if (route.pool && routing::domain_matches(route.domain, domain)) return *route.pool;
+  return shared_.config->classes[job.message->message_class].pool;
+}
+
+routing::Request Dispatcher::request_for(const Job& job) const {
+  routing::Request request;
+  request.pool = job.pool;
+  request.site = job.site->key;
+  request.provider = job.site->provider;
+  request.ipv4 = job.site->ipv4;
+  request.ipv6 = job.site->ipv6;
+  request.excluded = job.tried;
+  if (job.sticky) {
+    const bool source = job.sticky->kind == routing::EgressKind::source;
+    (source ? request.only_source : request.only_smarthost) = job.sticky->index;
+  }
+  return request;
+}
+
+void Dispatcher::dispatch(JobPtr job) {
+  if (stopping_ || !snapshot_) return schedule(std::move(job));
+  if (shared_.spool.delivery_paused()) {
+    job->next_at = now() + std::chrono::seconds(1);
+    return schedule(std::move(job));
+  }
+  if (now() >= job->message->expires) return fail(std::move(job), {}, "", "");
+  // Greylisting wants the same source again, but not at the price of waiting for it to be delisted.
+  if (job->sticky && !job->sticky_strict && job->sticky->kind == routing::EgressKind::source &&
+      !routing::in_service(snapshot_->sources[job->sticky->index].with(job->site->provider).standing))
+    job->sticky.reset();
+  routing::Request request = request_for(*job);
+  const std::uint64_t tie_break = random_();
+  while (true) {
+    routing::Route route = routing::route(shared_.config->topology, *snapshot_, request, now(), tie_break);
+    if (route.hold) {
+      job->route = routing::explain(route, shared_.config->topology);
+      // Something was tried in this round: the round is over. Else nothing can be tried: wait for better standings.
+      if (!job->tried.empty()) {
+        const Keep keep{job->sticky, job->sticky_strict, job->ambiguous};
+        return retry_later(std::move(job), keep);
+      }
+      return hold(std::move(job), *route.hold);
+    }
+    const routing::EgressRef egress = route.candidates.front().egress;
+    if (egress.kind == routing::EgressKind::source) {
+      const auto& standing = snapshot_->sources[egress.index].with(job->site->provider).standing;
+      const bool trial = standing == routing::Standing::trial && !shared_.config->topology.observe;
+      if (trial && !shared_.trials.acquire(egress.index, job->site->provider)) {
+        request.excluded.push_back({egress, "trial: another message is on its way", {}});
+        continue;
+      }
+      job->holds_trial = trial;
+    } else if (!shared_.budgets.charge(egress.index, job->recipients.size(), now())) {
+      request.excluded.push_back({egress, "budget used up", shared_.budgets.renews(egress.index, now())});
+      continue;
+    } else {
+      job->charged = true;
+    }
+    job->egress = egress;
+    job->route = routing::explain(route, shared_.config->topology);
+    return enqueue(std::move(job));
+  }
+}
+
+void Dispatcher::enqueue(JobPtr job, bool front) {
+  const bool smarthost = job->egress.kind == routing::EgressKind::smarthost;
+  const std::string site = smarthost ? "smarthost:" + shared_.config->topology.smarthosts[job->egress.index] : job->site->key;
+  Dispatcher& owner = owner_of(site);
+  if (&owner != this) {
+    boost::asio::post(owner.executor_, [&owner, front, job = std::make_shared<JobPtr>(std::move(job))] {
+      owner.enqueue(std::move(*job), front);
+    });
+    return;
+  }
+  if (stopping_) return schedule(std::move(job));
+  auto& lane = lanes_[{job->egress, site}];
+  if (!lane) {
+    lane = std::make_unique<Lane>();
+    lane->key = {job->egress, site};
+  }
+  if (!smarthost) lane->site = job->site;
+  // A long queue does not keep bodies in memory: they are read back when their turn comes.
+  if (shared_.cache.full() && lane->ready.size() > 100) job->content.reset();
+  ++ready_;
+  if (front) lane->ready.push_front(std::move(job));
+  else lane->ready.push_back(std::move(job));
+  kick(*lane);
+}
+
+void Dispatcher::hold(JobPtr job, const routing::Hold& reason) {
+  HeldKey key{job->pool, job->site->provider, -1, job->site->ipv4, job->site->ipv6};
+  if (job->sticky) key.sticky = static_cast<int>(job->sticky->index) * 2 + (job->sticky->kind == routing::EgressKind::smarthost);
+  HeldJobs& held = held_[key];
+  if (held.jobs.empty() || held.reason != reason.reason)
+    log::info("holding mail", {{"id", smtp::to_string(job->message->id)},
+                               {"pool", shared_.config->topology.pools[key.pool].name},
+                               {"provider", key.provider},
+                               {"route", job->route}});
+  held.reason = reason.reason;
+  held.until = reason.until;
+  held.first_expiry = std::min(held.first_expiry, job->message->expires);
+  job->content.reset();
+  held.jobs.push_back(std::move(job));
+  arm();
+}
+
+/// Offers held mail again: one job of each kind finds out for all of them, unless `all`.
+void Dispatcher::release_held(bool all) {
+  if (stopping_) return;
+  auto held = std::move(held_);
+  held_.clear();
+  for (auto& [key, group] : held) {
+    while (!group.jobs.empty()) {
+      JobPtr job = std::move(group.jobs.front());
+      group.jobs.pop_front();
+      routing::Request request;
+      request.pool = key.pool;
+      request.provider = key.provider;
+      request.site = job->site->key;
+      request.ipv4 = key.ipv4;
+      request.ipv6 = key.ipv6;
+      if (key.sticky >= 0) (key.sticky % 2 ? request.only_smarthost : request.only_source) = static_cast<std::uint32_t>(key.sticky / 2);
+      const routing::Route route = routing::route(shared_.config->topology, *snapshot_, request, now(), random_());
+      const bool expired = now() >= job->message->expires;
+      if (route.hold && !all && !expired) {
+        group.reason = route.hold->reason;
+        group.until = route.hold->until;
+        group.jobs.push_front(std::move(job));
+        break;
+      }
+      const std::size_t before = held_[key].jobs.size();
+      dispatch(std::move(job));
+      // Held again, because the one place was taken (a trial): the others would be too.
+      if (held_[key].jobs.size() > before) break;
+    }
+    HeldJobs& now_held = held_[key];
+    for (auto& job : group.jobs) now_held.first_expiry = std::min(now_held.first_expiry, job->message->expires);
+    if (now_held.reason.empty()) now_held.reason = group.reason;
+    if (!now_held.until) now_held.until = group.until;
+    std::ranges::move(group.jobs, std::back_inserter(now_held.jobs));
+    if (now_held.jobs.empty()) held_.erase(key);
+  }
+  arm();
+}
+
+void Dispatcher::release_trial(Job& job) {
+  if (!job.holds_trial) return;
+  job.holds_trial = false;
+  shared_.trials.release(job.egress.index, job.site->provider);
+  for (Dispatcher* dispatcher : all_)
+    boost::asio::post(dispatcher->executor_, [dispatcher] {
+      if (!dispatcher->held_.empty()) dispatcher->release_held(false);
+    });
+}
+
+void Dispatcher::set_snapshot(std::shared_ptr<const routing::Snapshot> snapshot) {
+  snapshot_ = std::move(snapshot);
+  reroute_lanes();
+  release_held(false);
+  look();
+}
+
+/// Mail that waits for a connection of an egress that is out of service by now takes another way.
+void Dispatcher::reroute_lanes() {
+  if (shared_.config->topology.observe) return;
+  std::vector<JobPtr> moved;
+  for (auto& [key, lane] : lanes_) {
+    if (key.egress.kind != routing::EgressKind::source || lane->ready.empty()) continue;
+    const auto& view = snapshot_->sources[key.egress.index].with(lane->site->provider);
+    if (routing::in_service(view.standing)) continue;
+    for (auto& job : lane->ready) {
+      release_trial(*job);
+      moved.push_back(std::move(job));
+    }
+    ready_ -= lane->ready.size();
+    lane->ready.clear();
+  }
+  for (auto& job : moved) dispatch(std::move(job));
+}
+
+boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> Dispatcher::explain(std::string domain, std::uint32_t pool) {
+  std::pair<routing::Route, SiteAnswer> out;
+  out.second = co_await sites_.find(smtp::lower(domain));
+  if (!out.second.site || !snapshot_) co_return out;
+  routing::Request request;
+  for (const auto& route : shared_.config->routes)
+    if (route.pool && routing::domain_matches(route.domain, domain)) {
+      pool = *route.pool;
+      break;
+    }
+  request.pool = pool;
+  request.site = out.second.site->key;
+  request.provider = out.second.site->provider;
+  request.ipv4 = out.second.site->ipv4;
+  request.ipv6 = out.second.site->ipv6;
+  for (std::uint32_t i = 0; i < shared_.config->smarthosts.size(); ++i) {
+    const auto& budget = shared_.config->smarthosts[i].budget;
+    const auto use = shared_.budgets.use(i);
+    if (budget && use.window == routing::budget_window(*budget, now()) && use.used >= budget->recipients)
+      request.excluded.push_back({{routing::EgressKind::smarthost, i}, "budget used up", shared_.budgets.renews(i, now())});
+  }
+  out.first = routing::route(shared_.config->topology, *snapshot_, request, now(), random_());
+  co_return out;
+}
+
+// ---- time --------------------------------------------------------------------------------------------------------
+
+/// Puts the job to rest until job->next_at: only its id stays in memory.
+void Dispatcher::schedule(JobPtr job) {
+  release_trial(*job);
+  job->content.reset();
+  job->site.reset();
+  job->tried.clear();
+  job->route.clear();
+  scheduled_.push_back(std::move(job));
+  std::ranges::push_heap(scheduled_, LaterFirst{});
+  arm();
+}
+
+void Dispatcher::arm() {
+  if (stopping_) return;
+  routing::Time next = scheduled_.empty() ? routing::Time::max() : scheduled_.front()->next_at;
+  for (const auto& [key, held] : held_) {
+    next = std::min(next, held.first_expiry);
+    if (held.until) next = std::min(next, *held.until);
+  }
+  if (next == routing::Time::max()) return;
+  // Never longer than a second: wall-clock time may be set.
+  const auto delay = std::clamp<routing::Duration>(next - now(), std::chrono::milliseconds(1), std::chrono::seconds(1));
+  const Deadline when = in(delay);
+  if (timer_.expiry() > std::chrono::steady_clock::now() && timer_.expiry() <= when) return;
+  timer_.expires_at(when);
+  timer_.async_wait([this](const boost::system::error_code& error) {
+    if (!error) look();
+  });
+}
+
+void Dispatcher::look() {
+  if (stopping_) return;
+  const routing::Time time = now();
+  while (!scheduled_.empty() && scheduled_.front()->next_at <= time) {
+    std::ranges::pop_heap(scheduled_, LaterFirst{});
+    due_.push_back(std::move(scheduled_.back()));
+    scheduled_.pop_back();
+  }
+  const bool held_due = std::ranges::any_of(held_, [&](const auto& entry) {
+    return entry.second.first_expiry <= time || (entry.second.until && *entry.second.until <= time);
+  });
+  if (held_due) {
+    std::vector<JobPtr> expired;
+    for (auto& [key, held] : held_) {
+      if (held.until && *held.until <= time) held.until.reset();
+      if (held.first_expiry > time) continue;
+      held.first_expiry = routing::Time::max();
+      std::erase_if(held.jobs, [&](JobPtr& job) {
+        if (job->message->expires <= time) return expired.push_back(std::move(job)), true;
+        held.first_expiry = std::min(held.first_expiry, job->message->expires);
+        return false;
+      });
+    }
+    for (auto& job : expired) fail(std::move(job), {}, "", "");
+    if (snapshot_) release_held(false);
+  }
+  pump();
+  arm();
+}
+
+void Dispatcher::retry_all() {
+  for (auto& job : scheduled_) job->next_at = now();
+  std::ranges::make_heap(scheduled_, LaterFirst{});
+  if (snapshot_) release_held(true);
+  look();
+}
+
+boost::asio::awaitable<void> Dispatcher::stop(Deadline deadline) {
+  stopping_ = true;
+  timer_.cancel();
+  for (auto& [key, lane] : lanes_)
+    for (auto* timer : lane->idle) timer->cancel();
+  boost::asio::steady_timer last(executor_, deadline);
+  last.async_wait([this](const boost::system::error_code& error) {
+    if (error) return;
+    resolver_.cancel();
+    deadlines_.expire_all();
+  });
+  co_await tasks_.wait();
+  last.cancel();
+}
+
+// ---- for the API -------------------------------------------------------------------------------------------------
+
+QueueSummary Dispatcher::queue(const QueueFilter& filter) const {
+  QueueSummary out;
+  const auto add = [&](const Job& job, const char* state, const std::string& egress, const std::string& reason) {
+    ++out.total;
+    ++out.by_class[job.message->message_class];
+    if (job.site) ++out.by_site[job.site->key];
+    if (!egress.empty()) ++out.by_egress[egress];
+    if (std::string_view(state) == "held") ++out.held;
+    if (!out.oldest || job.message->accepted < *out.oldest) out.oldest = job.message->accepted;
+    if (out.rows.size() >= filter.limit || (filter.message_class && *filter.message_class != job.message->message_class) ||
+        (!filter.state.empty() && filter.state != state))
+      return;
+    const MessageHistory* known = history_.find(job.message->id);
+    out.rows.push_back({job.message->id, job.message->message_class, job.site ? job.site->key : "", egress, state,
+                        job.message->accepted, job.next_at, job.attempts, static_cast<std::uint32_t>(job.recipients.size()),
+                        known ? known->sender : "", reason});
+  };
+  const auto name = [&](const Job& job) { return shared_.config->topology.name(job.egress); };
+  for (const auto& job : due_) add(*job, "ready", "", job->last_reply);
+  for (const auto& job : scheduled_) add(*job, "scheduled", "", job->last_reply);
+  for (const auto& [key, held] : held_)
+    for (const auto& job : held.jobs) add(*job, "held", "", held.reason);
+  for (const auto& [key, lane] : lanes_)
+    for (const auto& job : lane->ready) add(*job, "ready", name(*job), "");
+  for (const Job* job : active_) add(*job, "active", job->route.empty() ? "" : name(*job), "");
+  return out;
+}
+
+}  // namespace egret::relay

@@ -1,0 +1,200 @@
+// The delivery side of one worker: what waits, what is due, and the connections out.
+//
+// Every job lives on exactly one dispatcher: the one that owns its site (or its smarthost), so that queues, connection
+// limits and connection reuse need no lock. Jobs move between dispatchers by posting.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <deque>
+#include <functional>
+#include <map>
+#include <memory>
+#include <random>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "relay/delivery/connection.hpp"
+#include "relay/delivery/history.hpp"
+#include "relay/delivery/job.hpp"
+#include "relay/delivery/shared.hpp"
+#include "relay/dns/sites.hpp"
+#include "relay/runtime/task_group.hpp"
+
+namespace egret::relay {
+
+/// A job as the queue listing shows it.
+struct QueueRow {
+  smtp::MessageId id{};
+  std::uint32_t message_class = 0;
+  std::string site;
+  std::string egress;
+  std::string state;      ///< ready, active, scheduled, held
+  routing::Time accepted{};
+  routing::Time next_at{};
+  std::uint32_t attempts = 0;
+  std::uint32_t recipients = 0;
+  std::string sender;
+  std::string reason;
+};
+
+struct QueueSummary {
+  std::uint64_t total = 0;
+  std::uint64_t held = 0;
+  std::map<std::uint32_t, std::uint64_t> by_class;
+  std::map<std::string, std::uint64_t> by_site;
+  std::map<std::string, std::uint64_t> by_egress;
+  std::optional<routing::Time> oldest;
+  std::vector<QueueRow> rows;
+};
+
+struct QueueFilter {
+  std::size_t limit = 100;
+  std::optional<std::uint32_t> message_class;
+  std::string state;
+};
+
+class Dispatcher {
+ public:
+  Dispatcher(const boost::asio::any_io_executor& executor, std::uint32_t index, DeliveryShared& shared, Deadlines& deadlines);
+  ~Dispatcher();
+
+  /// All of them, in order, this one included. Called once before anything else.
+  void connect(std::vector<Dispatcher*> all) { all_ = std::move(all); }
+  const boost::asio::any_io_executor& executor() const { return executor_; }
+
+  /// A message that was just made durable. On this worker's thread.
+  void submit(std::shared_ptr<const spool::Message> message);
+  /// A message that was waiting when the program started. Before the threads run.
+  void recover(const spool::Recovered& message);
+  /// Starts what recover() left. On this worker's thread.
+  void start();
+  void set_snapshot(std::shared_ptr<const routing::Snapshot> snapshot);
+  /// Starts nothing new; finishes what is in flight until `deadline`, then breaks it off.
+  boost::asio::awaitable<void> stop(Deadline deadline);
+
+  /// What is here, for the API.
+  QueueSummary queue(const QueueFilter& filter) const;
+  const MessageHistory* history(smtp::MessageId id) const { return history_.find(id); }
+  /// The route that a message would take now.
+  boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> explain(std::string domain, std::uint32_t pool);
+  /// Makes everything that waits for its time due now.
+  void retry_all();
+
+ private:
+  struct Lane;
+  struct LaneKey {
+    routing::EgressRef egress;
+    std::string site;
+    auto operator<=>(const LaneKey&) const = default;
+  };
+  /// Jobs that wait for the same egresses to come back.
+  struct HeldKey {
+    std::uint32_t pool = 0;
+    std::string provider;
+    int sticky = -1;
+    bool ipv4 = true, ipv6 = true;
+    auto operator<=>(const HeldKey&) const = default;
+  };
+  struct HeldJobs {
+    std::deque<JobPtr> jobs;
+    std::string reason;
+    std::optional<routing::Time> until;
+    routing::Time first_expiry = routing::Time::max();
+  };
+  struct LaterFirst {
+    bool operator()(const JobPtr& a, const JobPtr& b) const { return a->next_at > b->next_at; }
+  };
+  struct Established;
+  /// What a message keeps to at its next attempt.
+  struct Keep {
+    std::optional<routing::EgressRef> sticky;
+    bool strict = false;
+    bool ambiguous = false;
+  };
+
+  // Intake and preparation (dispatcher.cpp).
+  void pump();
+  boost::asio::awaitable<void> prepare(JobPtr job);
+  void prepared(JobPtr job, std::map<std::string, std::vector<std::uint32_t>> by_domain, std::map<std::string, SiteAnswer> sites);
+  bool try_cached(JobPtr& job);
+  void route_to_owner(JobPtr job);
+  Dispatcher& owner_of(const std::string& key) const;
+  JobPtr part(const Job& job, std::vector<std::uint32_t> recipients) const;
+
+  // Decision.
+  void dispatch(JobPtr job);
+  routing::Request request_for(const Job& job) const;
+  std::uint32_t pool_of(const Job& job, const std::string& domain) const;
+  void enqueue(JobPtr job, bool front = false);
+  void hold(JobPtr job, const routing::Hold& hold);
+  void release_held(bool all);
+  void release_trial(Job& job);
+  void reroute_lanes();
+
+  // Time.
+  void schedule(JobPtr job);
+  void arm();
+  void look();
+
+  // Lanes (lanes.cpp).
+  void kick(Lane& lane);
+  boost::asio::awaitable<void> run_lane(Lane* lane);
+  boost::asio::awaitable<Established> establish(Lane* lane, const Job* job);
+  boost::asio::awaitable<Established> establish_at(Lane* lane, const Target* target, routing::IpAddress address, smtp::TlsMode tls);
+  boost::asio::awaitable<bool> load(Job* job);
+  boost::asio::awaitable<std::shared_ptr<const Site>> smarthost_site(std::uint32_t index);
+  void defer_lane(Lane& lane, const AttemptResult& result);
+  std::size_t lane_limit(const Lane& lane) const;
+
+  // Outcomes (outcome.cpp).
+  void conclude(JobPtr job, const AttemptResult& result);
+  void conclude_answered(JobPtr job, const AttemptResult& result);
+  void conclude_trouble(JobPtr job, const AttemptResult& result);
+  void next_egress(JobPtr job, const std::string& reason);
+  void retry_later(JobPtr job, Keep keep);
+  void fail(JobPtr job, std::vector<smtp::Reply> replies, std::string explanation, std::string host);
+  boost::asio::awaitable<void> report(JobPtr job, std::vector<smtp::Reply> replies, std::string explanation, std::string host,
+                                      bool delayed);
+  void finish(const Job& job, const std::vector<std::uint32_t>& recipients, spool::RecipientState state);
+  void save_progress(const Job& job);
+  void warn_if_late(Job& job);
+  void note(const Job& job, const std::string& outcome, const std::string& host, const std::string& reply, std::string_view label,
+            std::string_view rule, const std::vector<std::uint32_t>& recipients);
+  EgressCounters& counters(routing::EgressRef egress) const;
+
+  boost::asio::any_io_executor executor_;
+  std::uint32_t index_;
+  DeliveryShared& shared_;
+  Deadlines& deadlines_;
+  std::vector<Dispatcher*> all_;
+  Resolver resolver_;
+  Sites sites_;
+  std::shared_ptr<const routing::Snapshot> snapshot_;
+  std::mt19937_64 random_;
+  History history_;
+
+  std::deque<JobPtr> due_;                         ///< to be prepared
+  std::vector<JobPtr> scheduled_;                  ///< heap by next_at
+  std::map<HeldKey, HeldJobs> held_;
+  std::map<LaneKey, std::unique_ptr<Lane>> lanes_;
+  std::set<const Job*> active_;
+  std::size_t preparing_ = 0;
+  std::size_t ready_ = 0;
+  boost::asio::steady_timer timer_;
+  bool stopping_ = false;
+  TaskGroup tasks_;
+};
+
+/// A queue of one egress to one site, with its connections.
+struct Dispatcher::Lane {
+  LaneKey key;
+  std::shared_ptr<const Site> site;
+  std::deque<JobPtr> ready;
+  std::size_t connections = 0;
+  std::vector<boost::asio::steady_timer*> idle;    ///< connections that wait for a job
+};
+
+}  // namespace egret::relay

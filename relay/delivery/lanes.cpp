@@ -1,0 +1,250 @@
+// Lanes: the connections of one egress to one site, and the jobs that wait for them.
+#include <algorithm>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/use_awaitable.hpp>
+
+#include "relay/delivery/dispatcher.hpp"
+#include "relay/runtime/log.hpp"
+
+namespace egret::relay {
+namespace {
+
+using namespace std::chrono_literals;
+
+constexpr auto connect_timeout = 30s;        // per address
+constexpr auto idle_time = 5s;               // a connection without work is kept this long
+constexpr int max_addresses = 6;             // tried for one message
+
+}  // namespace
+
+/// What came of opening a connection.
+struct Dispatcher::Established {
+  std::unique_ptr<Connection> connection;
+  AttemptResult result;         ///< why there is none: unreachable, local_fault, or answered for every recipient
+  bool try_next = false;        ///< another address may do better
+  bool tls_failed = false;
+};
+
+std::size_t Dispatcher::lane_limit(const Lane& lane) const {
+  if (lane.key.egress.kind == routing::EgressKind::smarthost)
+    return static_cast<std::size_t>(shared_.config->smarthosts[lane.key.egress.index].connections);
+  const auto& view = snapshot_->sources[lane.key.egress.index].with(lane.site->provider);
+  const double limit = static_cast<double>(lane.site->connections) * view.throttle;
+  return std::max<std::size_t>(1, static_cast<std::size_t>(limit));
+}
+
+void Dispatcher::kick(Lane& lane) {
+  if (stopping_ || lane.ready.empty()) return;
+  if (!lane.idle.empty()) {
+    boost::asio::steady_timer* timer = lane.idle.back();
+    lane.idle.pop_back();
+    timer->cancel();
+    return;
+  }
+  // One new connection for what waits behind the others, not one for each message of a burst.
+  if (lane.connections >= lane_limit(lane)) return;
+  ++lane.connections;
+  tasks_.spawn(run_lane(&lane), "connection");
+}
+
+boost::asio::awaitable<bool> Dispatcher::load(Job* job) {
+  if (job->content) co_return true;
+  auto content = co_await shared_.spool.read(job->message->id);
+  if (!content) co_return false;   // the spool has said so in the log; the message stays on disk
+  job->content = shared_.cache.count(std::move(content));
+  co_return true;
+}
+
+boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
+  std::unique_ptr<Connection> connection;
+  const LaneKey key = lane->key;
+  while (!lane->ready.empty() && !stopping_) {
+    JobPtr job = std::move(lane->ready.front());
+    lane->ready.pop_front();
+    --ready_;
+    active_.insert(job.get());
+    const bool loaded = co_await load(job.get());
+    if (!loaded) {
+      release_trial(*job);
+      active_.erase(job.get());
+      continue;
+    }
+    if (!connection) {
+      Established opened = co_await establish(lane, job.get());
+      if (!opened.connection) {
+        active_.erase(job.get());
+        // The other jobs would only find out the same one after another.
+        if (opened.result.kind == AttemptResult::Kind::unreachable && lane->connections == 1) defer_lane(*lane, opened.result);
+        conclude(std::move(job), opened.result);
+        break;
+      }
+      connection = std::move(opened.connection);
+    }
+    const bool reused = connection->messages() > 0;
+    const AttemptResult result = co_await connection->send(job->content, job->recipients, shared_.spool);
+    active_.erase(job.get());
+    const bool stale = result.kind == AttemptResult::Kind::lost && result.before_any_reply && reused;
+    if (stale && job->reconnects++ < 2 && !stopping_) {
+      // The peer closed a resting connection: nobody's fault, and nothing was said about this message.
+      ++ready_;
+      lane->ready.push_front(std::move(job));
+    } else {
+      conclude(std::move(job), result);
+    }
+    const int most = key.egress.kind == routing::EgressKind::smarthost
+                         ? shared_.config->smarthosts[key.egress.index].messages_per_connection
+                         : lane->site->messages_per_connection;
+    if (!connection->usable() || connection->messages() >= most) {
+      co_await connection->quit();
+      connection.reset();
+    } else if (lane->ready.empty() && !stopping_) {
+      boost::asio::steady_timer timer(executor_, idle_time);
+      lane->idle.push_back(&timer);
+      boost::system::error_code ignored;
+      co_await timer.async_wait(boost::asio::redirect_error(boost::asio::use_awaitable, ignored));
+      std::erase(lane->idle, &timer);
+    }
+    // More waits than this connection can take at once: bring up another beside it.
+    if (!lane->ready.empty()) kick(*lane);
+  }
+  if (connection) co_await connection->quit();
+  --lane->connections;
+  if (stopping_ && lane->connections == 0) {
+    for (auto& job : lane->ready) schedule(std::move(job));
+    ready_ -= lane->ready.size();
+    lane->ready.clear();
+  }
+  if (!lane->ready.empty()) {
+    kick(*lane);
+  } else if (lane->connections == 0) {
+    lanes_.erase(key);
+  }
+  pump();
+}
+
+/// The whole lane shares the fate of a destination that cannot be reached.
+void Dispatcher::defer_lane(Lane& lane, const AttemptResult& result) {
+  std::vector<JobPtr> jobs;
+  for (auto& job : lane.ready) jobs.push_back(std::move(job));
+  ready_ -= lane.ready.size();
+  lane.ready.clear();
+  for (auto& job : jobs) conclude(std::move(job), result);
+}
+
+boost::asio::awaitable<std::shared_ptr<const Site>> Dispatcher::smarthost_site(std::uint32_t index) {
+  const config::Smarthost& host = shared_.config->smarthosts[index];
+  auto site = std::make_shared<Site>();
+  site->key = "smarthost:" + host.name;
+  site->provider = host.provider;
+  site->tls = host.tls;
+  std::vector<routing::IpAddress> addresses;
+  if (const auto literal = routing::IpAddress::parse(host.host)) {
+    addresses.push_back(*literal);
+  } else {
+    const DnsReply v4 = co_await resolver_.query(host.host, DnsType::a);
+    addresses = v4.addresses;
+    if (addresses.empty()) {
+      const DnsReply v6 = co_await resolver_.query(host.host, DnsType::aaaa);
+      addresses = v6.addresses;
+    }
+  }
+  for (std::size_t i = 0; i < host.ports.size(); ++i)
+    site->targets.push_back({static_cast<std::uint16_t>(i), host.host, host.ports[i], addresses});
+  co_return site;
+}
+
+/// Tries the site's hosts by preference, equal ones in random order, until one takes the session.
+boost::asio::awaitable<Dispatcher::Established> Dispatcher::establish(Lane* lane, const Job* job) {
+  const bool smarthost = lane->key.egress.kind == routing::EgressKind::smarthost;
+  if (smarthost) lane->site = co_await smarthost_site(lane->key.egress.index);
+  const std::shared_ptr<const Site> site = lane->site;
+  std::vector<Target> targets = site->targets;
+  std::ranges::shuffle(targets, random_);
+  std::ranges::stable_sort(targets, {}, &Target::preference);
+  Established last;
+  last.result.text = "no address of " + site->key + " could be tried";
+  int tried = 0;
+  for (Target& target : targets) {
+    std::ranges::shuffle(target.addresses, random_);
+    for (const auto& address : target.addresses) {
+      if (!smarthost && address.v6 != shared_.config->topology.sources[lane->key.egress.index].address.v6) continue;
+      if (++tried > max_addresses || stopping_) co_return last;
+      last = co_await establish_at(lane, &target, address, site->tls);
+      // A broken TLS must not stop mail where TLS is only a bonus: the same host again, in clear.
+      if (last.tls_failed && site->tls == smtp::TlsMode::opportunistic) {
+        log::info("TLS failed, sending in clear", {{"host", target.host}, {"reason", last.result.text}});
+        last = co_await establish_at(lane, &target, address, smtp::TlsMode::none);
+      }
+      if (last.connection || !last.try_next) {
+        // What was refused before any envelope is said about every recipient.
+        if (last.result.outcomes.size() == 1) last.result.outcomes.resize(job->recipients.size(), last.result.outcomes.front());
+        co_return last;
+      }
+    }
+  }
+  if (last.result.outcomes.size() == 1) last.result.outcomes.resize(job->recipients.size(), last.result.outcomes.front());
+  co_return last;
+}
+
+boost::asio::awaitable<Dispatcher::Established> Dispatcher::establish_at(Lane* lane, const Target* target, routing::IpAddress address,
+                                                                         smtp::TlsMode tls) {
+  Established out;
+  const routing::EgressRef egress = lane->key.egress;
+  const bool smarthost = egress.kind == routing::EgressKind::smarthost;
+  const auto& config = *shared_.config;
+  out.result.host = target->host;
+  out.try_next = true;
+  ConnectOptions options{address, target->port, {}, in(connect_timeout)};
+  smtp::ClientOptions client;
+  client.tls = tls;
+  bool implicit_tls = false;
+  if (smarthost) {
+    const config::Smarthost& host = config.smarthosts[egress.index];
+    implicit_tls = std::ranges::find(host.implicit_tls, target->port) != host.implicit_tls.end();
+    client.helo = config.hostname;
+    client.credentials = host.credentials;
+    client.tls_active = implicit_tls;
+  } else {
+    const routing::SourceInfo& source = config.topology.sources[egress.index];
+    options.from = source.address;
+    client.helo = source.ehlo;
+  }
+  ConnectResult connected = co_await relay::connect(options, deadlines_);
+  shared_.metrics.connections_out.add();
+  if (!connected.stream) {
+    out.result.text = target->host + " [" + address.to_string() + "]:" + std::to_string(target->port) + ": " + connected.error.message();
+    if (connected.local_fault) {
+      out.result.kind = AttemptResult::Kind::local_fault;
+      out.result.text = "address " + config.topology.sources[egress.index].address.to_string() + " cannot be used on this host: " + connected.error.message();
+      out.try_next = false;
+    }
+    co_return out;
+  }
+  TlsContext& context = smarthost ? *shared_.smarthost_tls[egress.index] : *shared_.opportunistic_tls;
+  auto connection = std::make_unique<Connection>(std::move(connected.stream), std::move(client), target->host);
+  const Connection::Opened opened = co_await connection->open(context, implicit_tls);
+  switch (opened) {
+    case Connection::Opened::ready: out.connection = std::move(connection); break;
+    case Connection::Opened::refused: {
+      out.result.kind = AttemptResult::Kind::answered;
+      out.result.outcomes = {connection->session().failure()};
+      // The word on our address counts at once; anything else may be this host's own trouble.
+      const auto reply = smtp::reply_text(out.result.outcomes[0].reply.to_string());
+      routing::ReplyContext reply_context{out.result.outcomes[0].phase, lane->site->provider, {}};
+      if (!smarthost) reply_context.egress = config.topology.sources[egress.index].reputation;
+      const auto label = config.replies->classify(reply, reply_context).label;
+      out.try_next = !smarthost && label != routing::Label::ip_blocked && label != routing::Label::ip_config && label != routing::Label::ip_throttled;
+      co_await connection->quit();
+      break;
+    }
+    case Connection::Opened::tls_failed:
+      out.tls_failed = true;
+      [[fallthrough]];
+    case Connection::Opened::lost:
+      out.result.text = target->host + " [" + address.to_string() + "]: " + connection->error();
+      break;
+  }
+  co_return out;
+}
+
+}  // namespace egret::relay

@@ -1,0 +1,339 @@
+// What follows an attempt: who is to blame, what is tried next, what is told to whom.
+#include <algorithm>
+
+#include "relay/delivery/dispatcher.hpp"
+#include "relay/runtime/log.hpp"
+#include "routing/blame.hpp"
+#include "routing/schedule.hpp"
+#include "smtp/dsn.hpp"
+
+namespace egret::relay {
+namespace {
+
+using routing::EgressKind;
+
+/// Recipients that go the same way after an attempt.
+struct Ways {
+  std::vector<std::uint32_t> delivered, retry, greylisted, same_only, next;
+  std::vector<std::uint32_t> failed;
+  std::vector<smtp::Reply> failures;
+};
+
+std::string join_addresses(const spool::Message& message, const std::vector<std::uint32_t>& recipients) {
+  std::string out;
+  for (std::size_t i = 0; i < recipients.size() && i < 10; ++i) out += (i ? "," : "") + message.recipients[recipients[i]].to_string();
+  if (recipients.size() > 10) out += ",... (" + std::to_string(recipients.size()) + ")";
+  return out;
+}
+
+}  // namespace
+
+EgressCounters& Dispatcher::counters(routing::EgressRef egress) const {
+  return egress.kind == EgressKind::source ? shared_.metrics.sources[egress.index] : shared_.metrics.smarthosts[egress.index];
+}
+
+void Dispatcher::conclude(JobPtr job, const AttemptResult& result) {
+  shared_.metrics.attempts.add();
+  job->last_host = result.host;
+  release_trial(*job);
+  if (result.kind == AttemptResult::Kind::answered) conclude_answered(std::move(job), result);
+  else conclude_trouble(std::move(job), result);
+}
+
+/// The peer spoke. Every recipient is judged by its own reply; equal replies are judged once.
+void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
+  const auto& config = *shared_.config;
+  const routing::EgressRef egress = job->egress;
+  const bool source = egress.kind == EgressKind::source;
+  const bool spill = config.classes[job->message->message_class].spill;
+  Ways ways;
+  std::string last_text;
+  routing::Verdict verdict;
+  routing::Blame blame;
+  bool told = false;
+  std::string blamed_reply;
+  for (std::size_t i = 0; i < job->recipients.size(); ++i) {
+    const smtp::RecipientOutcome& outcome = result.outcomes[i];
+    const std::uint32_t recipient = job->recipients[i];
+    if (outcome.delivered()) {
+      ways.delivered.push_back(recipient);
+      continue;
+    }
+    const std::string text = outcome.reply.to_string();
+    if (text != last_text) {
+      routing::ReplyContext context{outcome.phase, job->site->provider, {}};
+      if (source) context.egress = config.topology.sources[egress.index].reputation;
+      verdict = config.replies->classify(smtp::reply_text(text), context);
+      blame = source ? routing::blame_source(outcome, verdict, spill) : routing::blame_smarthost(outcome, verdict);
+      last_text = text;
+    }
+    routing::Action action = blame.action;
+    if (blame.egress_at_fault && !told) {
+      told = true;
+      counters(egress).blamed.add();
+      if (source) {
+        shared_.reputation.report(egress.index, routing::Refused{job->site->provider, verdict.label, std::string(verdict.blocklist),
+                                                                 std::string(verdict.rule), text});
+      } else {
+        shared_.reputation.report_smarthost_refused(egress.index, text);
+      }
+    }
+    // Observing changes nothing: the reply is taken as any other relay would take it.
+    if (source && config.topology.observe && action == routing::Action::next_egress)
+      action = outcome.reply.permanent() ? routing::Action::fail : routing::Action::retry;
+    job->last_reply = text;
+    switch (action) {
+      case routing::Action::delivered: break;
+      case routing::Action::fail:
+        ways.failed.push_back(recipient);
+        ways.failures.push_back(outcome.reply);
+        break;
+      case routing::Action::retry: ways.retry.push_back(recipient); break;
+      case routing::Action::retry_same_egress:
+        (verdict.label == routing::Label::content ? ways.same_only : ways.greylisted).push_back(recipient);
+        break;
+      case routing::Action::next_egress:
+        ways.next.push_back(recipient);
+        blamed_reply = text;
+        break;
+    }
+  }
+
+  const auto tell = [&](const std::vector<std::uint32_t>& who, const char* what) {
+    if (who.empty()) return;
+    const auto at = std::ranges::find(job->recipients, who.front()) - job->recipients.begin();
+    const auto& outcome = result.outcomes[static_cast<std::size_t>(at)];
+    const bool ok = outcome.delivered();
+    note(*job, what, result.host, outcome.reply.to_string(), ok ? "" : to_string(verdict.label), ok ? "" : verdict.rule, who);
+  };
+  tell(ways.delivered, "delivered");
+  tell(ways.failed, "failed");
+  tell(ways.retry, "deferred");
+  tell(ways.greylisted, "deferred");
+  tell(ways.same_only, "deferred");
+  tell(ways.next, "failover");
+
+  counters(egress).delivered.add(ways.delivered.size());
+  counters(egress).failed.add(ways.failed.size());
+  counters(egress).deferred.add(ways.retry.size() + ways.greylisted.size() + ways.same_only.size());
+  if (job->charged) shared_.budgets.refund(egress.index, job->recipients.size() - ways.delivered.size(), now());
+
+  if (!ways.delivered.empty()) {
+    if (!source) {
+      if (snapshot_->smarthosts[egress.index].resting_until) shared_.reputation.report_smarthost_delivered(egress.index);
+    } else if (snapshot_->sources[egress.index].with(job->site->provider).wants_successes) {
+      shared_.reputation.report(egress.index, routing::Delivered{job->site->provider});
+    }
+    finish(*job, ways.delivered, spool::RecipientState::delivered);
+  }
+  if (!ways.failed.empty()) fail(part(*job, ways.failed), std::move(ways.failures), "The receiving server refused it.", result.host);
+  if (!ways.retry.empty()) retry_later(part(*job, ways.retry), {});
+  if (!ways.greylisted.empty()) retry_later(part(*job, ways.greylisted), {egress, false, false});
+  if (!ways.same_only.empty()) retry_later(part(*job, ways.same_only), {egress, true, false});
+  if (!ways.next.empty()) next_egress(part(*job, ways.next), blamed_reply);
+}
+
+/// Nobody spoke.
+void Dispatcher::conclude_trouble(JobPtr job, const AttemptResult& result) {
+  const routing::EgressRef egress = job->egress;
+  const bool source = egress.kind == EgressKind::source;
+  job->last_reply = "451 4.4.1 (local) " + result.text;
+  const auto recipients = job->recipients;
+  if (result.kind == AttemptResult::Kind::ambiguous) {
+    // It may have been delivered. Another egress now would make two of it (RFC 1047): the same way, later.
+    counters(egress).ambiguous.add();
+    note(*job, "ambiguous", result.host, result.text, "", "connection", recipients);
+    return retry_later(std::move(job), {egress, true, true});
+  }
+  if (job->charged) shared_.budgets.refund(egress.index, job->recipients.size(), now());
+  if (result.kind == AttemptResult::Kind::local_fault) {
+    shared_.reputation.report(egress.index, routing::SourceFault{result.text});
+    note(*job, "failover", result.host, result.text, "", "source-fault", recipients);
+    return next_egress(std::move(job), result.text);
+  }
+  if (!source) {
+    shared_.reputation.report_smarthost_refused(egress.index, result.text);
+    note(*job, "failover", result.host, result.text, "", "smarthost-fault", recipients);
+    return next_egress(std::move(job), result.text);
+  }
+  counters(egress).deferred.add(recipients.size());
+  note(*job, "deferred", result.host, result.text, "", "connection", recipients);
+  const Keep keep{job->sticky, job->sticky_strict, job->ambiguous};
+  retry_later(std::move(job), keep);
+}
+
+/// The same message, at once, by the next candidate of its route.
+void Dispatcher::next_egress(JobPtr job, const std::string& reason) {
+  shared_.metrics.failovers.add();
+  job->tried.push_back({job->egress, "refused it in this round: " + reason, {}});
+  if (job->sticky == job->egress) job->sticky.reset();   // the egress it kept to is out of service
+  route_to_owner(std::move(job));
+}
+
+void Dispatcher::retry_later(JobPtr job, Keep keep) {
+  ++job->attempts;
+  job->sticky = keep.sticky;
+  job->sticky_strict = keep.strict;
+  job->ambiguous = keep.ambiguous;
+  const double jitter = std::uniform_real_distribution<double>(0, 1)(random_);
+  job->next_at = std::min(routing::next_attempt(shared_.config->delivery.retry, static_cast<int>(job->attempts), jitter, now()),
+                          job->message->expires);
+  warn_if_late(*job);
+  save_progress(*job);
+  schedule(std::move(job));
+}
+
+void Dispatcher::save_progress(const Job& job) {
+  spool::Progress progress;
+  progress.id = job.message->id;
+  for (const auto index : job.recipients) progress.recipients.emplace_back(index, spool::RecipientState::pending);
+  progress.attempts = job.attempts;
+  progress.next_at = job.next_at;
+  if (job.sticky) progress.sticky = shared_.config->topology.name(*job.sticky);
+  progress.strict = job.sticky_strict;
+  progress.ambiguous = job.ambiguous;
+  progress.warned = job.warned;
+  progress.reply = job.last_reply;
+  progress.reply_host = job.last_host;
+  shared_.spool.progress(std::move(progress));
+}
+
+void Dispatcher::warn_if_late(Job& job) {
+  const auto after = shared_.config->delivery.warn_after;
+  if (job.warned || job.message->report || after.count() == 0 || now() - job.message->accepted < after) return;
+  job.warned = true;
+  tasks_.spawn(report(part(job, job.recipients), {}, "It has not been delivered yet; attempts go on.", job.last_host, true), "report");
+}
+
+/// The end for these recipients: a report to the sender first, then the record. `replies` are parallel to the
+/// recipients; none means that the message's time is over.
+void Dispatcher::fail(JobPtr job, std::vector<smtp::Reply> replies, std::string explanation, std::string host) {
+  release_trial(*job);
+  if (replies.empty()) {
+    note(*job, "failed", job->last_host, job->last_reply, "", "max-age", job->recipients);
+    const auto age = std::chrono::duration_cast<routing::Duration>(job->message->expires - job->message->accepted);
+    explanation = "It could not be delivered within " + routing::to_string(age) + ".";
+    host = job->last_host;
+  }
+  tasks_.spawn(report(std::move(job), std::move(replies), std::move(explanation), std::move(host), false), "report");
+}
+
+boost::asio::awaitable<void> Dispatcher::report(JobPtr job, std::vector<smtp::Reply> replies, std::string explanation,
+                                                std::string host, bool delayed) {
+  const bool loaded = co_await load(job.get());
+  const auto content = job->content;
+  if (loaded && !content->sender.null() && !content->report) {
+    smtp::DsnInput in;
+    in.action = delayed ? smtp::DsnAction::delayed : smtp::DsnAction::failed;
+    in.reporting_host = shared_.config->hostname;
+    in.id = content->id;
+    in.dsn_id = shared_.spool.next_id();
+    in.sender = content->sender;
+    in.utf8 = content->utf8;
+    in.arrived = content->accepted;
+    in.now = now();
+    if (delayed) in.will_retry_until = job->message->expires;
+    for (std::size_t i = 0; i < job->recipients.size(); ++i) {
+      smtp::DsnRecipient r;
+      r.address = content->recipients[job->recipients[i]];
+      r.explanation = explanation;
+      r.remote_host = host;
+      if (i < replies.size()) {
+        r.reply = replies[i];
+        r.status = smtp::dsn_status(r.reply);
+      } else {
+        // The last thing that was heard, whoever said it.
+        const auto text = smtp::reply_text(job->last_reply);
+        if (text.code) {
+          r.reply = smtp::make_reply(text.code, (text.enhanced ? text.enhanced->to_string() + " " : "") + text.text);
+        }
+        r.status = delayed ? "4.4.1" : "5.4.7";
+      }
+      in.recipients.push_back(std::move(r));
+    }
+    std::string head;
+    for (const auto& extent : content->extents) {
+      if (head.size() >= content->header_end) break;
+      head += co_await shared_.spool.read(extent);
+    }
+    for (const auto& chunk : content->tail)
+      if (head.size() < content->header_end) head += chunk;
+    head.resize(std::min<std::size_t>(head.size(), content->header_end));
+    smtp::without_cuts(head, 0, content->cuts, [&](std::string_view piece) { in.original_header += piece; });
+
+    auto dsn = std::make_shared<spool::Message>();
+    dsn->id = in.dsn_id;
+    dsn->class_name = content->class_name;
+    dsn->recipients = {content->sender};
+    dsn->utf8 = !content->sender.ascii();
+    dsn->eight_bit = true;
+    dsn->report = true;
+    dsn->accepted = now();
+    dsn->client = "local";
+    dsn->tail.push_back(smtp::build_dsn(in));
+    dsn->body_size = dsn->tail.front().size();
+    const std::size_t end = dsn->tail.front().find("\r\n\r\n");
+    dsn->header_end = end == std::string::npos ? 0 : end + 2;
+    shared_.metrics.reports.add();
+    log::info("report to the sender", {{"id", smtp::to_string(in.dsn_id)},
+                                       {"original", smtp::to_string(content->id)},
+                                       {"to", content->sender.to_string()},
+                                       {"action", delayed ? "delayed" : "failed"}});
+    // The report is in the log before the record that makes its message disappear.
+    shared_.spool.accept_internal(dsn);
+    submit(std::move(dsn));
+  }
+  if (!delayed && loaded) finish(*job, job->recipients, spool::RecipientState::failed);
+}
+
+void Dispatcher::finish(const Job& job, const std::vector<std::uint32_t>& recipients, spool::RecipientState state) {
+  const auto n = static_cast<std::uint32_t>(recipients.size());
+  if (job.message->open.fetch_sub(n) == n) {
+    shared_.spool.done(job.message->id);
+    return;
+  }
+  spool::Progress progress;
+  progress.id = job.message->id;
+  for (const auto index : recipients) progress.recipients.emplace_back(index, state);
+  progress.attempts = job.attempts;
+  shared_.spool.progress(std::move(progress));
+}
+
+void Dispatcher::note(const Job& job, const std::string& outcome, const std::string& host, const std::string& reply,
+                      std::string_view label, std::string_view rule, const std::vector<std::uint32_t>& recipients) {
+  const bool chosen = !job.route.empty();
+  const std::string egress = chosen ? shared_.config->topology.name(job.egress) : "";
+  MessageHistory& history = history_.of(job.message->id);
+  if (history.message_class.empty()) {
+    history.message_class = shared_.config->classes[job.message->message_class].name;
+    history.accepted = job.message->accepted;
+    if (job.content) history.sender = job.content->sender.to_string();
+  }
+  if (history.attempts.size() < History::attempts_kept) {
+    AttemptRecord& record = history.attempts.emplace_back();
+    record.time = now();
+    record.egress = egress;
+    record.site = job.site ? job.site->key : "";
+    record.host = host;
+    record.outcome = outcome;
+    record.reply = reply;
+    record.label = label;
+    record.rule = rule;
+    record.route = job.route;
+    if (job.content)
+      for (const auto index : recipients) record.recipients.push_back(job.content->recipients[index].to_string());
+  }
+  if (!log::enabled(log::Level::info)) return;
+  std::vector<log::Field> fields{{"id", smtp::to_string(job.message->id)},
+                                 {"to", job.content ? join_addresses(*job.content, recipients) : ""},
+                                 {"egress", egress},
+                                 {"site", job.site ? job.site->key : ""},
+                                 {"host", host},
+                                 {"reply", reply}};
+  if (!label.empty()) fields.emplace_back("label", label);
+  if (!rule.empty()) fields.emplace_back("rule", rule);
+  fields.emplace_back("route", job.route);
+  log::info(outcome, fields);
+}
+
+}  // namespace egret::relay

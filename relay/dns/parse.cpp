@@ -1,0 +1,120 @@
+// DNS messages as they come from the wire (RFC 1035), read with the C library's parser.
+#include <arpa/nameser.h>
+#include <resolv.h>
+
+#include <algorithm>
+#include <array>
+#include <cstring>
+
+#include "relay/dns/resolver.hpp"
+#include "smtp/address.hpp"
+#include "smtp/text.hpp"
+
+namespace egret::relay {
+namespace {
+
+constexpr int max_records = 100;       // a zone with more is broken or hostile
+constexpr std::size_t max_text = 2048;
+
+std::optional<std::string> name_at(const ns_msg& message, const unsigned char* at) {
+  std::array<char, NS_MAXDNAME> buffer{};
+  if (ns_name_uncompress(ns_msg_base(message), ns_msg_end(message), at, buffer.data(), buffer.size()) < 0) return std::nullopt;
+  std::string name = smtp::lower(buffer.data());
+  if (name == ".") name.clear();
+  return name;
+}
+
+void add_text(const unsigned char* data, std::size_t size, DnsReply& out) {
+  std::string text;
+  for (std::size_t at = 0; at < size;) {
+    const std::size_t length = std::min<std::size_t>(data[at], size - at - 1);
+    text.append(reinterpret_cast<const char*>(data) + at + 1, length);
+    at += length + 1;
+  }
+  if (text.size() > max_text) text.resize(max_text);
+  out.texts.push_back(smtp::printable(text));
+}
+
+bool add_record(const ns_msg& message, const ns_rr& rr, DnsType type, DnsReply& out) {
+  const unsigned char* data = ns_rr_rdata(rr);
+  const std::size_t size = ns_rr_rdlen(rr);
+  const auto wanted = ns_rr_type(rr);
+  routing::IpAddress address;
+  if (type == DnsType::a && wanted == ns_t_a && size == 4) {
+    std::memcpy(address.bytes.data(), data, 4);
+    out.addresses.push_back(address);
+  } else if (type == DnsType::aaaa && wanted == ns_t_aaaa && size == 16) {
+    address.v6 = true;
+    std::memcpy(address.bytes.data(), data, 16);
+    out.addresses.push_back(address);
+  } else if (type == DnsType::mx && wanted == ns_t_mx && size >= 3) {
+    const auto host = name_at(message, data + 2);
+    // A host name that is none would end up in logs, SNI and site keys: such a record does not exist for us.
+    if (!host || (!host->empty() && !smtp::valid_domain(*host, false))) return false;
+    out.mx.push_back({static_cast<std::uint16_t>(data[0] << 8 | data[1]), *host});
+  } else if (type == DnsType::txt && wanted == ns_t_txt) {
+    add_text(data, size, out);
+  } else if (type == DnsType::ptr && wanted == ns_t_ptr) {
+    const auto host = name_at(message, data);
+    if (!host || !smtp::valid_domain(*host, false)) return false;
+    out.texts.push_back(*host);
+  } else {
+    return false;
+  }
+  return true;
+}
+
+DnsReply failed(std::string error) {
+  DnsReply out;
+  out.error = std::move(error);
+  return out;
+}
+
+}  // namespace
+
+DnsReply parse_dns(const unsigned char* data, std::size_t size, DnsType type) {
+  ns_msg message;
+  if (size > 65535 || ns_initparse(data, static_cast<int>(size), &message) < 0) return failed("malformed answer");
+  const int rcode = ns_msg_getflag(message, ns_f_rcode);
+  DnsReply out;
+  if (rcode == ns_r_nxdomain) {
+    out.status = DnsReply::Status::nxdomain;
+    return out;
+  }
+  if (rcode == ns_r_servfail) return failed("SERVFAIL");
+  if (rcode == ns_r_refused) return failed("REFUSED");
+  if (rcode != ns_r_noerror) return failed("rcode " + std::to_string(rcode));
+  const int count = std::min<int>(ns_msg_count(message, ns_s_an), max_records);
+  bool any = false;
+  std::uint32_t ttl = 0x7fffffff;
+  for (int i = 0; i < count; ++i) {
+    ns_rr rr;
+    if (ns_parserr(&message, ns_s_an, i, &rr) < 0) return failed("malformed answer");
+    if (ns_rr_class(rr) != ns_c_in || !add_record(message, rr, type, out)) continue;
+    any = true;
+    // RFC 2181 section 8: a TTL with the top bit set is zero.
+    ttl = std::min(ttl, ns_rr_ttl(rr) & 0x80000000u ? 0u : ns_rr_ttl(rr));
+  }
+  out.status = any ? DnsReply::Status::ok : DnsReply::Status::nodata;
+  out.ttl = any ? ttl : 0;
+  return out;
+}
+
+routing::DnsAnswer to_answer(const DnsReply& reply) {
+  routing::DnsAnswer out;
+  switch (reply.status) {
+    case DnsReply::Status::ok: out.status = routing::DnsAnswer::Status::answer; break;
+    case DnsReply::Status::nxdomain: out.status = routing::DnsAnswer::Status::nxdomain; break;
+    case DnsReply::Status::nodata: out.status = routing::DnsAnswer::Status::nodata; break;
+    case DnsReply::Status::failed: out.status = routing::DnsAnswer::Status::failed; break;
+  }
+  out.addresses = reply.addresses;
+  out.error = reply.error;
+  return out;
+}
+
+std::string reverse_name(const routing::IpAddress& address) {
+  return routing::query_name(address, address.unmapped().v6 ? "ip6.arpa" : "in-addr.arpa");
+}
+
+}  // namespace egret::relay

@@ -1,0 +1,56 @@
+// DNS over c-ares, on one io_context: UDP with TCP on truncation, own server list, no search domains.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <cstdint>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config/config.hpp"
+#include "routing/address.hpp"
+#include "routing/blocklist.hpp"
+#include "routing/site.hpp"
+
+namespace egret::relay {
+
+enum class DnsType { a, aaaa, mx, txt, ptr };
+
+/// What one query brought. Everything in it is remote data: bounded, names lower-case and checked.
+struct DnsReply {
+  enum class Status { ok, nxdomain, nodata, failed };
+  Status status = Status::failed;
+  std::string error;                            ///< for failed: "SERVFAIL", "timeout", ...
+  std::uint32_t ttl = 0;                        ///< seconds; least of all records, 0 where there are none
+  std::vector<routing::IpAddress> addresses;    ///< a, aaaa
+  std::vector<routing::MxHost> mx;              ///< host "" is the root: a null MX (RFC 7505)
+  std::vector<std::string> texts;               ///< txt (strings of one record joined), ptr
+};
+
+/// The same as what judge() of a blocklist wants.
+routing::DnsAnswer to_answer(const DnsReply& reply);
+
+class Resolver {
+ public:
+  /// Throws std::runtime_error when c-ares cannot be set up.
+  Resolver(const boost::asio::any_io_executor& executor, const config::Dns& options);
+  ~Resolver();
+
+  /// `name` without a trailing dot. Never throws; trouble is a `failed` reply.
+  boost::asio::awaitable<DnsReply> query(std::string name, DnsType type);
+  /// Fails everything that is under way.
+  void cancel();
+
+ private:
+  class Impl;
+  std::unique_ptr<Impl> impl_;
+};
+
+/// Parses a DNS message as it came from the wire. Exposed for tests and fuzzing.
+DnsReply parse_dns(const unsigned char* data, std::size_t size, DnsType type);
+
+/// "4.3.2.1.in-addr.arpa" and the IPv6 form.
+std::string reverse_name(const routing::IpAddress& address);
+
+}  // namespace egret::relay

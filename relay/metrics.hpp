@@ -1,0 +1,42 @@
+// Counters of the whole program. Workers add with relaxed atomics; a scrape reads them.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <deque>
+
+namespace egret::relay {
+
+struct Counter {
+  std::atomic<std::uint64_t> value{0};
+  void add(std::uint64_t n = 1) { value.fetch_add(n, std::memory_order_relaxed); }
+  std::uint64_t get() const { return value.load(std::memory_order_relaxed); }
+};
+
+/// What went through one egress, in recipients.
+struct EgressCounters {
+  Counter delivered;
+  Counter deferred;
+  Counter failed;
+  Counter blamed;        ///< replies that blamed the egress
+  Counter ambiguous;
+};
+
+struct Metrics {
+  Counter connections;           ///< accepted from clients
+  Counter connections_refused;   ///< over a limit
+  Counter messages_accepted;
+  Counter bytes_accepted;
+  Counter recipients_accepted;
+  Counter messages_refused;      ///< after DATA
+  Counter messages_unstored;     ///< refused for lack of space or a broken spool
+  Counter attempts;
+  Counter failovers;             ///< messages moved to another egress within a round
+  Counter reports;               ///< DSNs made
+  Counter connections_out;
+  std::atomic<std::int64_t> sessions{0};
+  std::deque<EgressCounters> sources;      ///< by index in the topology
+  std::deque<EgressCounters> smarthosts;
+};
+
+}  // namespace egret::relay

@@ -1,0 +1,178 @@
+#include "relay/net/stream.hpp"
+
+#include <openssl/ssl.h>
+
+#include <boost/asio/connect.hpp>
+#include <boost/asio/read.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/ssl/host_name_verification.hpp>
+#include <boost/asio/ssl/stream.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
+#include <cerrno>
+#include <cstring>
+#include <optional>
+
+#include "relay/net/tls_native.hpp"
+
+#ifndef IP_BIND_ADDRESS_NO_PORT
+#define IP_BIND_ADDRESS_NO_PORT 24
+#endif
+
+namespace egret::relay {
+namespace {
+
+namespace asio = boost::asio;
+using asio::ip::tcp;
+
+asio::ip::address to_asio(const routing::IpAddress& address) {
+  if (address.v6) {
+    asio::ip::address_v6::bytes_type bytes;
+    std::memcpy(bytes.data(), address.bytes.data(), bytes.size());
+    return asio::ip::address_v6(bytes);
+  }
+  return asio::ip::address_v4({address.bytes[0], address.bytes[1], address.bytes[2], address.bytes[3]});
+}
+
+class TcpStream final : public Stream, private Expirable {
+ public:
+  TcpStream(tcp::socket socket, Deadlines& deadlines) : socket_(std::move(socket)), deadlines_(deadlines) {
+    error_code ignored;
+    socket_.set_option(tcp::no_delay(true), ignored);
+    deadlines_.add(*this);
+  }
+  ~TcpStream() override { deadlines_.remove(*this); }
+
+  asio::awaitable<ReadResult> read_some(asio::mutable_buffer buffer) override {
+    ReadResult out;
+    if (dead_) {
+      out.error = asio::error::operation_aborted;
+    } else if (tls_) {
+      out.size = co_await tls_->async_read_some(buffer, asio::redirect_error(asio::use_awaitable, out.error));
+    } else {
+      out.size = co_await socket_.async_read_some(buffer, asio::redirect_error(asio::use_awaitable, out.error));
+    }
+    co_return out;
+  }
+
+  asio::awaitable<error_code> write(std::span<const asio::const_buffer> buffers) override {
+    error_code error;
+    if (dead_) {
+      error = asio::error::operation_aborted;
+    } else if (tls_) {
+      co_await asio::async_write(*tls_, buffers, asio::redirect_error(asio::use_awaitable, error));
+    } else {
+      co_await asio::async_write(socket_, buffers, asio::redirect_error(asio::use_awaitable, error));
+    }
+    co_return error;
+  }
+
+  asio::awaitable<error_code> handshake(TlsContext& context, const std::string& name) override {
+    tls_.emplace(socket_, context.native().context);
+    SSL* ssl = tls_->native_handle();
+    error_code error;
+    const bool literal = routing::IpAddress::parse(name).has_value();
+    if (!literal && SSL_set_tlsext_host_name(ssl, name.c_str()) != 1) error = asio::error::invalid_argument;
+    if (context.native().verify) tls_->set_verify_callback(asio::ssl::host_name_verification(name), error);
+    if (!error && !dead_)
+      co_await tls_->async_handshake(asio::ssl::stream_base::client, asio::redirect_error(asio::use_awaitable, error));
+    if (dead_ && !error) error = asio::error::operation_aborted;
+    co_return error;
+  }
+
+  void expires_at(Deadline when) override { deadline = when; }
+  bool timed_out() const override { return timed_out_; }
+
+  void interrupt() override {
+    error_code ignored;
+    socket_.cancel(ignored);
+  }
+
+  void close() override {
+    dead_ = true;
+    error_code ignored;
+    socket_.close(ignored);
+  }
+
+  std::string tls_summary() const override {
+    if (!tls_) return {};
+    auto* ssl = const_cast<asio::ssl::stream<tcp::socket&>&>(*tls_).native_handle();
+    return std::string(SSL_get_version(ssl)) + ' ' + SSL_get_cipher_name(ssl);
+  }
+
+ private:
+  void expire() override {
+    timed_out_ = true;
+    close();
+  }
+
+  tcp::socket socket_;
+  std::optional<asio::ssl::stream<tcp::socket&>> tls_;
+  Deadlines& deadlines_;
+  bool dead_ = false;
+  bool timed_out_ = false;
+};
+
+/// Closes a socket that takes too long to connect.
+class ConnectGuard final : private Expirable {
+ public:
+  ConnectGuard(tcp::socket& socket, Deadlines& deadlines, Deadline when) : socket_(socket), deadlines_(deadlines) {
+    deadline = when;
+    deadlines_.add(*this);
+  }
+  ~ConnectGuard() override { deadlines_.remove(*this); }
+  bool expired() const { return expired_; }
+
+ private:
+  void expire() override {
+    expired_ = true;
+    error_code ignored;
+    socket_.close(ignored);
+  }
+  tcp::socket& socket_;
+  Deadlines& deadlines_;
+  bool expired_ = false;
+};
+
+error_code bind_source(tcp::socket& socket, const routing::IpAddress& from) {
+  // The port is chosen at connect, so that one source can hold more connections than there are ports.
+  const int on = 1;
+  setsockopt(socket.native_handle(), IPPROTO_IP, IP_BIND_ADDRESS_NO_PORT, &on, sizeof on);
+  error_code error;
+  socket.bind(tcp::endpoint(to_asio(from), 0), error);
+  return error;
+}
+
+}  // namespace
+
+std::unique_ptr<Stream> make_stream(tcp::socket socket, Deadlines& deadlines) {
+  return std::make_unique<TcpStream>(std::move(socket), deadlines);
+}
+
+asio::awaitable<error_code> write_all(Stream& stream, std::string_view bytes) {
+  const asio::const_buffer buffer(bytes.data(), bytes.size());
+  co_return co_await stream.write({&buffer, 1});
+}
+
+asio::awaitable<ConnectResult> connect(ConnectOptions options, Deadlines& deadlines) {
+  ConnectResult out;
+  const auto executor = co_await asio::this_coro::executor;
+  tcp::socket socket(executor);
+  const tcp::endpoint peer(to_asio(options.to), options.port);
+  socket.open(peer.protocol(), out.error);
+  if (!out.error && options.from) {
+    out.error = bind_source(socket, *options.from);
+    out.local_fault = static_cast<bool>(out.error);
+  }
+  if (!out.error) {
+    ConnectGuard guard(socket, deadlines, options.deadline);
+    co_await socket.async_connect(peer, asio::redirect_error(asio::use_awaitable, out.error));
+    if (guard.expired()) out.error = asio::error::timed_out;
+  }
+  if (out.error == boost::system::errc::address_not_available && options.from) out.local_fault = true;
+  if (!out.error) out.stream = make_stream(std::move(socket), deadlines);
+  co_return out;
+}
+
+}  // namespace egret::relay

@@ -1,0 +1,209 @@
+#include "relay/program.hpp"
+
+#include <boost/asio/co_spawn.hpp>
+#include <boost/asio/executor_work_guard.hpp>
+#include <boost/asio/io_context.hpp>
+#include <boost/asio/post.hpp>
+#include <boost/asio/signal_set.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <algorithm>
+#include <csignal>
+#include <cstdio>
+#include <exception>
+#include <thread>
+
+#include "relay/admin/admin.hpp"
+#include "relay/delivery/dispatcher.hpp"
+#include "relay/ingress/ingress.hpp"
+#include "relay/reputation/prober.hpp"
+#include "relay/runtime/log.hpp"
+#include "relay/state/state.hpp"
+
+namespace egret::relay {
+namespace {
+
+namespace asio = boost::asio;
+using namespace std::chrono_literals;
+
+// Within the ten seconds that a stop may take.
+constexpr auto sessions_deadline = 4s;
+constexpr auto deliveries_deadline = 8s;
+
+/// One worker thread and what lives on it.
+struct Worker {
+  asio::io_context context{1};
+  asio::executor_work_guard<asio::io_context::executor_type> guard{context.get_executor()};
+  Deadlines client_deadlines{context.get_executor()};
+  Deadlines delivery_deadlines{context.get_executor()};
+  std::unique_ptr<Dispatcher> dispatcher;
+  std::unique_ptr<Ingress> ingress;
+  std::thread thread;
+
+  asio::awaitable<void> stop() {
+    co_await ingress->stop(in(sessions_deadline));
+    co_await dispatcher->stop(in(deliveries_deadline - sessions_deadline));
+  }
+};
+
+spool::Options spool_options(const config::Config& config) {
+  spool::Options out;
+  out.directory = std::filesystem::path(config.data_dir) / "spool";
+  out.reserve = config.spool.reserve;
+  return out;
+}
+
+class Program {
+ public:
+  explicit Program(std::shared_ptr<const config::Config> config) : config_(std::move(config)) {}
+
+  int run() {
+    check_ports_free(*config_);
+    state_ = std::make_unique<State>(std::filesystem::path(config_->data_dir), *config_);
+    std::vector<spool::Recovered> waiting;
+    spool_ = std::make_unique<spool::Spool>(spool_options(*config_), [&](spool::Recovered m) { waiting.push_back(std::move(m)); });
+    build();
+    if (!waiting.empty()) log::info("messages waiting from before", {{"count", std::to_string(waiting.size())}});
+    for (const auto& message : waiting)
+      workers_[static_cast<std::uint64_t>(message.id) % workers_.size()]->dispatcher->recover(message);
+    waiting = {};
+    start();
+    control_.run();
+    if (failure_) std::rethrow_exception(failure_);
+    return 0;
+  }
+
+ private:
+  void build() {
+    for (std::size_t i = 0; i < config_->topology.sources.size(); ++i) metrics_.sources.emplace_back();
+    for (std::size_t i = 0; i < config_->topology.smarthosts.size(); ++i) metrics_.smarthosts.emplace_back();
+    budgets_ = std::make_unique<Budgets>(*config_);
+    reputation_ = std::make_unique<Reputation>(control_.get_executor(), config_, events_,
+                                               [this](auto snapshot) { publish(std::move(snapshot)); });
+    state_->restore(*reputation_, *budgets_);
+    reputation_->on_changed([this](std::uint32_t source) { state_->changed(source); });
+    prober_ = std::make_unique<Prober>(control_.get_executor(), config_, *reputation_);
+    reputation_->on_check_now([this](std::uint32_t source, const std::string& list) { prober_->check_now(source, list); });
+    shared_.reset(new DeliveryShared{config_, *spool_, *reputation_, metrics_, *budgets_, {}, {}, {}, {}});
+    shared_->cache.limit = config_->spool.cache;
+    shared_->opportunistic_tls = TlsContext::client(false, "");
+    for (const auto& smarthost : config_->smarthosts) shared_->smarthost_tls.push_back(TlsContext::client(true, smarthost.ca));
+    const auto threads = config_->threads > 0 ? static_cast<unsigned>(config_->threads) : std::max(1u, std::thread::hardware_concurrency());
+    admission_ = std::make_unique<Admission>(config_->limits);
+    std::vector<Dispatcher*> all;
+    for (unsigned i = 0; i < threads; ++i) {
+      auto worker = std::make_unique<Worker>();
+      worker->dispatcher = std::make_unique<Dispatcher>(worker->context.get_executor(), i, *shared_, worker->delivery_deadlines);
+      worker->ingress = std::make_unique<Ingress>(worker->context.get_executor(), *shared_, *worker->dispatcher,
+                                                  worker->client_deadlines, *admission_);
+      all.push_back(worker->dispatcher.get());
+      workers_.push_back(std::move(worker));
+    }
+    for (auto& worker : workers_) worker->dispatcher->connect(all);
+    admin_ = std::make_unique<AdminServer>(control_.get_executor(), AdminContext{config_, *spool_, *reputation_, *prober_, events_,
+                                                                                metrics_, *budgets_, all, [this] { return ready_; }});
+  }
+
+  void start() {
+    admin_->open();
+    std::vector<std::vector<asio::ip::tcp::acceptor>> acceptors;
+    for (auto& worker : workers_) acceptors.push_back(open_listeners(worker->context.get_executor(), *config_));
+    reputation_->start();
+    for (std::size_t i = 0; i < workers_.size(); ++i) {
+      Worker& worker = *workers_[i];
+      asio::post(worker.context, [&worker, mine = std::make_shared<std::vector<asio::ip::tcp::acceptor>>(std::move(acceptors[i]))] {
+        worker.dispatcher->start();
+        worker.ingress->start(std::move(*mine));
+      });
+      worker.thread = std::thread([this, &worker] { work(worker); });
+    }
+    prober_->start();
+    admin_->start();
+    state_->start(control_.get_executor(), *reputation_, *budgets_);
+    ready_ = true;
+    for (const auto& listener : config_->listeners) log::info("listening", {{"address", listener.address}, {"protocol", "smtp"}});
+    log::info("listening", {{"address", config_->admin.address}, {"protocol", "http"}});
+    wait_for_signal();
+  }
+
+  void work(Worker& worker) {
+    try {
+      worker.context.run();
+    } catch (const std::exception& e) {
+      // Broken invariants end the program: the spool makes a restart safe, going on might not be.
+      log::error("worker failed", {{"error", e.what()}});
+      log::stop();
+      std::abort();
+    }
+  }
+
+  void publish(const std::shared_ptr<const routing::Snapshot>& snapshot) {
+    for (auto& worker : workers_)
+      asio::post(worker->context, [dispatcher = worker->dispatcher.get(), snapshot] { dispatcher->set_snapshot(snapshot); });
+  }
+
+  void wait_for_signal() {
+    signals_.async_wait([this](const boost::system::error_code& error, int signal) {
+      if (error) return;
+      if (signal == SIGHUP) {
+        log::warn("SIGHUP: this version reads its configuration only at the start; restart to change it");
+        return wait_for_signal();
+      }
+      log::info("stopping", {{"signal", std::to_string(signal)}});
+      ready_ = false;
+      asio::co_spawn(control_, stop(), [this](std::exception_ptr failure) {
+        failure_ = failure;
+        control_.stop();
+      });
+    });
+  }
+
+  /// The ways in first, then the ways out, then those who keep the books.
+  asio::awaitable<void> stop() {
+    for (auto& worker : workers_) co_await asio::co_spawn(worker->context, worker->stop(), asio::use_awaitable);
+    co_await prober_->stop();
+    reputation_->stop();
+    co_await admin_->stop();
+    state_->stop(*reputation_, *budgets_);
+    for (auto& worker : workers_) worker->guard.reset();
+    for (auto& worker : workers_) worker->context.stop();
+    for (auto& worker : workers_) worker->thread.join();
+    const auto counters = spool_->counters();
+    log::info("stopped", {{"waiting", std::to_string(counters.waiting)}});
+  }
+
+  // Destroyed from the bottom up: workers before what they use, the spool last of all.
+  std::shared_ptr<const config::Config> config_;
+  Metrics metrics_;
+  Events events_;
+  std::unique_ptr<spool::Spool> spool_;
+  std::unique_ptr<State> state_;
+  std::unique_ptr<Budgets> budgets_;
+  asio::io_context control_{1};
+  asio::signal_set signals_{control_, SIGTERM, SIGINT, SIGHUP};
+  std::unique_ptr<Reputation> reputation_;
+  std::unique_ptr<Prober> prober_;
+  std::unique_ptr<DeliveryShared> shared_;
+  std::unique_ptr<Admission> admission_;
+  std::vector<std::unique_ptr<Worker>> workers_;
+  std::unique_ptr<AdminServer> admin_;
+  std::exception_ptr failure_;
+  bool ready_ = false;
+};
+
+}  // namespace
+
+int run_program(std::shared_ptr<const config::Config> config) {
+  std::signal(SIGPIPE, SIG_IGN);
+  log::start(config->log.level, config->log.format);
+  int code = 2;
+  try {
+    Program program(std::move(config));
+    code = program.run();
+  } catch (const std::exception& e) {
+    log::error("cannot start", {{"reason", e.what()}});
+  }
+  log::stop();
+  return code;
+}
+
+}  // namespace egret::relay

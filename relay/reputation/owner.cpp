@@ -1,0 +1,199 @@
+#include "relay/reputation/owner.hpp"
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <boost/asio/post.hpp>
+#include <cerrno>
+#include <cstring>
+
+#include "relay/runtime/clock.hpp"
+
+namespace egret::relay {
+namespace {
+
+constexpr auto tick_interval = std::chrono::milliseconds(100);
+
+/// Empty when the address can be bound here, else why not. Routing knows the prefix "address ".
+std::string address_fault(const routing::IpAddress& address) {
+  const int fd = socket(address.v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+  if (fd < 0) return {};
+  sockaddr_storage storage{};
+  socklen_t size = 0;
+  if (address.v6) {
+    auto* v6 = reinterpret_cast<sockaddr_in6*>(&storage);
+    v6->sin6_family = AF_INET6;
+    std::memcpy(&v6->sin6_addr, address.bytes.data(), 16);
+    size = sizeof *v6;
+  } else {
+    auto* v4 = reinterpret_cast<sockaddr_in*>(&storage);
+    v4->sin_family = AF_INET;
+    std::memcpy(&v4->sin_addr, address.bytes.data(), 4);
+    size = sizeof *v4;
+  }
+  const int result = bind(fd, reinterpret_cast<sockaddr*>(&storage), size);
+  const int error = errno;
+  close(fd);
+  if (result == 0) return {};
+  return "address " + address.to_string() + " cannot be used on this host: " + std::strerror(error);
+}
+
+std::string kind_of(const routing::Transition& t) {
+  using routing::Standing;
+  if (t.to == Standing::listed) return "listed";
+  if (t.from == Standing::listed && routing::in_service(t.to)) return "delisted";
+  return std::string(to_string(t.to));
+}
+
+}  // namespace
+
+Reputation::Reputation(const boost::asio::any_io_executor& executor, std::shared_ptr<const config::Config> config, Events& events,
+                       Publish publish)
+    : executor_(executor),
+      timer_(executor),
+      config_(std::move(config)),
+      events_(events),
+      publish_(std::move(publish)),
+      states_(config_->topology.sources.size()),
+      smarthosts_(config_->topology.smarthosts.size()) {}
+
+void Reputation::start() {
+  for (std::uint32_t i = 0; i < states_.size(); ++i)
+    if (const auto fault = address_fault(config_->topology.sources[i].address); !fault.empty())
+      fold(i, routing::SourceFault{fault});
+  publish();
+  tick();
+}
+
+void Reputation::stop() { timer_.cancel(); }
+
+void Reputation::report(std::uint32_t source, routing::Evidence evidence) {
+  boost::asio::post(executor_, [this, source, evidence = std::move(evidence)] { fold(source, evidence); });
+}
+
+void Reputation::report_smarthost_refused(std::uint32_t smarthost, std::string reason) {
+  boost::asio::post(executor_, [this, smarthost, reason = std::move(reason)] {
+    routing::SmarthostState& state = smarthosts_[smarthost];
+    const bool resting = state.resting_until && now() < *state.resting_until;
+    routing::smarthost_refused(state, reason, now());
+    if (resting) return;
+    Event event;
+    event.kind = "smarthost-rests";
+    event.smarthost = config_->topology.smarthosts[smarthost];
+    event.text = reason;
+    event.action = "rests until " + routing::to_rfc3339(*state.resting_until) + "; mail takes the next smarthost";
+    events_.add(std::move(event));
+    publish();
+  });
+}
+
+void Reputation::report_smarthost_delivered(std::uint32_t smarthost) {
+  boost::asio::post(executor_, [this, smarthost] {
+    if (smarthosts_[smarthost].rests == 0) return;
+    routing::smarthost_delivered(smarthosts_[smarthost]);
+    dirty_ = true;
+  });
+}
+
+void Reputation::fold(std::uint32_t source, const routing::Evidence& evidence) {
+  const auto transitions = routing::fold(states_[source], evidence, context(), now());
+  for (const auto& transition : transitions) tell(source, transition);
+  dirty_ = dirty_ || !std::holds_alternative<routing::Tick>(evidence);
+  if (!transitions.empty()) publish();
+  if (changed_ && (!transitions.empty() || !std::holds_alternative<routing::Tick>(evidence))) changed_(source);
+  if (const auto* refused = std::get_if<routing::Refused>(&evidence))
+    if (!refused->blocklist.empty() && check_now_) check_now_(source, refused->blocklist);
+}
+
+routing::StandingView Reputation::view(std::uint32_t source, std::string_view provider) const {
+  return routing::view(states_[source], provider, context());
+}
+
+double Reputation::score(std::uint32_t source) const { return routing::score(states_[source], "", context()); }
+
+void Reputation::tick() {
+  for (std::uint32_t i = 0; i < states_.size(); ++i) {
+    const auto until = states_[i].resting_until;
+    if (until && now() >= *until) {
+      const auto fault = address_fault(config_->topology.sources[i].address);
+      if (fault.empty()) fold(i, routing::SourceWorks{});
+      else fold(i, routing::SourceFault{fault});
+    }
+    fold(i, routing::Tick{});
+  }
+  if (dirty_) publish();
+  timer_.expires_after(tick_interval);
+  timer_.async_wait([this](const boost::system::error_code& error) {
+    if (!error) tick();
+  });
+}
+
+void Reputation::publish() {
+  auto next = std::make_shared<routing::Snapshot>();
+  next->version = ++version_;
+  for (const auto& state : states_) {
+    routing::SourceSnapshot& source = next->sources.emplace_back();
+    source.standing = routing::view(state, "", context());
+    for (const auto& [name, provider] : state.providers) source.providers[name] = routing::view(state, name, context());
+    for (const auto& [name, listing] : state.listings)
+      if (const auto list = config_->blocklists.find(name); list != config_->blocklists.end())
+        for (const auto& provider : list->second.concerns) source.providers[provider] = routing::view(state, provider, context());
+  }
+  for (const auto& state : smarthosts_) next->smarthosts.push_back({state.resting_until, state.reason});
+  snapshot_ = next;
+  dirty_ = false;
+  publish_(std::move(next));
+}
+
+void Reputation::tell(std::uint32_t source, const routing::Transition& t) {
+  // The first conclusive check of a source that was never in trouble is no news.
+  if (t.from == routing::Standing::unknown && t.to == routing::Standing::clean) return;
+  Event event;
+  event.kind = kind_of(t);
+  event.source = config_->topology.sources[source].name;
+  event.provider = t.provider;
+  event.blocklist = t.blocklist;
+  event.rule = t.rule;
+  event.from = to_string(t.from);
+  event.to = to_string(t.to);
+  event.text = t.text;
+  event.action = advice(t);
+  if (config_->reputation.observe && !routing::in_service(t.to)) event.action = "observed only, not enforced. " + event.action;
+  events_.add(std::move(event));
+  if (!routing::in_service(t.to)) tell_exhausted(t);
+}
+
+void Reputation::tell_exhausted(const routing::Transition& t) {
+  for (const auto& pool : config_->topology.pools) {
+    if (pool.sources.empty()) continue;
+    const auto out = [&](std::uint32_t s) { return !routing::in_service(view(s, t.provider).standing); };
+    if (!std::ranges::all_of(pool.sources, out)) continue;
+    Event event;
+    event.kind = "pool-exhausted";
+    event.provider = t.provider;
+    event.rule = t.rule;
+    event.text = "every source of pool " + pool.name + " is out of service";
+    switch (pool.when_exhausted) {
+      case routing::WhenExhausted::fallback: event.action = "its mail goes by its smarthosts"; break;
+      case routing::WhenExhausted::hold: event.action = "its mail is held until a source is back"; break;
+      case routing::WhenExhausted::send_anyway: event.action = "its mail is sent anyway (when_exhausted: send-anyway)"; break;
+    }
+    events_.add(std::move(event));
+  }
+}
+
+std::string Reputation::advice(const routing::Transition& t) const {
+  if (routing::in_service(t.to)) return {};
+  std::string out;
+  if (t.until) out = "out of service until " + routing::to_rfc3339(*t.until) + ". ";
+  const auto list = config_->blocklists.find(t.blocklist);
+  if (list != config_->blocklists.end() && !list->second.delist.empty()) out += "Removal: " + list->second.delist;
+  else if (const auto* provider = config_->providers.named(t.provider); provider && !provider->postmaster.empty())
+    out += "Contact: " + provider->postmaster;
+  else if (t.to == routing::Standing::misconfigured) out += "Check the address, its PTR record and EHLO name";
+  return out;
+}
+
+}  // namespace egret::relay

@@ -1,0 +1,74 @@
+// The owner of all standings. It lives on the control thread, folds evidence, publishes an immutable snapshot to
+// every worker, and turns every change into an event. Nobody else changes a standing.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <functional>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "config/config.hpp"
+#include "relay/reputation/events.hpp"
+#include "routing/route.hpp"
+#include "routing/standing.hpp"
+
+namespace egret::relay {
+
+class Reputation {
+ public:
+  using Publish = std::function<void(std::shared_ptr<const routing::Snapshot>)>;
+  /// Asked to check a (source, blocklist) pair now, because a receiver named the list.
+  using CheckNow = std::function<void(std::uint32_t source, const std::string& blocklist)>;
+
+  Reputation(const boost::asio::any_io_executor& executor, std::shared_ptr<const config::Config> config, Events& events,
+             Publish publish);
+
+  void on_check_now(CheckNow check) { check_now_ = std::move(check); }
+  /// Tests the sources' addresses, publishes the first snapshot and starts the clock.
+  void start();
+  void stop();
+
+  /// Any thread.
+  void report(std::uint32_t source, routing::Evidence evidence);
+  void report_smarthost_refused(std::uint32_t smarthost, std::string reason);
+  void report_smarthost_delivered(std::uint32_t smarthost);
+
+  /// Control thread only.
+  void fold(std::uint32_t source, const routing::Evidence& evidence);
+  const routing::SourceState& state(std::uint32_t source) const { return states_[source]; }
+  const routing::SmarthostState& smarthost(std::uint32_t index) const { return smarthosts_[index]; }
+  routing::StandingView view(std::uint32_t source, std::string_view provider) const;
+  double score(std::uint32_t source) const;
+  std::shared_ptr<const routing::Snapshot> snapshot() const { return snapshot_; }
+  Events& events() { return events_; }
+  /// Puts back what was saved before the program ended.
+  void restore(std::uint32_t source, routing::SourceState state) { states_[source] = std::move(state); }
+  void restore_smarthost(std::uint32_t index, routing::SmarthostState state) { smarthosts_[index] = std::move(state); }
+  /// Called after every change, with the source it was about.
+  void on_changed(std::function<void(std::uint32_t source)> changed) { changed_ = std::move(changed); }
+
+ private:
+  routing::StandingContext context() const { return {config_->reputation, config_->blocklists}; }
+  void tick();
+  void publish();
+  void tell(std::uint32_t source, const routing::Transition& transition);
+  void tell_exhausted(const routing::Transition& transition);
+  std::string advice(const routing::Transition& transition) const;
+
+  boost::asio::any_io_executor executor_;
+  boost::asio::steady_timer timer_;
+  std::shared_ptr<const config::Config> config_;
+  Events& events_;
+  Publish publish_;
+  CheckNow check_now_;
+  std::function<void(std::uint32_t)> changed_;
+  std::vector<routing::SourceState> states_;
+  std::vector<routing::SmarthostState> smarthosts_;
+  std::shared_ptr<const routing::Snapshot> snapshot_;
+  std::uint64_t version_ = 0;
+  bool dirty_ = true;
+};
+
+}  // namespace egret::relay

@@ -1,0 +1,815 @@
+#include "relay/spool/spool.hpp"
+
+#include <fcntl.h>
+#include <sys/file.h>
+#include <sys/statvfs.h>
+#include <unistd.h>
+
+#include <atomic>
+#include <boost/asio/post.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/thread_pool.hpp>
+#include <boost/unordered/unordered_flat_map.hpp>
+#include <condition_variable>
+#include <cstring>
+#include <deque>
+#include <map>
+#include <mutex>
+#include <stdexcept>
+#include <system_error>
+#include <thread>
+#include <variant>
+
+#include "relay/runtime/clock.hpp"
+#include "relay/runtime/log.hpp"
+#include "relay/spool/segment.hpp"
+
+namespace egret::relay::spool {
+namespace {
+
+namespace asio = boost::asio;
+
+/// Where a waiting message's ACCEPT record is.
+struct Place {
+  std::uint32_t segment = 0;
+  std::uint32_t offset = 0;
+  std::uint32_t length = 0;    // of the payload
+};
+
+struct SegmentInfo {
+  std::shared_ptr<SegmentFile> file;
+  std::uint64_t used = segment_header_size;
+  std::uint64_t live_bytes = 0;
+  std::uint32_t live = 0;          // waiting messages with a record here that they need (ACCEPT or CHUNK)
+  std::uint32_t live_chunks = 0;   // those of them that need a CHUNK: such a segment is never copied forward
+  bool carries = false;            // holds DONE or PROGRESS of messages that may be stored elsewhere
+};
+
+template <class T>
+struct Waiting {
+  asio::any_io_executor home;
+  OperationPtr<T> operation;
+};
+
+struct AcceptItem {
+  std::shared_ptr<const Message> message;
+  Waiting<Trouble> waiting;        // empty for internal ones
+};
+struct ChunkItem {
+  std::string octets;
+  Waiting<Spool::StoredChunk> waiting;
+};
+struct ProgressItem {
+  Progress progress;
+};
+struct DoneItem {
+  smtp::MessageId id;
+};
+struct ReadItem {
+  smtp::MessageId id;
+  Waiting<std::shared_ptr<const Message>> waiting;
+};
+struct ExtentItem {
+  Extent extent;
+  Waiting<std::string> waiting;
+};
+struct AbandonItem {
+  std::vector<Extent> extents;
+};
+using Item = std::variant<AcceptItem, ChunkItem, ProgressItem, DoneItem, ReadItem, ExtentItem, AbandonItem>;
+
+/// Completions of one batch, handed to each thread in one piece.
+class Completions {
+ public:
+  template <class T>
+  void add(Waiting<T> waiting, T value) {
+    if (!waiting.operation) return;
+    auto& list = by_home_[waiting.home];
+    list.push_back([operation = std::shared_ptr<Operation<T>>(std::move(waiting.operation)), value = std::move(value)]() mutable {
+      operation->complete(std::move(value));
+    });
+  }
+  void send() {
+    for (auto& [home, list] : by_home_)
+      asio::post(home, [list = std::move(list)]() mutable {
+        for (auto& complete : list) complete();
+      });
+    by_home_.clear();
+  }
+
+ private:
+  struct Less {
+    bool operator()(const asio::any_io_executor& a, const asio::any_io_executor& b) const { return key(a) < key(b); }
+    static const void* key(const asio::any_io_executor& e) { return &asio::query(e, asio::execution::context); }
+  };
+  std::map<asio::any_io_executor, std::vector<std::function<void()>>, Less> by_home_;
+};
+
+}  // namespace
+
+class Spool::Impl {
+ public:
+  Impl(Options options, const std::function<void(Recovered)>& recovered);
+  ~Impl();
+
+  void push(Item item);
+  smtp::MessageId next_id();
+
+  std::atomic<Trouble> trouble{Trouble::none};
+  std::atomic<bool> deferring{false};
+  mutable std::mutex text_mutex;
+  std::string trouble_text;
+  std::atomic<std::uint64_t> waiting{0}, segments_count{0}, syncs{0}, records{0};
+
+ private:
+  friend class Recovery;
+  struct Batch {
+    std::vector<iovec> parts;
+    std::deque<std::string> owned;                        // headers and metadata, addresses stable
+    std::vector<std::shared_ptr<const void>> keep;        // messages and chunks being written
+    std::vector<std::pair<Waiting<Trouble>, Trouble>> accepts;
+    std::vector<std::pair<Waiting<StoredChunk>, StoredChunk>> chunks;
+    std::uint64_t start = 0;                              // offset in the active segment
+    std::uint64_t end = 0;
+    bool urgent = false;
+  };
+
+  void lock_directory();
+  void recover(const std::function<void(Recovered)>& recovered);
+  void run();
+  bool next_batch(std::vector<Item>& items);
+  void handle(Item& item, Batch& batch);
+  void on(AcceptItem& item, Batch& batch);
+  void on(ChunkItem& item, Batch& batch);
+  void on(ProgressItem& item, Batch& batch);
+  void on(DoneItem& item, Batch& batch);
+  void on(ReadItem& item, Batch& batch);
+  void on(ExtentItem& item, Batch& batch);
+  void on(AbandonItem& item, Batch& batch);
+  bool append(Batch& batch, RecordType type, std::uint64_t id, const std::vector<std::string_view>& payload, Place& place);
+  bool make_room(Batch& batch, std::uint64_t size);
+  void flush(Batch& batch);
+  void sync(Batch& batch);
+  void complete(Batch& batch);
+  void fail(const std::string& what, int error);
+  void set_trouble(Trouble value, std::string text);
+  void check_reserve();
+  void note_live(const Message& message, const Place& place, int sign);
+  void forget(std::uint64_t id, const Place& place);
+  void reclaim();
+  bool carry_forward(SegmentInfo& segment, Batch& batch);
+  bool copy_survivors(SegmentInfo& segment, Batch& batch);
+  void remove(std::uint32_t number);
+
+  Options options_;
+  int lock_fd_ = -1;
+  boost::unordered_flat_map<std::uint64_t, Place> index_;
+  boost::unordered_flat_map<std::uint64_t, std::vector<Extent>> extents_;   // of waiting messages that have any
+  std::map<std::uint32_t, SegmentInfo> segments_;
+  std::uint32_t active_ = 0;
+  std::uint64_t synced_to_ = 0;
+  std::uint64_t sequence_ = 0;
+  std::atomic<std::uint64_t> last_id_{0};
+  std::vector<Item> deferred_;   // DONE and PROGRESS that found no room; tried again when there is some
+  bool dirty_ = false;
+  Deadline dirty_since_{};
+  Deadline reserve_checked_{};
+  Deadline reclaimed_{};
+
+  std::mutex mutex_;
+  std::condition_variable wake_;
+  std::vector<Item> queue_;
+  bool stop_ = false;
+  bool sleeping_ = false;
+  asio::thread_pool readers_{1};
+  std::thread writer_;
+};
+
+// ---- start and recovery ------------------------------------------------------------------------------------------
+
+Spool::Impl::Impl(Options options, const std::function<void(Recovered)>& recovered) : options_(std::move(options)) {
+  std::error_code error;
+  std::filesystem::create_directories(options_.directory, error);
+  if (error) throw std::runtime_error("cannot create " + options_.directory.string() + ": " + error.message());
+  lock_directory();
+  recover(recovered);
+  // A fresh segment: what a crash left behind in the last one is never written to again.
+  try {
+    active_ = segments_.empty() ? 1 : segments_.rbegin()->first + 1;
+    segments_[active_].file = SegmentFile::create(options_.directory, active_, static_cast<std::uint64_t>(now().time_since_epoch().count()));
+    synced_to_ = segment_header_size;
+  } catch (const std::system_error& e) {
+    throw std::runtime_error(std::string("spool: ") + e.what());
+  }
+  waiting = index_.size();
+  segments_count = segments_.size();
+  check_reserve();
+  writer_ = std::thread([this] { run(); });
+}
+
+Spool::Impl::~Impl() {
+  {
+    const std::lock_guard lock(mutex_);
+    stop_ = true;
+  }
+  wake_.notify_one();
+  writer_.join();
+  readers_.join();
+  if (lock_fd_ >= 0) ::close(lock_fd_);
+}
+
+void Spool::Impl::lock_directory() {
+  const auto path = options_.directory / "lock";
+  lock_fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  if (lock_fd_ < 0) throw std::runtime_error("cannot write in " + options_.directory.string() + ": " + std::strerror(errno));
+  if (flock(lock_fd_, LOCK_EX | LOCK_NB) != 0)
+    throw std::runtime_error("the spool " + options_.directory.string() + " is in use by another egret");
+}
+
+/// Reads all segments into what is waiting.
+class Recovery {
+ public:
+  explicit Recovery(Spool::Impl& spool) : spool_(spool) {}
+
+  void run(const std::function<void(Recovered)>& recovered) {
+    const auto numbers = list_segments(spool_.options_.directory);
+    for (const std::uint32_t number : numbers) read_segment(number, number == numbers.back());
+    for (auto& [id, state] : messages_) finish(id, state, recovered);
+  }
+
+ private:
+  struct State {
+    Place place;
+    bool accepted = false;
+    bool done = false;
+    std::vector<Progress> progress;
+  };
+
+  [[noreturn]] static void stop(const SegmentFile& file, std::uint64_t offset, const std::string& what) {
+    throw std::runtime_error("spool segment " + file.path().string() + " at offset " + std::to_string(offset) + ": " + what +
+                             "; nothing was changed");
+  }
+
+  void read_segment(std::uint32_t number, bool last) {
+    auto file = SegmentFile::open(segment_path(spool_.options_.directory, number), number, true);
+    std::string header;
+    if (file->size() < segment_header_size && last) {
+      // Created, but its header had not reached the disk: nothing was ever stored in it.
+      std::filesystem::remove(file->path());
+      return;
+    }
+    if (!file->read(0, segment_header_size, header)) stop(*file, 0, "cannot be read");
+    if (last && header.find_first_not_of('\0') == std::string::npos) {
+      std::filesystem::remove(file->path());
+      return;
+    }
+    if (const auto problem = check_segment_header(header, number); !problem.empty()) stop(*file, 0, problem);
+    SegmentInfo& info = spool_.segments_[number];
+    info.file = file;
+    const WalkResult result = walk(*file, [&](const WalkedRecord& record) { take(*file, info, record); });
+    info.used = result.end;
+    if (result.clean) return;
+    if (!last || !result.torn) stop(*file, result.end, "damaged: " + result.problem);
+    log::warn("spool: cut off a torn tail that was never acknowledged",
+              {{"segment", file->path().string()}, {"offset", std::to_string(result.end)}});
+    if (const int error = file->truncate(result.end); error || file->sync())
+      stop(*file, result.end, "the torn tail cannot be cut off");
+  }
+
+  void take(const SegmentFile& file, SegmentInfo& info, const WalkedRecord& record) {
+    const std::uint64_t id = record.header.id;
+    State& state = messages_[id];
+    switch (record.header.type) {
+      case RecordType::chunk: break;
+      case RecordType::accept:
+        state.accepted = true;
+        state.place = {file.number(), record.offset, record.header.length};
+        break;
+      case RecordType::done:
+        info.carries = true;
+        state.done = true;
+        break;
+      case RecordType::progress: {
+        info.carries = true;
+        auto progress = decode_progress(id, record.payload);
+        if (!progress) stop(file, record.offset, "a PROGRESS record that makes no sense");
+        spool_.sequence_ = std::max(spool_.sequence_, progress->sequence);
+        state.progress.push_back(std::move(*progress));
+        break;
+      }
+    }
+    spool_.last_id_ = std::max(spool_.last_id_.load(), id);
+  }
+
+  void finish(std::uint64_t id, State& state, const std::function<void(Recovered)>& recovered) {
+    if (!state.accepted || state.done) return;
+    SegmentInfo& info = spool_.segments_.at(state.place.segment);
+    std::string payload;
+    if (!info.file->read(state.place.offset + record_header_size, state.place.length, payload))
+      stop(*info.file, state.place.offset, "cannot be read");
+    const auto message = decode_accept(id, payload);
+    if (!message) stop(*info.file, state.place.offset, "an ACCEPT record that makes no sense");
+    Recovered out{message->id, message->class_name, message->accepted, message->body_size, message->report, {}};
+    out.groups = groups(*message, state.progress);
+    if (out.groups.empty()) return;   // every recipient is done, only DONE was not written any more
+    spool_.index_[id] = state.place;
+    if (!message->extents.empty()) spool_.extents_[id] = message->extents;
+    spool_.note_live(*message, state.place, +1);
+    recovered(std::move(out));
+  }
+
+  /// Pending recipients, grouped by the record that last spoke of them.
+  static std::vector<Progress> groups(const Message& message, const std::vector<Progress>& history) {
+    std::vector<const Progress*> latest(message.recipients.size(), nullptr);
+    std::vector<RecipientState> states(message.recipients.size(), RecipientState::pending);
+    for (const Progress& p : history)
+      for (const auto& [index, state] : p.recipients) {
+        if (index >= latest.size() || states[index] != RecipientState::pending) continue;
+        if (state != RecipientState::pending) states[index] = state;
+        else if (!latest[index] || latest[index]->sequence < p.sequence) latest[index] = &p;
+      }
+    std::map<const Progress*, Progress> grouped;
+    for (std::uint32_t i = 0; i < latest.size(); ++i) {
+      if (states[i] != RecipientState::pending) continue;
+      Progress& group = grouped[latest[i]];
+      if (group.recipients.empty() && latest[i]) group = *latest[i], group.recipients.clear();
+      group.id = message.id;
+      group.recipients.emplace_back(i, RecipientState::pending);
+    }
+    std::vector<Progress> out;
+    for (auto& [key, group] : grouped) out.push_back(std::move(group));
+    return out;
+  }
+
+  Spool::Impl& spool_;
+  std::map<std::uint64_t, State> messages_;   // in order of acceptance
+};
+
+void Spool::Impl::recover(const std::function<void(Recovered)>& recovered) {
+  try {
+    Recovery(*this).run(recovered);
+  } catch (const std::system_error& e) {
+    throw std::runtime_error(std::string("spool: ") + e.what());
+  } catch (const std::filesystem::filesystem_error& e) {
+    throw std::runtime_error(std::string("spool: ") + e.what());
+  }
+}
+
+// ---- handing in --------------------------------------------------------------------------------------------------
+
+void Spool::Impl::push(Item item) {
+  bool notify = false;
+  {
+    const std::lock_guard lock(mutex_);
+    queue_.push_back(std::move(item));
+    notify = sleeping_;
+  }
+  if (notify) wake_.notify_one();
+}
+
+smtp::MessageId Spool::Impl::next_id() {
+  const auto base = static_cast<std::uint64_t>(now().time_since_epoch().count()) << 20;
+  std::uint64_t last = last_id_.load(std::memory_order_relaxed), next = 0;
+  do {
+    next = std::max(base, last + 1);
+  } while (!last_id_.compare_exchange_weak(last, next, std::memory_order_relaxed));
+  return smtp::MessageId{next};
+}
+
+// ---- the writer --------------------------------------------------------------------------------------------------
+
+bool Spool::Impl::next_batch(std::vector<Item>& items) {
+  std::unique_lock lock(mutex_);
+  sleeping_ = true;
+  const auto ready = [&] { return stop_ || !queue_.empty(); };
+  if (dirty_) wake_.wait_until(lock, dirty_since_ + options_.lazy_sync, ready);
+  else wake_.wait_for(lock, std::chrono::seconds(1), ready);
+  sleeping_ = false;
+  items.swap(queue_);
+  return !(stop_ && items.empty());
+}
+
+void Spool::Impl::run() {
+  std::vector<Item> items;
+  while (true) {
+    items.clear();
+    const bool more = next_batch(items);
+    check_reserve();
+    Batch batch;
+    batch.start = batch.end = segments_.at(active_).used;
+    if (trouble.load() == Trouble::none && !deferred_.empty()) {
+      items.insert(items.begin(), std::make_move_iterator(deferred_.begin()), std::make_move_iterator(deferred_.end()));
+      deferred_.clear();
+    }
+    for (Item& item : items) handle(item, batch);
+    deferring = !deferred_.empty();
+    flush(batch);
+    const bool lazy_due = dirty_ && std::chrono::steady_clock::now() >= dirty_since_ + options_.lazy_sync;
+    if (batch.urgent || lazy_due || !more) sync(batch);
+    complete(batch);
+    if (!more) break;
+    reclaim();
+  }
+}
+
+void Spool::Impl::handle(Item& item, Batch& batch) {
+  std::visit([&](auto& i) { on(i, batch); }, item);
+}
+
+/// Makes sure that a record of `size` octets fits into the active segment, starting a new one where it does not.
+bool Spool::Impl::make_room(Batch& batch, std::uint64_t size) {
+  if (trouble.load() == Trouble::broken) return false;
+  if (batch.end + size <= segment_size) return true;
+  flush(batch);
+  sync(batch);
+  if (trouble.load() == Trouble::broken) return false;
+  SegmentInfo& old = segments_.at(active_);
+  try {
+    const std::uint32_t next = active_ + 1;
+    auto file = SegmentFile::create(options_.directory, next, static_cast<std::uint64_t>(now().time_since_epoch().count()));
+    old.file->truncate(old.used);   // gives the unused end back; failing costs space only
+    segments_[next].file = std::move(file);
+    active_ = next;
+  } catch (const std::system_error& e) {
+    set_trouble(Trouble::no_space, e.what());
+    return false;
+  }
+  synced_to_ = segment_header_size;
+  batch.start = batch.end = segment_header_size;
+  segments_count = segments_.size();
+  return true;
+}
+
+bool Spool::Impl::append(Batch& batch, RecordType type, std::uint64_t id, const std::vector<std::string_view>& payload, Place& place) {
+  std::size_t length = 0;
+  for (const auto part : payload) length += part.size();
+  if (!make_room(batch, record_size(length))) return false;
+  place = {active_, static_cast<std::uint32_t>(batch.end), static_cast<std::uint32_t>(length)};
+  const auto part = [&](std::string_view octets) {
+    if (!octets.empty()) batch.parts.push_back({const_cast<char*>(octets.data()), octets.size()});
+  };
+  batch.owned.push_back(encode_record_header(type, id, static_cast<std::uint32_t>(synced_to_), payload));
+  part(batch.owned.back());
+  for (const auto octets : payload) part(octets);
+  static constexpr char zeros[8] = {};
+  part({zeros, record_size(length) - record_header_size - length});
+  batch.end += record_size(length);
+  records.fetch_add(1, std::memory_order_relaxed);
+  return true;
+}
+
+void Spool::Impl::on(AcceptItem& item, Batch& batch) {
+  const Message& m = *item.message;
+  const bool internal = !item.waiting.operation;
+  if (!internal && trouble.load() != Trouble::none) {
+    batch.accepts.emplace_back(std::move(item.waiting), trouble.load());
+    return;
+  }
+  batch.owned.push_back(encode_accept(m));
+  std::vector<std::string_view> payload{batch.owned.back()};
+  for (const auto& chunk : m.tail) payload.emplace_back(chunk);
+  Place place;
+  const auto id = static_cast<std::uint64_t>(m.id);
+  if (!append(batch, RecordType::accept, id, payload, place)) {
+    const Trouble why = trouble.load() == Trouble::none ? Trouble::no_space : trouble.load();
+    if (internal) log::error("a report could not be stored", {{"id", smtp::to_string(m.id)}});
+    batch.accepts.emplace_back(std::move(item.waiting), why);
+    return;
+  }
+  index_[id] = place;
+  if (!m.extents.empty()) extents_[id] = m.extents;
+  note_live(m, place, +1);
+  batch.keep.push_back(item.message);
+  batch.accepts.emplace_back(std::move(item.waiting), Trouble::none);
+  batch.urgent = true;
+  waiting.store(index_.size(), std::memory_order_relaxed);
+}
+
+void Spool::Impl::on(ChunkItem& item, Batch& batch) {
+  StoredChunk result;
+  result.trouble = trouble.load();
+  if (result.trouble == Trouble::none) {
+    auto octets = std::make_shared<const std::string>(std::move(item.octets));
+    Place place;
+    if (append(batch, RecordType::chunk, 0, {*octets}, place)) {
+      result.extent = {place.segment, place.offset + static_cast<std::uint32_t>(record_header_size), place.length};
+      // Pins the segment until the message is done, or for good in this run when it never comes to be.
+      ++segments_.at(place.segment).live_chunks;
+      batch.keep.push_back(octets);
+    } else {
+      result.trouble = trouble.load() == Trouble::none ? Trouble::no_space : trouble.load();
+    }
+  }
+  batch.chunks.emplace_back(std::move(item.waiting), result);
+}
+
+void Spool::Impl::on(ProgressItem& item, Batch& batch) {
+  if (!index_.contains(static_cast<std::uint64_t>(item.progress.id))) return;
+  item.progress.sequence = ++sequence_;
+  batch.owned.push_back(encode_progress(item.progress));
+  Place place;
+  const std::string_view payload = batch.owned.back();
+  if (!append(batch, RecordType::progress, static_cast<std::uint64_t>(item.progress.id), {payload}, place)) {
+    deferred_.emplace_back(std::move(item));
+    return;
+  }
+  segments_.at(place.segment).carries = true;
+}
+
+void Spool::Impl::on(DoneItem& item, Batch& batch) {
+  const auto id = static_cast<std::uint64_t>(item.id);
+  const auto it = index_.find(id);
+  if (it == index_.end()) return;
+  const Place accepted = it->second;
+  batch.owned.push_back(encode_done(accepted.segment));
+  Place place;
+  const std::string_view payload = batch.owned.back();
+  if (!append(batch, RecordType::done, id, {payload}, place)) {
+    log::warn("the end of a message could not be recorded yet", {{"id", smtp::to_string(item.id)}});
+    deferred_.emplace_back(item);
+    return;
+  }
+  segments_.at(place.segment).carries = true;
+  forget(id, accepted);
+}
+
+void Spool::Impl::on(ReadItem& item, Batch& batch) {
+  const auto it = index_.find(static_cast<std::uint64_t>(item.id));
+  std::shared_ptr<SegmentFile> file;
+  Place place;
+  if (it != index_.end()) {
+    place = it->second;
+    if (place.segment == active_) flush(batch);   // it may be in this very batch
+    file = segments_.at(place.segment).file;
+  }
+  asio::post(readers_, [file, place, id = static_cast<std::uint64_t>(item.id), waiting = std::move(item.waiting)]() mutable {
+    std::shared_ptr<const Message> out;
+    std::string header, payload;
+    if (file && file->read(place.offset, record_header_size, header) &&
+        file->read(place.offset + record_header_size, place.length, payload) && checksum_fits(header, payload))
+      if (auto message = decode_accept(id, payload)) out = std::make_shared<const Message>(std::move(*message));
+    if (!out) log::error("spool: a waiting message cannot be read", {{"id", smtp::to_string(smtp::MessageId{id})}});
+    asio::post(waiting.home, [operation = std::move(waiting.operation), out = std::move(out)]() mutable {
+      operation->complete(std::move(out));
+    });
+  });
+}
+
+void Spool::Impl::on(ExtentItem& item, Batch& batch) {
+  const auto it = segments_.find(item.extent.segment);
+  std::shared_ptr<SegmentFile> file;
+  if (it != segments_.end()) {
+    if (item.extent.segment == active_) flush(batch);
+    file = it->second.file;
+  }
+  asio::post(readers_, [file, extent = item.extent, waiting = std::move(item.waiting)]() mutable {
+    std::string header, payload;
+    const bool good = file && extent.offset >= record_header_size &&
+                      file->read(extent.offset - record_header_size, record_header_size, header) &&
+                      file->read(extent.offset, extent.length, payload) && checksum_fits(header, payload);
+    if (!good) payload.clear();
+    asio::post(waiting.home, [operation = std::move(waiting.operation), payload = std::move(payload)]() mutable {
+      operation->complete(std::move(payload));
+    });
+  });
+}
+
+void Spool::Impl::on(AbandonItem& item, Batch&) {
+  for (const Extent& extent : item.extents)
+    if (const auto it = segments_.find(extent.segment); it != segments_.end() && it->second.live_chunks > 0)
+      --it->second.live_chunks;
+}
+
+// ---- durability --------------------------------------------------------------------------------------------------
+
+void Spool::Impl::flush(Batch& batch) {
+  if (batch.parts.empty()) return;
+  SegmentInfo& segment = segments_.at(active_);
+  if (const int error = segment.file->write(batch.parts, batch.start)) return fail("cannot write", error);
+  batch.parts.clear();
+  batch.start = batch.end;
+  segment.used = batch.end;
+  if (!dirty_) dirty_since_ = std::chrono::steady_clock::now();
+  dirty_ = true;
+}
+
+void Spool::Impl::sync(Batch&) {
+  if (!dirty_ || trouble.load() == Trouble::broken) return;
+  SegmentInfo& segment = segments_.at(active_);
+  // A failed sync is never repeated on this file: the kernel may have dropped the pages and would report success.
+  if (const int error = segment.file->sync()) return fail("cannot sync", error);
+  synced_to_ = segment.used;
+  dirty_ = false;
+  syncs.fetch_add(1, std::memory_order_relaxed);
+}
+
+void Spool::Impl::complete(Batch& batch) {
+  const bool broken = trouble.load() == Trouble::broken;
+  Completions completions;
+  for (auto& [waiter, result] : batch.accepts)
+    completions.add(std::move(waiter), broken ? Trouble::broken : result);
+  for (auto& [waiter, result] : batch.chunks) {
+    if (broken) result.trouble = Trouble::broken;
+    completions.add(std::move(waiter), result);
+  }
+  completions.send();
+}
+
+void Spool::Impl::fail(const std::string& what, int error) {
+  set_trouble(Trouble::broken, what + " " + segments_.at(active_).file->path().string() + ": " + std::strerror(error));
+}
+
+void Spool::Impl::set_trouble(Trouble value, std::string text) {
+  if (trouble.load() == Trouble::broken) return;
+  if (trouble.load() != value || value == Trouble::broken) {
+    if (value == Trouble::none) log::info("spool: accepting again");
+    else log::error("spool: not accepting", {{"reason", text}});
+  }
+  {
+    const std::lock_guard lock(text_mutex);
+    trouble_text = std::move(text);
+  }
+  trouble.store(value);
+}
+
+void Spool::Impl::check_reserve() {
+  const Deadline time = std::chrono::steady_clock::now();
+  if (time - reserve_checked_ < std::chrono::milliseconds(200)) return;
+  reserve_checked_ = time;
+  struct statvfs info {};
+  if (statvfs(options_.directory.c_str(), &info) != 0) return;
+  const std::uint64_t available = static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize;
+  if (available < options_.reserve) {
+    set_trouble(Trouble::no_space, "only " + std::to_string(available >> 20) + " MB of disk are free, spool.reserve keeps " +
+                                       std::to_string(options_.reserve >> 20) + " MB");
+  } else if (trouble.load() == Trouble::no_space) {
+    set_trouble(Trouble::none, "");
+  }
+}
+
+// ---- space -------------------------------------------------------------------------------------------------------
+
+/// Counts a waiting message where it is stored.
+void Spool::Impl::note_live(const Message& message, const Place& place, int sign) {
+  SegmentInfo& home = segments_.at(place.segment);
+  home.live += static_cast<std::uint32_t>(sign);
+  home.live_bytes += static_cast<std::uint64_t>(sign) * record_size(place.length);
+  if (sign > 0 && writer_.joinable()) return;   // its chunks were counted when they were stored
+  for (const Extent& extent : message.extents)
+    if (const auto it = segments_.find(extent.segment); it != segments_.end())
+      it->second.live_chunks += static_cast<std::uint32_t>(sign);
+}
+
+void Spool::Impl::forget(std::uint64_t id, const Place& place) {
+  Message shape;
+  if (const auto it = extents_.find(id); it != extents_.end()) {
+    shape.extents = it->second;
+    extents_.erase(it);
+  }
+  note_live(shape, place, -1);
+  index_.erase(id);
+  waiting.store(index_.size(), std::memory_order_relaxed);
+}
+
+void Spool::Impl::reclaim() {
+  const Deadline time = std::chrono::steady_clock::now();
+  if (trouble.load() == Trouble::broken || time - reclaimed_ < std::chrono::milliseconds(500)) return;
+  reclaimed_ = time;
+  for (auto it = segments_.begin(); it != segments_.end();) {
+    const std::uint32_t number = it->first;
+    SegmentInfo& segment = (it++)->second;
+    if (number == active_ || segment.live_chunks > 0) continue;
+    const bool sparse = segment.live > 0 && segments_.size() > 4 && segment.live_bytes < segment.used / 4;
+    if (segment.live > 0 && !sparse) continue;
+    Batch batch;
+    batch.start = batch.end = segments_.at(active_).used;
+    if (sparse && !copy_survivors(segment, batch)) continue;
+    if (segment.carries && !carry_forward(segment, batch)) continue;
+    flush(batch);
+    sync(batch);
+    if (trouble.load() == Trouble::broken) return;
+    remove(number);
+  }
+  segments_count = segments_.size();
+}
+
+/// Writes again what the segment says about messages that are stored elsewhere and still there.
+bool Spool::Impl::carry_forward(SegmentInfo& segment, Batch& batch) {
+  const std::uint32_t number = segment.file->number();
+  bool good = true;
+  walk(*segment.file, [&](const WalkedRecord& record) {
+    bool needed = false;
+    if (record.header.type == RecordType::progress) {
+      needed = index_.contains(record.header.id);
+    } else if (record.header.type == RecordType::done) {
+      const auto target = decode_done(record.payload);
+      needed = target && *target != number && segments_.contains(*target);
+    }
+    if (!needed || !good) return;
+    batch.owned.emplace_back(record.payload);
+    Place place;
+    const std::string_view payload = batch.owned.back();
+    good = append(batch, record.header.type, record.header.id, {payload}, place);
+    if (good) segments_.at(place.segment).carries = true;
+  });
+  return good;
+}
+
+/// Moves the few waiting messages of a segment to the active one.
+bool Spool::Impl::copy_survivors(SegmentInfo& segment, Batch& batch) {
+  const std::uint32_t number = segment.file->number();
+  bool good = true;
+  walk(*segment.file, [&](const WalkedRecord& record) {
+    if (!good || record.header.type != RecordType::accept) return;
+    const auto it = index_.find(record.header.id);
+    if (it == index_.end() || it->second.segment != number || it->second.offset != record.offset) return;
+    batch.owned.emplace_back(record.payload);
+    Place place;
+    const std::string_view payload = batch.owned.back();
+    good = append(batch, RecordType::accept, record.header.id, {payload}, place);
+    if (!good) return;
+    SegmentInfo& target = segments_.at(place.segment);
+    ++target.live;
+    target.live_bytes += record_size(place.length);
+    --segment.live;
+    segment.live_bytes -= record_size(it->second.length);
+    it->second = place;
+  });
+  return good;
+}
+
+void Spool::Impl::remove(std::uint32_t number) {
+  const auto it = segments_.find(number);
+  std::error_code error;
+  std::filesystem::remove(it->second.file->path(), error);
+  try {
+    // The name must be gone for good before the DONE records of its messages may go.
+    sync_directory(options_.directory);
+  } catch (const std::system_error& e) {
+    return set_trouble(Trouble::broken, e.what());
+  }
+  segments_.erase(it);
+}
+
+// ---- the public face ---------------------------------------------------------------------------------------------
+
+Spool::Spool(Options options, const std::function<void(Recovered)>& recovered)
+    : impl_(std::make_unique<Impl>(std::move(options), recovered)) {}
+Spool::~Spool() = default;
+
+asio::awaitable<Trouble> Spool::accept(std::shared_ptr<const Message> message) {
+  const auto home = co_await asio::this_coro::executor;
+  Impl* impl = impl_.get();
+  co_return co_await await_operation<Trouble>([impl, message = std::move(message), home](OperationPtr<Trouble> operation) {
+    impl->push(AcceptItem{message, {home, std::move(operation)}});
+  });
+}
+
+void Spool::accept_internal(std::shared_ptr<const Message> message) { impl_->push(AcceptItem{std::move(message), {}}); }
+
+asio::awaitable<Spool::StoredChunk> Spool::chunk(std::string octets) {
+  const auto home = co_await asio::this_coro::executor;
+  Impl* impl = impl_.get();
+  auto shared = std::make_shared<std::string>(std::move(octets));
+  co_return co_await await_operation<StoredChunk>([impl, shared, home](OperationPtr<StoredChunk> operation) {
+    impl->push(ChunkItem{std::move(*shared), {home, std::move(operation)}});
+  });
+}
+
+void Spool::abandon(std::vector<Extent> extents) {
+  if (!extents.empty()) impl_->push(AbandonItem{std::move(extents)});
+}
+
+void Spool::progress(Progress progress) { impl_->push(ProgressItem{std::move(progress)}); }
+void Spool::done(smtp::MessageId id) { impl_->push(DoneItem{id}); }
+
+asio::awaitable<std::shared_ptr<const Message>> Spool::read(smtp::MessageId id) {
+  using Result = std::shared_ptr<const Message>;
+  const auto home = co_await asio::this_coro::executor;
+  Impl* impl = impl_.get();
+  co_return co_await await_operation<Result>(
+      [impl, id, home](OperationPtr<Result> operation) { impl->push(ReadItem{id, {home, std::move(operation)}}); });
+}
+
+asio::awaitable<std::string> Spool::read(Extent extent) {
+  const auto home = co_await asio::this_coro::executor;
+  Impl* impl = impl_.get();
+  co_return co_await await_operation<std::string>(
+      [impl, extent, home](OperationPtr<std::string> operation) { impl->push(ExtentItem{extent, {home, std::move(operation)}}); });
+}
+
+smtp::MessageId Spool::next_id() { return impl_->next_id(); }
+Trouble Spool::trouble() const { return impl_->trouble.load(); }
+
+bool Spool::delivery_paused() const { return impl_->deferring.load() || impl_->trouble.load() == Trouble::broken; }
+
+std::string Spool::trouble_text() const {
+  const std::lock_guard lock(impl_->text_mutex);
+  return impl_->trouble_text;
+}
+
+Counters Spool::counters() const {
+  return {impl_->waiting.load(), impl_->segments_count.load(), impl_->syncs.load(), impl_->records.load()};
+}
+
+}  // namespace egret::relay::spool

@@ -1,0 +1,103 @@
+// Standings as JSON text.
+#include <boost/json.hpp>
+
+#include "relay/state/state.hpp"
+
+namespace egret::relay {
+namespace {
+
+namespace json = boost::json;
+using routing::Time;
+
+std::int64_t ms(Time time) { return time.time_since_epoch().count(); }
+Time time_of(const json::value& value) { return Time(routing::Duration(value.to_number<std::int64_t>())); }
+
+json::value optional_time(const std::optional<Time>& time) { return time ? json::value(ms(*time)) : json::value(); }
+std::optional<Time> to_optional(const json::value& value) {
+  if (value.is_null()) return std::nullopt;
+  return time_of(value);
+}
+
+json::object encode(const routing::Ramp& ramp) {
+  return {{"phase", static_cast<int>(ramp.phase)}, {"step", ramp.step}, {"since", ms(ramp.since)}, {"successes", ramp.successes}};
+}
+
+routing::Ramp decode_ramp(const json::value& value) {
+  routing::Ramp out;
+  const int phase = value.at("phase").to_number<int>();
+  if (phase >= 0 && phase <= 2) out.phase = static_cast<routing::Ramp::Phase>(phase);
+  out.step = value.at("step").to_number<std::size_t>();
+  out.since = time_of(value.at("since"));
+  out.successes = value.at("successes").to_number<int>();
+  return out;
+}
+
+json::object encode(const routing::Listing& l) {
+  return {{"codes", json::value_from(l.codes)}, {"text", l.text}, {"first_seen", ms(l.first_seen)}, {"last_seen", ms(l.last_seen)},
+          {"policy", l.policy}, {"confirmed", l.confirmed}, {"listed_in_a_row", l.listed_in_a_row},
+          {"clean_in_a_row", l.clean_in_a_row}, {"clean_since", optional_time(l.clean_since)}};
+}
+
+routing::Listing decode_listing(const json::value& v) {
+  routing::Listing l;
+  l.codes = json::value_to<std::vector<std::string>>(v.at("codes"));
+  l.text = json::value_to<std::string>(v.at("text"));
+  l.first_seen = time_of(v.at("first_seen"));
+  l.last_seen = time_of(v.at("last_seen"));
+  l.policy = v.at("policy").as_bool();
+  l.confirmed = v.at("confirmed").as_bool();
+  l.listed_in_a_row = v.at("listed_in_a_row").to_number<int>();
+  l.clean_in_a_row = v.at("clean_in_a_row").to_number<int>();
+  l.clean_since = to_optional(v.at("clean_since"));
+  return l;
+}
+
+json::object encode(const routing::ProviderState& p) {
+  return {{"blocked_until", optional_time(p.blocked_until)}, {"config_fault", p.config_fault}, {"strikes", p.strikes},
+          {"last_block", ms(p.last_block)}, {"reason", p.reason}, {"ramp", encode(p.ramp)}, {"throttle", p.throttle},
+          {"throttled_at", ms(p.throttled_at)}, {"drained", p.drained}};
+}
+
+routing::ProviderState decode_provider(const json::value& v) {
+  routing::ProviderState p;
+  p.blocked_until = to_optional(v.at("blocked_until"));
+  p.config_fault = v.at("config_fault").as_bool();
+  p.strikes = v.at("strikes").to_number<int>();
+  p.last_block = time_of(v.at("last_block"));
+  p.reason = json::value_to<std::string>(v.at("reason"));
+  p.ramp = decode_ramp(v.at("ramp"));
+  p.throttle = v.at("throttle").to_number<double>();
+  p.throttled_at = time_of(v.at("throttled_at"));
+  p.drained = v.at("drained").as_bool();
+  return p;
+}
+
+}  // namespace
+
+std::string encode_state(const routing::SourceState& state) {
+  json::object listings, providers, vouched;
+  for (const auto& [name, listing] : state.listings) listings[name] = encode(listing);
+  for (const auto& [name, provider] : state.providers) providers[name] = encode(provider);
+  for (const auto& [name, time] : state.vouched) vouched[name] = ms(time);
+  return json::serialize(json::object{{"listings", std::move(listings)}, {"providers", std::move(providers)},
+                                      {"vouched", std::move(vouched)}, {"ramp", encode(state.ramp)},
+                                      {"checked", state.checked}, {"drained", state.drained}});
+}
+
+std::optional<routing::SourceState> decode_state(std::string_view text) {
+  try {
+    const json::value value = json::parse(text);
+    routing::SourceState out;
+    for (const auto& [name, listing] : value.at("listings").as_object()) out.listings[name] = decode_listing(listing);
+    for (const auto& [name, provider] : value.at("providers").as_object()) out.providers[name] = decode_provider(provider);
+    for (const auto& [name, time] : value.at("vouched").as_object()) out.vouched[name] = time_of(time);
+    out.ramp = decode_ramp(value.at("ramp"));
+    out.checked = value.at("checked").as_bool();
+    out.drained = value.at("drained").as_bool();
+    return out;
+  } catch (const std::exception&) {
+    return std::nullopt;
+  }
+}
+
+}  // namespace egret::relay

@@ -1,0 +1,134 @@
+#include "relay/state/state.hpp"
+
+#include <sqlite3.h>
+
+#include <charconv>
+#include <stdexcept>
+
+#include "relay/runtime/clock.hpp"
+#include "relay/runtime/log.hpp"
+
+namespace egret::relay {
+namespace {
+
+class Statement {
+ public:
+  Statement(sqlite3* db, const char* sql) {
+    if (sqlite3_prepare_v2(db, sql, -1, &raw_, nullptr) != SQLITE_OK) throw std::runtime_error(std::string("state: ") + sqlite3_errmsg(db));
+  }
+  ~Statement() { sqlite3_finalize(raw_); }
+  Statement(const Statement&) = delete;
+  Statement& operator=(const Statement&) = delete;
+
+  void bind(int index, const std::string& value) {
+    sqlite3_bind_text(raw_, index, value.data(), static_cast<int>(value.size()), SQLITE_TRANSIENT);
+  }
+  bool step() { return sqlite3_step(raw_) == SQLITE_ROW; }
+  std::string text(int column) const {
+    const auto* data = reinterpret_cast<const char*>(sqlite3_column_text(raw_, column));
+    return data ? data : "";
+  }
+
+ private:
+  sqlite3_stmt* raw_ = nullptr;
+};
+
+/// A source is the one that was saved only while its address is the same: reputation belongs to the address.
+std::string key_of(const routing::SourceInfo& source) { return source.name + "@" + source.reputation.to_string(); }
+
+}  // namespace
+
+State::State(const std::filesystem::path& directory, const config::Config& config) : config_(config) {
+  std::error_code error;
+  std::filesystem::create_directories(directory, error);
+  const auto path = directory / "state.db";
+  if (error || sqlite3_open(path.c_str(), &db_) != SQLITE_OK) {
+    const std::string why = error ? error.message() : sqlite3_errmsg(db_);
+    sqlite3_close(db_);
+    throw std::runtime_error("cannot open " + path.string() + ": " + why);
+  }
+  try {
+    sqlite3_busy_timeout(db_, 1000);
+    execute("PRAGMA journal_mode=WAL");
+    execute("PRAGMA synchronous=NORMAL");
+    execute("CREATE TABLE IF NOT EXISTS state(kind TEXT, name TEXT, value TEXT, PRIMARY KEY(kind, name))");
+  } catch (const std::exception& e) {
+    sqlite3_close(db_);
+    throw std::runtime_error("cannot use " + path.string() + ": " + e.what());
+  }
+}
+
+State::~State() { sqlite3_close(db_); }
+
+void State::execute(const char* sql) {
+  char* message = nullptr;
+  if (sqlite3_exec(db_, sql, nullptr, nullptr, &message) == SQLITE_OK) return;
+  const std::string text = message ? message : "unknown error";
+  sqlite3_free(message);
+  throw std::runtime_error(text);
+}
+
+void State::put(const std::string& kind, const std::string& name, const std::string& value) {
+  Statement statement(db_, "INSERT OR REPLACE INTO state VALUES(?, ?, ?)");
+  statement.bind(1, kind);
+  statement.bind(2, name);
+  statement.bind(3, value);
+  statement.step();
+}
+
+void State::restore(Reputation& reputation, Budgets& budgets) {
+  Statement rows(db_, "SELECT kind, name, value FROM state");
+  while (rows.step()) {
+    const std::string kind = rows.text(0), name = rows.text(1), value = rows.text(2);
+    if (kind == "source") {
+      for (std::uint32_t i = 0; i < config_.topology.sources.size(); ++i)
+        if (key_of(config_.topology.sources[i]) == name)
+          if (auto state = decode_state(value)) reputation.restore(i, std::move(*state));
+    } else if (kind == "budget") {
+      for (std::uint32_t i = 0; i < config_.smarthosts.size(); ++i) {
+        long long window = 0;
+        unsigned long long used = 0;
+        if (config_.smarthosts[i].name != name || std::sscanf(value.c_str(), "%lld %llu", &window, &used) != 2) continue;
+        budgets.restore(i, {routing::Time(routing::Duration(window)), used});
+      }
+    }
+  }
+}
+
+void State::save(Reputation& reputation, Budgets& budgets) {
+  if (dirty_.empty() && !budgets.take_changed()) return;
+  try {
+    execute("BEGIN");
+    for (const std::uint32_t source : dirty_) put("source", key_of(config_.topology.sources[source]), encode_state(reputation.state(source)));
+    for (std::uint32_t i = 0; i < config_.smarthosts.size(); ++i) {
+      const auto use = budgets.use(i);
+      put("budget", config_.smarthosts[i].name, std::to_string(use.window.time_since_epoch().count()) + " " + std::to_string(use.used));
+    }
+    execute("COMMIT");
+    dirty_.clear();
+  } catch (const std::exception& e) {
+    log::error("state could not be saved", {{"reason", e.what()}});
+    sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);
+  }
+}
+
+void State::start(const boost::asio::any_io_executor& executor, Reputation& reputation, Budgets& budgets) {
+  timer_ = std::make_unique<boost::asio::steady_timer>(executor);
+  arm(reputation, budgets);
+}
+
+void State::arm(Reputation& reputation, Budgets& budgets) {
+  timer_->expires_after(std::chrono::seconds(1));
+  timer_->async_wait([this, &reputation, &budgets](const boost::system::error_code& error) {
+    if (error) return;
+    save(reputation, budgets);
+    arm(reputation, budgets);
+  });
+}
+
+void State::stop(Reputation& reputation, Budgets& budgets) {
+  if (timer_) timer_->cancel();
+  save(reputation, budgets);
+}
+
+}  // namespace egret::relay

@@ -1,0 +1,48 @@
+// What is small and must outlive the program: standings and budgets, in SQLite beside the spool. Losing it loses no
+// mail. Written from the control thread, at most once a second.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <filesystem>
+#include <memory>
+#include <set>
+#include <string>
+
+#include "config/config.hpp"
+#include "relay/budgets.hpp"
+#include "relay/reputation/owner.hpp"
+
+struct sqlite3;
+
+namespace egret::relay {
+
+class State {
+ public:
+  /// Opens or creates `directory`/state.db. Throws std::runtime_error with one line for people.
+  State(const std::filesystem::path& directory, const config::Config& config);
+  ~State();
+
+  /// Puts back what was saved, for sources and smarthosts that still exist by name and address.
+  void restore(Reputation& reputation, Budgets& budgets);
+  void changed(std::uint32_t source) { dirty_.insert(source); }
+  void start(const boost::asio::any_io_executor& executor, Reputation& reputation, Budgets& budgets);
+  void stop(Reputation& reputation, Budgets& budgets);
+
+ private:
+  void execute(const char* sql);
+  void save(Reputation& reputation, Budgets& budgets);
+  void put(const std::string& kind, const std::string& name, const std::string& value);
+  void arm(Reputation& reputation, Budgets& budgets);
+
+  const config::Config& config_;
+  sqlite3* db_ = nullptr;
+  std::set<std::uint32_t> dirty_;
+  std::unique_ptr<boost::asio::steady_timer> timer_;
+};
+
+/// A source's state as JSON text, and back; nullopt when the text is none of ours.
+std::string encode_state(const routing::SourceState& state);
+std::optional<routing::SourceState> decode_state(std::string_view text);
+
+}  // namespace egret::relay

@@ -1,0 +1,214 @@
+#include "routing/reply_rules.hpp"
+
+#include <re2/re2.h>
+#include <re2/set.h>
+
+#include <algorithm>
+#include <cctype>
+#include <set>
+
+#include "smtp/text.hpp"
+
+namespace egret::routing {
+namespace {
+
+RE2::Options pattern_options() {
+  RE2::Options options;
+  options.set_case_sensitive(false);
+  options.set_log_errors(false);
+  options.set_never_nl(false);
+  return options;
+}
+
+bool code_holds(const std::vector<std::string>& wanted, int code) {
+  if (wanted.empty()) return true;
+  const std::string digits = std::to_string(code);
+  return std::ranges::any_of(wanted, [&](const std::string& w) {
+    return w == digits || (w.size() == 3 && w.ends_with("xx") && w[0] == digits[0]);
+  });
+}
+
+bool enhanced_holds(const std::vector<std::string>& wanted, const std::optional<smtp::EnhancedCode>& code) {
+  if (wanted.empty()) return true;
+  if (!code) return false;
+  const auto part = [](std::string_view& text) {
+    const std::size_t dot = text.find('.');
+    const std::string_view out = text.substr(0, dot);
+    text.remove_prefix(dot == std::string_view::npos ? text.size() : dot + 1);
+    return out;
+  };
+  const auto holds = [](std::string_view pattern, int value) { return pattern == "x" || pattern == std::to_string(value); };
+  return std::ranges::any_of(wanted, [&](std::string_view w) {
+    const auto klass = part(w), subject = part(w), detail = part(w);
+    return holds(klass, code->klass) && holds(subject, code->subject) && holds(detail, code->detail);
+  });
+}
+
+/// What the text says about addresses; worked out once per reply and only where a rule asks.
+class NamedAddress {
+ public:
+  NamedAddress(std::string_view text, const std::optional<IpAddress>& egress) : text_(text), egress_(egress) {}
+
+  bool holds(IpCondition condition) {
+    if (condition == IpCondition::any) return true;
+    if (!known_) {
+      const auto found = addresses_in(text_);
+      any_ = !found.empty();
+      own_ = any_ && (!egress_ || std::ranges::any_of(found, [&](const IpAddress& a) { return a.unmapped() == egress_->unmapped(); }));
+      known_ = true;
+    }
+    switch (condition) {
+      case IpCondition::own: return own_;
+      case IpCondition::other: return any_ && !own_ && egress_;
+      case IpCondition::none: return !any_;
+      case IpCondition::any: break;
+    }
+    return true;
+  }
+
+ private:
+  std::string_view text_;
+  const std::optional<IpAddress>& egress_;
+  bool known_ = false, any_ = false, own_ = false;
+};
+
+}  // namespace
+
+std::string_view to_string(Confidence confidence) {
+  switch (confidence) {
+    case Confidence::high: return "high";
+    case Confidence::medium: return "medium";
+    case Confidence::low: return "low";
+  }
+  return "low";
+}
+
+struct ReplyRules::Compiled {
+  std::vector<ReplyRule> rules;                    // by priority
+  std::vector<std::unique_ptr<RE2>> not_match;     // parallel to rules; null: no such condition
+  std::vector<int> rule_of_pattern;                // index in `set` -> rule
+  std::vector<std::size_t> unconditional_text;     // rules without a match pattern
+  std::unique_ptr<RE2::Set> set;
+
+  bool holds(std::size_t i, const smtp::ReplyText& reply, const ReplyContext& context, NamedAddress& named) const {
+    const ReplyRule& rule = rules[i];
+    if (!code_holds(rule.codes, reply.code) || !enhanced_holds(rule.enhanced, reply.enhanced)) return false;
+    if (!rule.phases.empty() && (!context.phase || std::ranges::find(rule.phases, *context.phase) == rule.phases.end()))
+      return false;
+    if (!rule.providers.empty() && std::ranges::find(rule.providers, context.provider) == rule.providers.end()) return false;
+    if (!named.holds(rule.ip)) return false;
+    return !not_match[i] || !RE2::PartialMatch(reply.text, *not_match[i]);
+  }
+
+  Verdict verdict(std::size_t i) const {
+    const ReplyRule& rule = rules[i];
+    return {rule.label, rule.name, rule.blocklist, rule.delist, rule.confidence};
+  }
+
+  /// Indices of the rules whose text condition holds, in order of priority.
+  std::vector<std::size_t> text_matches(const std::string& text) const {
+    std::vector<int> found;
+    set->Match(text, &found);
+    std::vector<std::size_t> out(unconditional_text);
+    for (const int pattern : found) out.push_back(static_cast<std::size_t>(rule_of_pattern[static_cast<std::size_t>(pattern)]));
+    std::ranges::sort(out);
+    return out;
+  }
+};
+
+ReplyRules::ReplyRules(std::vector<ReplyRule> rules, std::vector<std::string>& problems)
+    : compiled_(std::make_unique<Compiled>()) {
+  std::ranges::stable_sort(rules, {}, &ReplyRule::priority);
+  Compiled& c = *compiled_;
+  RE2::Options options = pattern_options();
+  options.set_max_mem(64 << 20);
+  c.set = std::make_unique<RE2::Set>(options, RE2::UNANCHORED);
+  std::set<std::string, std::less<>> names;
+  for (ReplyRule& rule : rules) {
+    const auto problem = [&](const std::string& what) { problems.push_back("rule " + rule.name + ": " + what); };
+    if (!names.insert(rule.name).second) {
+      problem("the name is used twice");
+      continue;
+    }
+    if (rule.match.empty() && rule.codes.empty() && rule.enhanced.empty() && rule.phases.empty() && rule.providers.empty()) {
+      problem("has no condition");
+      continue;
+    }
+    std::unique_ptr<RE2> negative;
+    if (!rule.not_match.empty()) {
+      negative = std::make_unique<RE2>(rule.not_match, pattern_options());
+      if (!negative->ok()) {
+        problem("not: " + negative->error());
+        continue;
+      }
+    }
+    std::string error;
+    if (rule.match.empty()) {
+      c.unconditional_text.push_back(c.rules.size());
+    } else if (c.set->Add(rule.match, &error) < 0) {
+      problem("match: " + error);
+      continue;
+    } else {
+      c.rule_of_pattern.push_back(static_cast<int>(c.rules.size()));
+    }
+    c.not_match.push_back(std::move(negative));
+    c.rules.push_back(std::move(rule));
+  }
+  if (!c.set->Compile()) problems.push_back("reply rules: patterns need too much memory together");
+}
+
+ReplyRules::~ReplyRules() = default;
+ReplyRules::ReplyRules(ReplyRules&&) noexcept = default;
+ReplyRules& ReplyRules::operator=(ReplyRules&&) noexcept = default;
+
+const std::vector<ReplyRule>& ReplyRules::rules() const { return compiled_->rules; }
+
+Verdict ReplyRules::classify(const smtp::ReplyText& reply, const ReplyContext& context) const {
+  NamedAddress named(reply.text, context.egress);
+  for (const std::size_t i : compiled_->text_matches(reply.text))
+    if (compiled_->holds(i, reply, context, named)) return compiled_->verdict(i);
+  // Nothing known: the first digit decides (RFC 5321 section 4.2.1).
+  Verdict out;
+  out.label = reply.code >= 400 && reply.code < 500 ? Label::temporary : Label::other;
+  return out;
+}
+
+std::vector<Verdict> ReplyRules::candidates(const smtp::ReplyText& reply, const ReplyContext& context) const {
+  std::vector<Verdict> out;
+  NamedAddress named(reply.text, context.egress);
+  for (const std::size_t i : compiled_->text_matches(reply.text))
+    if (compiled_->holds(i, reply, context, named)) out.push_back(compiled_->verdict(i));
+  return out;
+}
+
+std::vector<IpAddress> addresses_in(std::string_view text) {
+  std::vector<IpAddress> out;
+  const auto part = [](char c) {
+    return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F') || c == '.' || c == ':';
+  };
+  for (std::size_t i = 0; i < text.size() && out.size() < 16;) {
+    if (!part(text[i])) {
+      ++i;
+      continue;
+    }
+    std::size_t end = i;
+    while (end < text.size() && part(text[end])) ++end;
+    // "IPv6:2001:db8::1": the tag is not part of the literal.
+    if (text[i] == '6' && i + 1 < end && text[i + 1] == ':' && i >= 3 && smtp::iequals(text.substr(i - 3, 3), "IPv")) {
+      i += 2;
+      continue;
+    }
+    // A literal inside a longer word (a host name, a queue id) is not an address of its own.
+    const bool word_before = i > 0 && (std::isalnum(static_cast<unsigned char>(text[i - 1])) || text[i - 1] == '-');
+    const bool word_after = end < text.size() && (std::isalnum(static_cast<unsigned char>(text[end])) || text[end] == '-');
+    std::string_view word = text.substr(i, end - i);
+    while (!word.empty() && (word.back() == '.' || word.back() == ':')) word.remove_suffix(1);
+    while (!word.empty() && word.front() == '.') word.remove_prefix(1);
+    if (!word_before && !word_after && word.size() >= 3)
+      if (const auto address = IpAddress::parse(word)) out.push_back(*address);
+    i = end;
+  }
+  return out;
+}
+
+}  // namespace egret::routing

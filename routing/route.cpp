@@ -1,0 +1,175 @@
+#include "routing/route.hpp"
+
+#include <algorithm>
+#include <cmath>
+
+namespace egret::routing {
+namespace {
+
+/// splitmix64: spreads the caller's one number over as many draws as a decision needs.
+double draw(std::uint64_t& state) {
+  state += 0x9E3779B97F4A7C15ULL;
+  std::uint64_t z = state;
+  z = (z ^ (z >> 30)) * 0xBF58476D1CE4E5B9ULL;
+  z = (z ^ (z >> 27)) * 0x94D049BB133111EBULL;
+  z ^= z >> 31;
+  return (static_cast<double>(z >> 11) + 0.5) / 9007199254740992.0;  // (0, 1)
+}
+
+class Decision {
+ public:
+  Decision(const Topology& topology, const Snapshot& snapshot, const Request& request, Time now, std::uint64_t tie_break)
+      : t_(topology), s_(snapshot), r_(request), pool_(topology.pools[request.pool]), now_(now), dice_(tie_break) {}
+
+  Route run() {
+    if (r_.only_smarthost) return only_smarthost();
+    for (const std::uint32_t index : pool_.sources) consider_source(index);
+    rank_sources();
+    const bool overflow = !r_.only_source && overflows();
+    const bool exhausted = available_.empty();
+    if (exhausted && pool_.when_exhausted == WhenExhausted::send_anyway) send_anyway();
+    if (exhausted && r_.only_source && out_.candidates.empty()) return held("waits for " + t_.sources[*r_.only_source].name);
+    consider_smarthosts(exhausted || overflow);
+    if (overflow) std::ranges::stable_partition(out_.candidates, [](const Candidate& c) { return c.egress.kind == EgressKind::smarthost; });
+    if (out_.candidates.empty()) return held("no egress of pool " + pool_.name + " is available");
+    return std::move(out_);
+  }
+
+ private:
+  struct Available {
+    std::uint32_t index;
+    double weight;   // effective: weight x share
+    double share;    // of its own full weight
+    double key = 0;
+  };
+
+  const Excluded* excluded(EgressRef egress) const {
+    const auto it = std::ranges::find(r_.excluded, egress, &Excluded::egress);
+    return it == r_.excluded.end() ? nullptr : &*it;
+  }
+
+  void reject(EgressRef egress, std::string reason, std::optional<Time> until = {}) {
+    out_.rejected.push_back({egress, std::move(reason), until});
+  }
+
+  void consider_source(std::uint32_t index) {
+    const EgressRef ref{EgressKind::source, index};
+    const SourceInfo& source = t_.sources[index];
+    const StandingView& view = s_.sources[index].with(r_.provider);
+    if (source.address.v6 ? !r_.ipv6 : !r_.ipv4)
+      return reject(ref, source.address.v6 ? "the site has no IPv6 address" : "the site has no IPv4 address");
+    if (r_.only_source && *r_.only_source != index)
+      return reject(ref, "the message keeps to source " + t_.sources[*r_.only_source].name);
+    if (const Excluded* e = excluded(ref)) return reject(ref, e->reason, e->until);
+    // Observing enforces nothing but what the operator ordered by hand and what cannot work at all.
+    const bool enforced = !t_.observe || view.standing == Standing::drained || is_address_fault(view);
+    if (!in_service(view.standing) && enforced)
+      return reject(ref, std::string(to_string(view.standing)) + ": " + view.reason, view.until);
+    const double share = t_.observe ? 1.0 : view.share;
+    available_.push_back({index, source.weight * share, share});
+  }
+
+  static bool is_address_fault(const StandingView& view) {
+    return view.standing == Standing::misconfigured && view.reason.starts_with("address ");
+  }
+
+  /// A random order in which each source is first with probability weight / sum of weights (exponential race).
+  void rank_sources() {
+    double total = 0;
+    for (Available& a : available_) {
+      a.key = a.weight > 0 ? -std::log(draw(dice_)) / a.weight : INFINITY;
+      total += a.weight;
+    }
+    std::ranges::sort(available_, {}, &Available::key);
+    for (const Available& a : available_)
+      out_.candidates.push_back({{EgressKind::source, a.index}, total > 0 ? a.weight / total : 0});
+  }
+
+  /// While every usable source is on its way back, the rest of their mail keeps to the smarthosts.
+  bool overflows() {
+    if (available_.empty() || pool_.when_exhausted != WhenExhausted::fallback || r_.no_fallback) return false;
+    double best = 0;
+    for (const Available& a : available_) best = std::max(best, a.share);
+    return best < 1.0 && draw(dice_) >= best;
+  }
+
+  void send_anyway() {
+    for (const std::uint32_t index : pool_.sources) {
+      const EgressRef ref{EgressKind::source, index};
+      const StandingView& view = s_.sources[index].with(r_.provider);
+      if (view.standing == Standing::drained || is_address_fault(view) || excluded(ref)) continue;
+      if (t_.sources[index].address.v6 ? !r_.ipv6 : !r_.ipv4) continue;
+      std::erase_if(out_.rejected, [&](const Rejected& r) { return r.egress == ref; });
+      out_.candidates.push_back({ref, 0});
+    }
+  }
+
+  void consider_smarthosts(bool needed) {
+    for (const std::uint32_t index : pool_.fallback) {
+      const EgressRef ref{EgressKind::smarthost, index};
+      const SmarthostSnapshot& host = s_.smarthosts[index];
+      if (r_.no_fallback || r_.only_source) {
+        reject(ref, "the message keeps to its source");
+      } else if (pool_.when_exhausted != WhenExhausted::fallback) {
+        reject(ref, "the pool does not fall back");
+      } else if (const Excluded* e = excluded(ref)) {
+        reject(ref, e->reason, e->until);
+      } else if (host.resting_until && *host.resting_until > now_) {
+        reject(ref, "resting: " + host.reason, host.resting_until);
+      } else if (needed) {
+        out_.candidates.push_back({ref, available_.empty() ? 1.0 : 0.0});
+      } else {
+        reject(ref, "not needed: a source is in service");
+      }
+    }
+  }
+
+  Route only_smarthost() {
+    const EgressRef ref{EgressKind::smarthost, *r_.only_smarthost};
+    if (const Excluded* e = excluded(ref)) {
+      reject(ref, e->reason, e->until);
+      return held("waits for " + t_.name(ref));
+    }
+    out_.candidates.push_back({ref, 1.0});
+    return std::move(out_);
+  }
+
+  Route held(std::string reason) {
+    Hold hold{std::move(reason), {}};
+    for (const Rejected& rejected : out_.rejected)
+      if (rejected.until && (!hold.until || *rejected.until < *hold.until)) hold.until = rejected.until;
+    out_.hold = std::move(hold);
+    return std::move(out_);
+  }
+
+  const Topology& t_;
+  const Snapshot& s_;
+  const Request& r_;
+  const PoolInfo& pool_;
+  Time now_;
+  std::uint64_t dice_;
+  std::vector<Available> available_;
+  Route out_;
+};
+
+}  // namespace
+
+Route route(const Topology& topology, const Snapshot& snapshot, const Request& request, Time now, std::uint64_t tie_break) {
+  return Decision(topology, snapshot, request, now, tie_break).run();
+}
+
+std::string explain(const Route& route, const Topology& topology) {
+  std::string out;
+  for (const Candidate& candidate : route.candidates) {
+    if (!out.empty()) out += ", ";
+    out += topology.name(candidate.egress);
+  }
+  if (route.hold) out = "hold: " + route.hold->reason + (route.hold->until ? " until " + to_rfc3339(*route.hold->until) : "");
+  for (const Rejected& rejected : route.rejected) {
+    out += "; not " + topology.name(rejected.egress) + ": " + rejected.reason;
+    if (rejected.until) out += " until " + to_rfc3339(*rejected.until);
+  }
+  return out;
+}
+
+}  // namespace egret::routing

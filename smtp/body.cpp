@@ -1,0 +1,38 @@
+#include "smtp/body.hpp"
+
+#include <algorithm>
+
+namespace egret::smtp {
+
+void Body::reserve(std::uint64_t expected) {
+  next_chunk_ = static_cast<std::size_t>(std::clamp<std::uint64_t>(expected + 1024, 1024, max_chunk));
+}
+
+void Body::append(std::string_view bytes) {
+  size_ += bytes.size();
+  while (!bytes.empty()) {
+    if (chunks_.empty() || chunks_.back().size() == chunks_.back().capacity()) {
+      chunks_.emplace_back();
+      chunks_.back().reserve(next_chunk_);
+      next_chunk_ = max_chunk;
+    }
+    std::string& chunk = chunks_.back();
+    const std::size_t n = std::min(bytes.size(), chunk.capacity() - chunk.size());
+    chunk.append(bytes.substr(0, n));
+    bytes.remove_prefix(n);
+  }
+}
+
+std::vector<std::string> Body::release_chunks() {
+  std::vector<std::string> out = std::move(chunks_);
+  chunks_.clear();
+  return out;
+}
+
+std::string Body::flat() const {
+  std::string out;
+  for (const auto& chunk : chunks_) out += chunk;
+  return out;
+}
+
+}  // namespace egret::smtp

@@ -1,0 +1,276 @@
+#include "smtp/client_session.hpp"
+
+#include <algorithm>
+#include <array>
+#include <charconv>
+#include <utility>
+
+#include "smtp/text.hpp"
+
+namespace egret::smtp {
+namespace {
+
+constexpr std::array<std::pair<Phase, std::string_view>, 8> phases{{{Phase::connect, "connect"},
+                                                                   {Phase::ehlo, "ehlo"},
+                                                                   {Phase::tls, "tls"},
+                                                                   {Phase::auth, "auth"},
+                                                                   {Phase::mail, "mail"},
+                                                                   {Phase::rcpt, "rcpt"},
+                                                                   {Phase::data, "data"},
+                                                                   {Phase::final_dot, "final"}}};
+
+std::string upper(std::string_view text) {
+  std::string out(text);
+  for (char& c : out)
+    if (c >= 'a' && c <= 'z') c = static_cast<char>(c - 32);
+  return out;
+}
+
+}  // namespace
+
+std::string_view to_string(Phase phase) {
+  for (const auto& [value, name] : phases)
+    if (value == phase) return name;
+  return "connect";
+}
+
+std::optional<Phase> parse_phase(std::string_view name) {
+  for (const auto& [value, text] : phases)
+    if (text == name) return value;
+  return std::nullopt;
+}
+
+Capabilities parse_capabilities(const Reply& ehlo) {
+  Capabilities out;
+  for (std::size_t i = 1; i < ehlo.lines.size(); ++i) {
+    std::string_view line = trim(ehlo.lines[i]);
+    const std::size_t space = line.find_first_of(" =");
+    const std::string key = upper(line.substr(0, space));
+    std::string_view rest = space == std::string_view::npos ? std::string_view{} : line.substr(space + 1);
+    if (key == "PIPELINING") out.pipelining = true;
+    if (key == "STARTTLS") out.starttls = true;
+    if (key == "8BITMIME") out.eight_bit_mime = true;
+    if (key == "SMTPUTF8") out.smtputf8 = true;
+    if (key == "SIZE") {
+      out.size = true;
+      std::from_chars(rest.data(), rest.data() + rest.size(), out.max_size);
+    }
+    // "AUTH=LOGIN" is how old servers spelled it.
+    while (key == "AUTH" && !rest.empty() && out.auth.size() < 32) {
+      const std::size_t end = rest.find(' ');
+      if (end != 0) out.auth.push_back(upper(rest.substr(0, end)));
+      rest = end == std::string_view::npos ? std::string_view{} : rest.substr(end + 1);
+    }
+  }
+  return out;
+}
+
+ClientSession::Action ClientSession::command(std::string line, State next, Phase phase) {
+  output_ += line;
+  output_ += "\r\n";
+  state_ = next;
+  phase_ = phase;
+  return Action::read;
+}
+
+ClientSession::Action ClientSession::fail(Reply reply, Phase phase) {
+  failure_ = {std::move(reply), phase};
+  closing_ = true;
+  return Action::failed;
+}
+
+ClientSession::Action ClientSession::ehlo() { return command("EHLO " + options_.helo, State::ehlo, Phase::ehlo); }
+
+ClientSession::Action ClientSession::tls_done() {
+  options_.tls_active = true;
+  capabilities_ = {};  // nothing said before the handshake counts (RFC 3207 section 4.2)
+  return ehlo();
+}
+
+ClientSession::Action ClientSession::on_reply(Reply reply) {
+  if (reply.code == 421) closing_ = true;
+  switch (state_) {
+    case State::greeting:
+      if (reply.code != 220) return fail(std::move(reply), Phase::connect);
+      return ehlo();
+    case State::ehlo:
+      if (reply.code == 250) {
+        capabilities_ = parse_capabilities(reply);
+        return after_ehlo();
+      }
+      // A server that does not know EHLO may still take HELO, unless more than HELO is needed.
+      if ((reply.code == 500 || reply.code == 502) && options_.tls != TlsMode::required && !options_.credentials)
+        return command("HELO " + options_.helo, State::helo, Phase::ehlo);
+      return fail(std::move(reply), Phase::ehlo);
+    case State::helo:
+      if (reply.code != 250) return fail(std::move(reply), Phase::ehlo);
+      capabilities_ = {};
+      state_ = State::ready;
+      return Action::ready;
+    case State::starttls:
+      if (reply.code == 220) {
+        state_ = State::handshake;
+        return Action::handshake;
+      }
+      if (options_.tls == TlsMode::required || reply.code == 421) return fail(std::move(reply), Phase::tls);
+      return authenticate();
+    case State::auth:
+    case State::auth_user:
+    case State::auth_password: return on_auth(reply);
+    case State::mail: return on_mail(std::move(reply));
+    case State::rcpt: return on_rcpt(std::move(reply));
+    case State::data: return on_data(std::move(reply));
+    case State::final_dot: return on_final_dot(std::move(reply));
+    case State::rset:
+      if (reply.code != 250) return fail(std::move(reply), Phase::mail);
+      reset_due_ = false;
+      return send(Envelope(envelope_));
+    case State::handshake:
+    case State::ready:
+    case State::body: break;
+  }
+  // A reply that nothing asked for: usually "421 idle too long" while the connection rests.
+  return fail(std::move(reply), phase_);
+}
+
+ClientSession::Action ClientSession::after_ehlo() {
+  if (!options_.tls_active && options_.tls != TlsMode::none && capabilities_.starttls)
+    return command("STARTTLS", State::starttls, Phase::tls);
+  if (!options_.tls_active && options_.tls == TlsMode::required)
+    return fail(make_reply(454, "4.7.0 (local) STARTTLS is required here but was not offered"), Phase::tls);
+  return authenticate();
+}
+
+ClientSession::Action ClientSession::authenticate() {
+  state_ = State::ready;
+  if (!options_.credentials) return Action::ready;
+  if (!options_.tls_active)
+    return fail(make_reply(454, "4.7.0 (local) no password is sent over a connection without TLS"), Phase::auth);
+  const Credentials& login = *options_.credentials;
+  for (const std::string& mechanism : login.mechanisms) {
+    if (std::ranges::find(capabilities_.auth, mechanism) == capabilities_.auth.end()) continue;
+    if (mechanism == "PLAIN") {
+      const std::string token = std::string(1, '\0') + login.username + std::string(1, '\0') + login.password;
+      return command("AUTH PLAIN " + base64_encode(token), State::auth, Phase::auth);
+    }
+    if (mechanism == "LOGIN") return command("AUTH LOGIN", State::auth_user, Phase::auth);
+  }
+  return fail(make_reply(454, "4.7.0 (local) no common AUTH mechanism"), Phase::auth);
+}
+
+ClientSession::Action ClientSession::on_auth(const Reply& reply) {
+  const Credentials& login = *options_.credentials;
+  if (state_ == State::auth_user && reply.code == 334)
+    return command(base64_encode(login.username), State::auth_password, Phase::auth);
+  if (state_ == State::auth_password && reply.code == 334)
+    return command(base64_encode(login.password), State::auth, Phase::auth);
+  if (reply.code != 235) return fail(reply, Phase::auth);
+  state_ = State::ready;
+  return Action::ready;
+}
+
+std::string ClientSession::mail_line() const {
+  std::string line = "MAIL FROM:<" + envelope_.sender.to_string() + ">";
+  if (capabilities_.size) line += " SIZE=" + std::to_string(envelope_.size);
+  if (capabilities_.eight_bit_mime && envelope_.eight_bit) line += " BODY=8BITMIME";
+  if (capabilities_.smtputf8 && envelope_.smtputf8) line += " SMTPUTF8";
+  return line;
+}
+
+ClientSession::Action ClientSession::send(const Envelope& envelope) {
+  envelope_ = envelope;
+  outcomes_.assign(envelope.recipients.size(), {});
+  decided_.assign(envelope.recipients.size(), false);
+  next_recipient_ = accepted_ = 0;
+  mail_failed_ = false;
+  if (reset_due_) return command("RSET", State::rset, Phase::mail);
+  pipelined_ = capabilities_.pipelining;
+  output_ += mail_line() + "\r\n";
+  if (pipelined_) {
+    for (const Address& recipient : envelope.recipients) output_ += "RCPT TO:<" + recipient.to_string() + ">\r\n";
+    output_ += "DATA\r\n";
+  }
+  state_ = State::mail;
+  phase_ = Phase::mail;
+  return Action::read;
+}
+
+ClientSession::Action ClientSession::on_mail(Reply reply) {
+  mail_failed_ = reply.code / 100 != 2;
+  if (mail_failed_) {
+    for (auto& outcome : outcomes_) outcome = {reply, Phase::mail};
+    std::fill(decided_.begin(), decided_.end(), true);
+    if (!pipelined_ || closing_) return finish();
+  }
+  state_ = State::rcpt;
+  phase_ = Phase::rcpt;
+  if (!pipelined_) return command("RCPT TO:<" + envelope_.recipients[0].to_string() + ">", State::rcpt, Phase::rcpt);
+  return Action::read;
+}
+
+ClientSession::Action ClientSession::on_rcpt(Reply reply) {
+  const std::size_t i = next_recipient_++;
+  if (!decided_[i]) {
+    decided_[i] = reply.code / 100 != 2;
+    accepted_ += !decided_[i];
+    outcomes_[i] = {std::move(reply), Phase::rcpt};
+  }
+  if (closing_) {
+    // 421: what was not answered yet shares its fate.
+    for (std::size_t k = 0; k < outcomes_.size(); ++k)
+      if (!decided_[k]) outcomes_[k] = outcomes_[i];
+    return finish();
+  }
+  if (next_recipient_ < envelope_.recipients.size()) {
+    if (pipelined_) return Action::read;
+    return command("RCPT TO:<" + envelope_.recipients[next_recipient_].to_string() + ">", State::rcpt, Phase::rcpt);
+  }
+  state_ = State::data;
+  phase_ = Phase::data;
+  if (pipelined_) return Action::read;
+  if (accepted_ == 0) {
+    reset_due_ = true;
+    return finish();
+  }
+  return command("DATA", State::data, Phase::data);
+}
+
+ClientSession::Action ClientSession::on_data(Reply reply) {
+  if (reply.code == 354) {
+    state_ = State::body;
+    if (accepted_ > 0) return Action::body;
+    // Every recipient was refused, yet the pipelined DATA was taken: an empty message that nobody receives ends it
+    // (RFC 2920 section 3.1).
+    output_ += ".\r\n";
+    state_ = State::final_dot;
+    phase_ = Phase::final_dot;
+    return Action::read;
+  }
+  for (std::size_t i = 0; i < outcomes_.size(); ++i)
+    if (!decided_[i]) outcomes_[i] = {reply, Phase::data};
+  reset_due_ = true;
+  return finish();
+}
+
+ClientSession::Action ClientSession::body_sent() {
+  state_ = State::final_dot;
+  phase_ = Phase::final_dot;
+  return Action::read;
+}
+
+ClientSession::Action ClientSession::on_final_dot(Reply reply) {
+  for (std::size_t i = 0; i < outcomes_.size(); ++i)
+    if (!decided_[i]) outcomes_[i] = {reply, Phase::final_dot};
+  return finish();
+}
+
+ClientSession::Action ClientSession::finish() {
+  state_ = State::ready;
+  // A refused MAIL leaves nothing to reset, but not every server agrees; RSET costs one round trip on a rare path.
+  if (mail_failed_) reset_due_ = true;
+  return Action::done;
+}
+
+void ClientSession::quit() { output_ += "QUIT\r\n"; }
+
+}  // namespace egret::smtp

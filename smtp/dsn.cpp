@@ -1,0 +1,89 @@
+#include "smtp/dsn.hpp"
+
+#include "smtp/text.hpp"
+
+namespace egret::smtp {
+namespace {
+
+/// Appends remote text as one header field or text line: no line ends of its own, bounded.
+std::string one_line(std::string_view text, std::size_t limit = 900) {
+  std::string out = printable(text);
+  if (out.size() > limit) out.resize(limit);
+  return out;
+}
+
+std::string quoted_reply(const Reply& reply) {
+  std::string text = reply.to_string();
+  for (char& c : text)
+    if (c == '\n') c = ' ';
+  return one_line(text);
+}
+
+std::string address_type(bool utf8, const Address& address) {
+  return utf8 && !address.ascii() ? "utf-8; " : "rfc822; ";
+}
+
+std::string human_part(const DsnInput& in) {
+  std::string out = "This is the mail relay at " + in.reporting_host + ".\r\n\r\n";
+  out += in.action == DsnAction::failed
+             ? "Your message could not be delivered to the recipients below. No more attempts will be made.\r\n\r\n"
+             : "Your message has not been delivered yet to the recipients below. Attempts go on; nothing needs to "
+               "be done.\r\n\r\n";
+  for (const DsnRecipient& r : in.recipients) {
+    out += "<" + r.address.to_string() + ">\r\n    " + one_line(r.explanation) + "\r\n";
+    if (!r.remote_host.empty() && r.reply.code)
+      out += "    " + one_line(r.remote_host) + " said: " + quoted_reply(r.reply) + "\r\n";
+  }
+  return out;
+}
+
+std::string status_part(const DsnInput& in) {
+  std::string out = "Reporting-MTA: dns; " + in.reporting_host + "\r\n";
+  out += "X-Egret-Queue-ID: " + to_string(in.id) + "\r\n";
+  out += "Arrival-Date: " + rfc5322_date(in.arrived) + "\r\n";
+  for (const DsnRecipient& r : in.recipients) {
+    out += "\r\nFinal-Recipient: " + address_type(in.utf8, r.address) + r.address.to_string() + "\r\n";
+    out += std::string("Action: ") + (in.action == DsnAction::failed ? "failed" : "delayed") + "\r\n";
+    out += "Status: " + r.status + "\r\n";
+    if (!r.remote_host.empty()) out += "Remote-MTA: dns; " + one_line(r.remote_host, 255) + "\r\n";
+    if (r.reply.code) out += "Diagnostic-Code: smtp; " + quoted_reply(r.reply) + "\r\n";
+    if (in.will_retry_until) out += "Will-Retry-Until: " + rfc5322_date(*in.will_retry_until) + "\r\n";
+  }
+  return out;
+}
+
+/// The original header is stored in wire form already; what we write ourselves never starts with a dot.
+std::string header_part(const DsnInput& in) {
+  constexpr std::size_t limit = 64 * 1024;
+  std::string_view header = in.original_header;
+  if (header.size() > limit) header = header.substr(0, header.rfind("\r\n", limit) + 2);
+  return std::string(header);
+}
+
+}  // namespace
+
+std::string dsn_status(const Reply& reply) {
+  const int klass = reply.permanent() ? 5 : reply.transient() ? 4 : 2;
+  if (const auto code = reply.enhanced(); code && code->klass == klass) return code->to_string();
+  return std::to_string(klass) + ".0.0";
+}
+
+std::string build_dsn(const DsnInput& in) {
+  const std::string boundary = "egret-" + to_string(in.dsn_id);
+  std::string out = "From: Mail Delivery System <MAILER-DAEMON@" + in.reporting_host + ">\r\n";
+  out += "To: <" + in.sender.to_string() + ">\r\n";
+  out += in.action == DsnAction::failed ? "Subject: Undelivered mail returned to sender\r\n"
+                                        : "Subject: Delayed mail (still being retried)\r\n";
+  out += "Date: " + rfc5322_date(in.now) + "\r\n";
+  out += "Message-ID: <" + to_string(in.dsn_id) + "@" + in.reporting_host + ">\r\n";
+  out += "Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n";
+  out += "Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"" + boundary + "\"\r\n\r\n";
+  out += "--" + boundary + "\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" + human_part(in);
+  out += "\r\n--" + boundary + "\r\nContent-Type: message/" + (in.utf8 ? "global-delivery-status" : "delivery-status") +
+         "\r\n\r\n" + status_part(in);
+  out += "\r\n--" + boundary + "\r\nContent-Type: " + (in.utf8 ? "message/global-headers" : "text/rfc822-headers") +
+         "\r\n\r\n" + header_part(in) + "\r\n--" + boundary + "--\r\n";
+  return out;
+}
+
+}  // namespace egret::smtp
