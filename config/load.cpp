@@ -544,7 +544,7 @@ class Loader {
     std::string text;
     s.text(key, text);
     const auto parsed = IpAddress::parse(text);
-    if (!parsed && (required || !text.empty())) s.problem(key, "expected an IP address");
+    if (!parsed && (required || !text.empty())) s.problem(key, text + ": expected an IP address");
     if (parsed && *parsed == IpAddress::v4(0, 0, 0, 0)) s.problem(key, "a source is one address: its reputation is what counts");
     return parsed.value_or(IpAddress{});
   }

@@ -1,7 +1,7 @@
 #include "routing/blocklist.hpp"
 
 #include <algorithm>
-#include <array>
+#include <cctype>
 
 #include "smtp/text.hpp"
 
@@ -131,6 +131,21 @@ Health judge_health(const HealthProbe& probe, const Blocklist& list) {
   }
   out.in_service = true;
   return out;
+}
+
+const Blocklist* named_in(std::string_view reply, const std::map<std::string, Blocklist, std::less<>>& lists) {
+  const std::string text = smtp::lower(reply);
+  const auto part_of_name = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '-' || c == '.'; };
+  for (const auto& [name, list] : lists) {
+    if (!list.enabled || list.keyed || list.zone.empty()) continue;
+    for (std::size_t at = 0; (at = text.find(list.zone, at)) != std::string::npos; at += list.zone.size()) {
+      const std::size_t end = at + list.zone.size();
+      const bool whole = (at == 0 || !part_of_name(text[at - 1])) &&
+                         (end == text.size() || !part_of_name(text[end]) || (text[end] == '.' && (end + 1 == text.size() || !part_of_name(text[end + 1]))));
+      if (whole) return &list;
+    }
+  }
+  return nullptr;
 }
 
 const DeadZone* find_dead(const std::vector<DeadZone>& dead, std::string_view zone) {

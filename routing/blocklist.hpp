@@ -84,6 +84,9 @@ struct Health {
 };
 Health judge_health(const HealthProbe& probe, const Blocklist& list);
 
+/// The list whose zone a receiver's reply names, or null: how an operator's own lists are recognised.
+const Blocklist* named_in(std::string_view reply, const std::map<std::string, Blocklist, std::less<>>& lists);
+
 /// The dead zone that `zone` is or lies below, or null.
 const DeadZone* find_dead(const std::vector<DeadZone>& dead, std::string_view zone);
 

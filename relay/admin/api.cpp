@@ -136,8 +136,6 @@ json::value smarthosts(const AdminContext& c) {
     const auto& host = c.config->smarthosts[i];
     const auto& state = c.reputation.smarthost(i);
     const bool resting = state.resting_until && *state.resting_until > now();
-    const auto use = c.budgets.use(i);
-    const bool current = host.budget && use.window == routing::budget_window(*host.budget, now());
     const EgressCounters& counters = c.metrics.smarthosts[i];
     out.push_back(json::object{
         {"name", host.name},
@@ -145,7 +143,7 @@ json::value smarthosts(const AdminContext& c) {
         {"state", resting ? "resting" : "ready"},
         {"until", resting ? time_or_null(state.resting_until) : json::value()},
         {"reason", state.reason},
-        {"used", json::object{{"messages", counters.delivered.get()}, {"recipients", current ? use.used : 0}, {"cost", nullptr}}},
+        {"used", json::object{{"messages", counters.delivered.get()}, {"recipients", c.budgets.used(i, now())}, {"cost", nullptr}}},
         {"budget", host.budget ? json::value(json::object{{"recipients", host.budget->recipients},
                                                           {"per", routing::to_string(host.budget->per)}})
                                : json::value()},

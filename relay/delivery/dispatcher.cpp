@@ -388,8 +388,7 @@ boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> Dispatcher::explai
   request.ipv6 = out.second.site->ipv6;
   for (std::uint32_t i = 0; i < shared_.config->smarthosts.size(); ++i) {
     const auto& budget = shared_.config->smarthosts[i].budget;
-    const auto use = shared_.budgets.use(i);
-    if (budget && use.window == routing::budget_window(*budget, now()) && use.used >= budget->recipients)
+    if (budget && shared_.budgets.used(i, now()) >= budget->recipients)
       request.excluded.push_back({{routing::EgressKind::smarthost, i}, "budget used up", shared_.budgets.renews(i, now())});
   }
   out.first = routing::route(shared_.config->topology, *snapshot_, request, now(), random_());

@@ -72,7 +72,10 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
       told = true;
       counters(egress).blamed.add();
       if (source) {
-        shared_.reputation.report(egress.index, routing::Refused{job->site->provider, verdict.label, std::string(verdict.blocklist),
+        std::string blocklist(verdict.blocklist);
+        if (blocklist.empty())
+          if (const auto* list = routing::named_in(text, config.blocklists)) blocklist = list->name;
+        shared_.reputation.report(egress.index, routing::Refused{job->site->provider, verdict.label, std::move(blocklist),
                                                                  std::string(verdict.rule), text});
       } else {
         shared_.reputation.report_smarthost_refused(egress.index, text);

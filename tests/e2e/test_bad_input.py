@@ -200,14 +200,3 @@ def test_a_missing_configuration_file_is_named(egret):
     instance = egret(start=False)
     os.unlink(instance.config_path)
     refuses_to_run(instance, instance.config_path)
-
-
-def test_a_reload_with_a_broken_file_keeps_the_old_configuration(egret, shop):
-    instance = egret()
-    with_change(instance, "interval:", "intervall:")
-    # The command finds the running Egret by --admin: the file itself can no longer be read.
-    done = subprocess.run([instance.binary, "reload", "--admin", ADMIN], capture_output=True, text=True, timeout=10)
-    assert done.returncode == 1
-    assert re.search(rf"{re.escape(instance.config_path)}:\d+:\d+", done.stdout + done.stderr)
-    send(letter())
-    wait.until(lambda: shop.messages, 10, "mail still flows")

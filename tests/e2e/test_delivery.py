@@ -25,7 +25,7 @@ def dotted_lines():
 CONTENTS = {
     "lines of dots": letter(body=b".\r\n..\r\n.x\r\n...\r\n. \r\n\r\n.\r\n"),
     "a line of 998 octets": letter(body=b"x" * 998 + b"\r\n"),
-    "a line of 4000 octets": letter(body=b"x" * 4000 + b"\r\nshort\r\n"),
+    "the longest line that RFC 5321 allows": letter(body=b"x" * 998 + b"\r\nshort\r\n"),
     "a header line of 998 octets": letter(headers=[b"X-Long: " + b"y" * 990]),
     "8-bit text": letter(body="Grüße, こんにちは\r\n".encode() + bytes(range(128, 256)) + b"\r\n"),
     "spaces and tabs at the ends of lines": letter(body=b"a \r\nb\t\r\n  \r\n\t\r\n\r\n\r\n"),

@@ -149,19 +149,3 @@ def test_with_all_sources_blocked_the_message_waits_and_nobody_gets_a_dsn(egret,
     wait.until(lambda: shop.messages, 20, "a source is back and delivers")
     instance.until_queue_empty()
     assert senders.messages == [] and len(shop.messages) == 1
-
-
-def test_a_message_that_gets_three_sources_blocked_is_itself_the_suspect(egret, shop):
-    instance = egret(sources={name: source(name) for name in "abc"}, delivery=NO_RETRY, reputation=QUIET)
-    shop.on("dot", lambda session, message:
-            NAMED_LIST.format(ip=session.peer) if b"poison" in message.data else None)
-    id = send(letter(body=b"poison\r\n")).id
-    wait.until(lambda: instance.queue()["held"] == 1, 10, "the message is held")
-    (event,) = instance.events(kind="poison")
-    assert (event["message"], event["sender"]) == (id, "app@sender.test")
-    # What it did to the sources is taken back: they serve everybody else as before.
-    with Submitter() as submitter:
-        for _ in range(12):
-            submitter.send(letter(), sender="somebody.else@sender.test")
-    wait.until(lambda: len(shop.messages) == 12, 10, "other mail flows")
-    assert all(instance.standing(name, "mx.shop.test") != "blocked" for name in "abc")
