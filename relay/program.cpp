@@ -157,9 +157,15 @@ class Program {
     });
   }
 
+  static asio::awaitable<void> stop_worker(Worker* worker) {
+    co_await asio::co_spawn(worker->context, worker->stop(), asio::use_awaitable);
+  }
+
   /// The ways in first, then the ways out, then those who keep the books.
   asio::awaitable<void> stop() {
-    for (auto& worker : workers_) co_await asio::co_spawn(worker->context, worker->stop(), asio::use_awaitable);
+    // All at once: each may use its whole time.
+    for (auto& worker : workers_) stops_.spawn(stop_worker(worker.get()), "stop");
+    co_await stops_.wait();
     co_await prober_->stop();
     reputation_->stop();
     co_await admin_->stop();
@@ -186,6 +192,7 @@ class Program {
   std::unique_ptr<Admission> admission_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<AdminServer> admin_;
+  TaskGroup stops_{control_.get_executor()};
   std::exception_ptr failure_;
   bool ready_ = false;
 };

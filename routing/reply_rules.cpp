@@ -1,5 +1,6 @@
 #include "routing/reply_rules.hpp"
 
+#include <re2/filtered_re2.h>
 #include <re2/re2.h>
 #include <re2/set.h>
 
@@ -86,9 +87,14 @@ std::string_view to_string(Confidence confidence) {
 struct ReplyRules::Compiled {
   std::vector<ReplyRule> rules;                    // by priority
   std::vector<std::unique_ptr<RE2>> not_match;     // parallel to rules; null: no such condition
-  std::vector<int> rule_of_pattern;                // index in `set` -> rule
+  std::vector<int> pattern_of_rule;                // parallel to rules: index in `patterns`, -1 without one
+  std::vector<std::size_t> rule_of_pattern;
   std::vector<std::size_t> unconditional_text;     // rules without a match pattern
-  std::unique_ptr<RE2::Set> set;
+  // A text is searched once for the literal strings (atoms) that patterns cannot match without; only the patterns
+  // whose atoms are there are tried. One automaton of all patterns would be too large to build lazily: milliseconds
+  // for every reply unlike those before.
+  re2::FilteredRE2 patterns{4};
+  std::unique_ptr<RE2::Set> atoms;
 
   bool holds(std::size_t i, const smtp::ReplyText& reply, const ReplyContext& context, NamedAddress& named) const {
     const ReplyRule& rule = rules[i];
@@ -96,6 +102,7 @@ struct ReplyRules::Compiled {
     if (!rule.phases.empty() && (!context.phase || std::ranges::find(rule.phases, *context.phase) == rule.phases.end()))
       return false;
     if (!rule.providers.empty() && std::ranges::find(rule.providers, context.provider) == rule.providers.end()) return false;
+    if (const int id = pattern_of_rule[i]; id >= 0 && !RE2::PartialMatch(reply.text, patterns.GetRE2(id))) return false;
     if (!named.holds(rule.ip)) return false;
     return !not_match[i] || !RE2::PartialMatch(reply.text, *not_match[i]);
   }
@@ -105,12 +112,13 @@ struct ReplyRules::Compiled {
     return {rule.label, rule.name, rule.blocklist, rule.delist, rule.confidence};
   }
 
-  /// Indices of the rules whose text condition holds, in order of priority.
-  std::vector<std::size_t> text_matches(const std::string& text) const {
-    std::vector<int> found;
-    set->Match(text, &found);
+  /// Indices of the rules that can match this text, in order of priority.
+  std::vector<std::size_t> possible(const std::string& text) const {
+    std::vector<int> present, found;
+    atoms->Match(smtp::lower(text), &present);
+    patterns.AllPotentials(present, &found);
     std::vector<std::size_t> out(unconditional_text);
-    for (const int pattern : found) out.push_back(static_cast<std::size_t>(rule_of_pattern[static_cast<std::size_t>(pattern)]));
+    for (const int pattern : found) out.push_back(rule_of_pattern[static_cast<std::size_t>(pattern)]);
     std::ranges::sort(out);
     return out;
   }
@@ -120,9 +128,6 @@ ReplyRules::ReplyRules(std::vector<ReplyRule> rules, std::vector<std::string>& p
     : compiled_(std::make_unique<Compiled>()) {
   std::ranges::stable_sort(rules, {}, &ReplyRule::priority);
   Compiled& c = *compiled_;
-  RE2::Options options = pattern_options();
-  options.set_max_mem(64 << 20);
-  c.set = std::make_unique<RE2::Set>(options, RE2::UNANCHORED);
   std::set<std::string, std::less<>> names;
   for (ReplyRule& rule : rules) {
     const auto problem = [&](const std::string& what) { problems.push_back("rule " + rule.name + ": " + what); };
@@ -142,19 +147,29 @@ ReplyRules::ReplyRules(std::vector<ReplyRule> rules, std::vector<std::string>& p
         continue;
       }
     }
-    std::string error;
     if (rule.match.empty()) {
       c.unconditional_text.push_back(c.rules.size());
-    } else if (c.set->Add(rule.match, &error) < 0) {
-      problem("match: " + error);
-      continue;
+      c.pattern_of_rule.push_back(-1);
     } else {
-      c.rule_of_pattern.push_back(static_cast<int>(c.rules.size()));
+      int id = 0;
+      if (const auto code = c.patterns.Add(rule.match, pattern_options(), &id); code != RE2::NoError) {
+        problem("match: " + RE2(rule.match, pattern_options()).error());
+        continue;
+      }
+      c.pattern_of_rule.push_back(id);
+      c.rule_of_pattern.push_back(c.rules.size());
     }
     c.not_match.push_back(std::move(negative));
     c.rules.push_back(std::move(rule));
   }
-  if (!c.set->Compile()) problems.push_back("reply rules: patterns need too much memory together");
+  std::vector<std::string> atoms;
+  c.patterns.Compile(&atoms);
+  RE2::Options literal;
+  literal.set_literal(true);
+  literal.set_max_mem(64 << 20);
+  c.atoms = std::make_unique<RE2::Set>(literal, RE2::UNANCHORED);
+  for (const auto& atom : atoms) c.atoms->Add(atom, nullptr);
+  if (!c.atoms->Compile()) problems.push_back("reply rules: patterns need too much memory together");
 }
 
 ReplyRules::~ReplyRules() = default;
@@ -165,7 +180,7 @@ const std::vector<ReplyRule>& ReplyRules::rules() const { return compiled_->rule
 
 Verdict ReplyRules::classify(const smtp::ReplyText& reply, const ReplyContext& context) const {
   NamedAddress named(reply.text, context.egress);
-  for (const std::size_t i : compiled_->text_matches(reply.text))
+  for (const std::size_t i : compiled_->possible(reply.text))
     if (compiled_->holds(i, reply, context, named)) return compiled_->verdict(i);
   // Nothing known: the first digit decides (RFC 5321 section 4.2.1).
   Verdict out;
@@ -176,7 +191,7 @@ Verdict ReplyRules::classify(const smtp::ReplyText& reply, const ReplyContext& c
 std::vector<Verdict> ReplyRules::candidates(const smtp::ReplyText& reply, const ReplyContext& context) const {
   std::vector<Verdict> out;
   NamedAddress named(reply.text, context.egress);
-  for (const std::size_t i : compiled_->text_matches(reply.text))
+  for (const std::size_t i : compiled_->possible(reply.text))
     if (compiled_->holds(i, reply, context, named)) out.push_back(compiled_->verdict(i));
   return out;
 }

@@ -36,6 +36,13 @@ void Connection::fail(std::string what) {
   stream_->close();
 }
 
+boost::asio::awaitable<bool> Connection::converse(smtp::Reply& out) {
+  const auto deadline = in(reply_timeout(session_.phase()));
+  const bool written = co_await flush(deadline);
+  if (!written) co_return false;
+  co_return co_await read_reply(deadline, out);
+}
+
 boost::asio::awaitable<bool> Connection::flush(Deadline deadline) {
   if (session_.output().empty()) co_return true;
   stream_->expires_at(deadline);
@@ -84,10 +91,8 @@ boost::asio::awaitable<Connection::Opened> Connection::open(TlsContext& tls, boo
   while (true) {
     switch (action) {
       case ClientSession::Action::read: {
-        const auto deadline = in(reply_timeout(session_.phase()));
-        const bool written = co_await flush(deadline);
         smtp::Reply reply;
-        const bool read = written && co_await read_reply(deadline, reply);
+        const bool read = co_await converse(reply);
         if (!read) co_return Opened::lost;
         action = session_.on_reply(std::move(reply));
         break;
@@ -147,10 +152,8 @@ boost::asio::awaitable<AttemptResult> Connection::send(std::shared_ptr<const spo
   while (true) {
     switch (action) {
       case ClientSession::Action::read: {
-        const auto deadline = in(reply_timeout(session_.phase()));
-        const bool written = co_await flush(deadline);
         smtp::Reply reply;
-        const bool read = written && co_await read_reply(deadline, reply);
+        const bool read = co_await converse(reply);
         if (!read) co_return broken(session_.awaiting_final_reply() ? Kind::ambiguous : Kind::lost);
         action = session_.on_reply(std::move(reply));
         break;

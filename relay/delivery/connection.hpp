@@ -51,6 +51,8 @@ class Connection {
   boost::asio::awaitable<void> quit();
 
  private:
+  /// Writes what the session has to say and reads the reply to it.
+  boost::asio::awaitable<bool> converse(smtp::Reply& out);
   boost::asio::awaitable<bool> flush(Deadline deadline);
   boost::asio::awaitable<bool> read_reply(Deadline deadline, smtp::Reply& out);
   boost::asio::awaitable<bool> send_body(const spool::Message& message, spool::Spool& spool);

@@ -400,6 +400,7 @@ boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> Dispatcher::explai
 /// Puts the job to rest until job->next_at: only its id stays in memory.
 void Dispatcher::schedule(JobPtr job) {
   release_trial(*job);
+  give_back(*job, 0);
   job->content.reset();
   job->site.reset();
   job->tried.clear();
@@ -469,14 +470,10 @@ boost::asio::awaitable<void> Dispatcher::stop(Deadline deadline) {
   timer_.cancel();
   for (auto& [key, lane] : lanes_)
     for (auto* timer : lane->idle) timer->cancel();
-  boost::asio::steady_timer last(executor_, deadline);
-  last.async_wait([this](const boost::system::error_code& error) {
-    if (error) return;
+  co_await tasks_.wait_or(deadline, [this] {
     resolver_.cancel();
     deadlines_.expire_all();
   });
-  co_await tasks_.wait();
-  last.cancel();
 }
 
 // ---- for the API -------------------------------------------------------------------------------------------------

@@ -132,6 +132,7 @@ class Dispatcher {
   void hold(JobPtr job, const routing::Hold& hold);
   void release_held(bool all);
   void release_trial(Job& job);
+  void give_back(Job& job, std::size_t used);
   void reroute_lanes();
 
   // Time.

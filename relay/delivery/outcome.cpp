@@ -119,7 +119,7 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
   counters(egress).delivered.add(ways.delivered.size());
   counters(egress).failed.add(ways.failed.size());
   counters(egress).deferred.add(ways.retry.size() + ways.greylisted.size() + ways.same_only.size());
-  if (job->charged) shared_.budgets.refund(egress.index, job->recipients.size() - ways.delivered.size(), now());
+  give_back(*job, ways.delivered.size());
 
   if (!ways.delivered.empty()) {
     if (!source) {
@@ -136,6 +136,12 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
   if (!ways.next.empty()) next_egress(part(*job, ways.next), blamed_reply);
 }
 
+/// What was taken from a smarthost's budget and not used.
+void Dispatcher::give_back(Job& job, std::size_t used) {
+  if (!std::exchange(job.charged, false)) return;
+  shared_.budgets.refund(job.egress.index, job.recipients.size() - used, now());
+}
+
 /// Nobody spoke.
 void Dispatcher::conclude_trouble(JobPtr job, const AttemptResult& result) {
   const routing::EgressRef egress = job->egress;
@@ -145,10 +151,11 @@ void Dispatcher::conclude_trouble(JobPtr job, const AttemptResult& result) {
   if (result.kind == AttemptResult::Kind::ambiguous) {
     // It may have been delivered. Another egress now would make two of it (RFC 1047): the same way, later.
     counters(egress).ambiguous.add();
+    give_back(*job, job->recipients.size());   // it counts as sent
     note(*job, "ambiguous", result.host, result.text, "", "connection", recipients);
     return retry_later(std::move(job), {egress, true, true});
   }
-  if (job->charged) shared_.budgets.refund(egress.index, job->recipients.size(), now());
+  give_back(*job, 0);
   if (result.kind == AttemptResult::Kind::local_fault) {
     shared_.reputation.report(egress.index, routing::SourceFault{result.text});
     note(*job, "failover", result.host, result.text, "", "source-fault", recipients);

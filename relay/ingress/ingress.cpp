@@ -361,12 +361,7 @@ asio::awaitable<void> Ingress::stop(Deadline deadline) {
   for (auto& acceptor : acceptors_) acceptor.close(ignored);
   const auto sessions = sessions_;
   for (Session* session : sessions) session->interrupt();
-  asio::steady_timer last(executor_, deadline);
-  last.async_wait([this](const boost::system::error_code& error) {
-    if (!error) deadlines_.expire_all();
-  });
-  co_await tasks_.wait();
-  last.cancel();
+  co_await tasks_.wait_or(deadline, [this] { deadlines_.expire_all(); });
 }
 
 }  // namespace egret::relay

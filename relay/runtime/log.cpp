@@ -66,8 +66,8 @@ void start(std::string_view level, std::string_view format) {
 void stop() {
   if (!logger) return;
   logger->flush();
+  spdlog::shutdown();   // ends the writing thread: from here on nobody else holds the logger
   logger.reset();
-  spdlog::shutdown();
 }
 
 bool enabled(Level level) { return level >= least.load(std::memory_order_relaxed); }

@@ -34,4 +34,15 @@ boost::asio::awaitable<void> TaskGroup::wait() {
   }
 }
 
+boost::asio::awaitable<void> TaskGroup::wait_or(std::chrono::steady_clock::time_point deadline, std::function<void()> break_off) {
+  // A task that was broken off may begin something new before it notices: once is not enough.
+  while (size_ > 0) {
+    const auto now = std::chrono::steady_clock::now();
+    if (now >= deadline) break_off();
+    empty_.expires_at(std::max(deadline, now + std::chrono::milliseconds(50)));
+    boost::system::error_code ignored;
+    co_await empty_.async_wait(boost::asio::redirect_error(boost::asio::use_awaitable, ignored));
+  }
+}
+
 }  // namespace egret::relay

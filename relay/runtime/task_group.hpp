@@ -4,7 +4,9 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <chrono>
 #include <cstddef>
+#include <functional>
 #include <string>
 
 namespace egret::relay {
@@ -21,6 +23,8 @@ class TaskGroup {
   void spawn(boost::asio::awaitable<void> task, const char* name);
   /// Returns when no task is left.
   boost::asio::awaitable<void> wait();
+  /// The same, but from `deadline` on calls `break_off` again and again, until what is left has given up.
+  boost::asio::awaitable<void> wait_or(std::chrono::steady_clock::time_point deadline, std::function<void()> break_off);
   std::size_t size() const { return size_; }
 
  private:

@@ -311,10 +311,11 @@ class Recovery {
     if (!message) stop(*info.file, state.place.offset, "an ACCEPT record that makes no sense");
     Recovered out{message->id, message->class_name, message->accepted, message->body_size, message->report, {}};
     out.groups = groups(*message, state.progress);
-    if (out.groups.empty()) return;   // every recipient is done, only DONE was not written any more
     spool_.index_[id] = state.place;
     if (!message->extents.empty()) spool_.extents_[id] = message->extents;
     spool_.note_live(*message, state.place, +1);
+    // Every recipient is done and only DONE was not written any more: it must be, before PROGRESS is forgotten.
+    if (out.groups.empty()) return spool_.push(DoneItem{message->id});
     recovered(std::move(out));
   }
 
@@ -548,7 +549,7 @@ void Spool::Impl::on(ReadItem& item, Batch& batch) {
     if (file && file->read(place.offset, record_header_size, header) &&
         file->read(place.offset + record_header_size, place.length, payload) && checksum_fits(header, payload))
       if (auto message = decode_accept(id, payload)) out = std::make_shared<const Message>(std::move(*message));
-    if (!out) log::error("spool: a waiting message cannot be read", {{"id", smtp::to_string(smtp::MessageId{id})}});
+    if (!out && file) log::error("spool: a waiting message cannot be read", {{"id", smtp::to_string(smtp::MessageId{id})}});
     asio::post(waiting.home, [operation = std::move(waiting.operation), out = std::move(out)]() mutable {
       operation->complete(std::move(out));
     });

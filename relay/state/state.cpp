@@ -127,7 +127,7 @@ void State::arm(Reputation& reputation, Budgets& budgets) {
 }
 
 void State::stop(Reputation& reputation, Budgets& budgets) {
-  if (timer_) timer_->cancel();
+  timer_.reset();   // it must not outlive its executor
   save(reputation, budgets);
 }
 
