@@ -2,6 +2,7 @@
 #include <algorithm>
 #include <cstdlib>
 #include <fstream>
+#include <mutex>
 #include <sstream>
 
 #include "config/config.hpp"
@@ -35,7 +36,7 @@ class Loader {
     Tree tree = parse_yaml(text, file_, problems_);
     if (tree.kind == Tree::Kind::null && problems_.size() == before)
       problems_.push_back({file_, 0, 0, "", "the file is empty"});
-    if (problems_.size() > before) return nullptr;
+    if (tree.kind == Tree::Kind::null) return nullptr;
     expand(tree, file_, "", environment_, problems_);
     config_->file = file_;
     Section root(&tree, "", file_, problems_);
@@ -50,6 +51,7 @@ class Loader {
     if (!config_->hostname.empty() && !smtp::valid_domain(config_->hostname, false))
       root.problem("hostname", "expected a host name such as relay.example.com");
     root.text("data_dir", config_->data_dir);
+    if (config_->data_dir.empty()) root.problem("data_dir", "must not be empty");
     root.integer("threads", config_->threads, 0, 256);
     // Names first, so that what refers to them can be checked in one pass.
     sources(root);
@@ -90,7 +92,9 @@ class Loader {
       s.number("weight", source.weight, 0, 1000);
       s.boolean("shared", source.shared);
       s.unavailable("via", "sources are local addresses");
-      const auto same = [&](const routing::SourceInfo& o) { return o.address == source.address; };
+      const auto same = [&](const routing::SourceInfo& o) {
+        return o.address.unmapped() == source.address.unmapped() || o.reputation.unmapped() == source.reputation.unmapped();
+      };
       if (std::ranges::any_of(config_->topology.sources, same))
         s.problem("address", "another source has this address: a source's reputation is its own");
       config_->topology.sources.push_back(std::move(source));
@@ -127,6 +131,8 @@ class Loader {
     out.implicit_tls = preset.implicit_tls;
     if (!address.empty()) own_address(s, address, out);
     if (out.host.empty() || out.ports.empty()) s.problem("address", "is required: host:port");
+    else if (!smtp::valid_domain(out.host, false) && !IpAddress::parse(out.host))
+      s.problem(address.empty() ? "region" : "address", out.host + " is not a host name");
     s.text("tls", tls);
     if (tls == "implicit") out.implicit_tls = out.ports;
     else if (tls == "starttls") out.implicit_tls.clear();
@@ -191,6 +197,7 @@ class Loader {
       for (const auto& source : names) {
         const auto it = std::ranges::find(config_->topology.sources, source, &routing::SourceInfo::name);
         if (it == config_->topology.sources.end()) s.problem("sources", "no source is called " + source);
+        else if (std::ranges::count(names, source) > 1) s.problem("sources", source + " stands twice: use its weight");
         else pool.sources.push_back(static_cast<std::uint32_t>(it - config_->topology.sources.begin()));
       }
       names.clear();
@@ -229,6 +236,7 @@ class Loader {
       if (const auto index = config_->pool_named(pool)) out.pool = *index;
       else s.problem("pool", "no pool is called " + pool);
       s.duration("max_age", out.max_age);
+      if (out.max_age.count() <= 0) s.problem("max_age", "expected a duration above 0");
       s.boolean("spill", out.spill);
       s.unavailable("budget");
       never_mix(s, out);
@@ -241,13 +249,16 @@ class Loader {
   void never_mix(Section& s, const MessageClass& mine) {
     const auto& topology = config_->topology;
     if (mine.pool >= topology.pools.size()) return;
-    for (const MessageClass& other : config_->classes)
+    for (const MessageClass& other : config_->classes) {
+      if (other.pool == mine.pool && topology.pools[mine.pool].sources.empty())
+        s.problem("pool", "classes " + other.name + " and " + mine.name + " share pool " + topology.pools[mine.pool].name + ": give each its own");
       for (const std::uint32_t source : topology.pools[mine.pool].sources) {
         const auto& theirs = topology.pools[other.pool].sources;
         if (std::ranges::find(theirs, source) == theirs.end() || topology.sources[source].shared) continue;
         s.problem("pool", "classes " + other.name + " and " + mine.name + " share source " + topology.sources[source].name +
                               ": one's bad mail would cost the other its reputation (shared: true on the source allows it)");
       }
+    }
   }
 
   void classify(Section& root) {
@@ -306,6 +317,8 @@ class Loader {
       if (submission) s.problem("submission", "not available in this version");
       no_networks(s, "xclient");
       no_networks(s, "proxy_protocol");
+      const auto same = [&](const Listener& o) { return o.ip == out.ip && o.port == out.port && out.port != 0; };
+      if (std::ranges::any_of(config_->listeners, same)) s.problem("address", "another listener has this address");
       config_->listeners.push_back(std::move(out));
     });
     if (config_->listeners.empty()) root.problem("listeners", "is required: at least one listener");
@@ -333,7 +346,7 @@ class Loader {
       std::string why;
       const auto network = routing::Network::parse(text, &why);
       if (!network) s.problem(key, text + ": " + why);
-      else if (relaying && network->prefix == 0) s.problem(key, text + " would make an open relay");
+      else if (relaying && network->prefix < (network->base.v6 ? 7u : 8u)) s.problem(key, text + " would make an open relay");
       else out.push_back(*network);
     }
   }
@@ -393,6 +406,8 @@ class Loader {
     root.sections("routes", [&](Section& s) {
       RouteOverride out;
       s.required_text("domain", out.domain);
+      const std::string_view plain = std::string_view(out.domain).substr(out.domain.starts_with("*.") ? 2 : 0);
+      if (!out.domain.empty() && !smtp::valid_domain(plain, false)) s.problem("domain", "expected a domain or *.domain");
       std::string to, pool;
       s.text("to", to);
       s.text("pool", pool);
@@ -488,9 +503,21 @@ class Loader {
       else if (!smtp::valid_domain(entry.list.zone, false) || entry.list.zone.size() > 180) s.problem("zone", "expected a DNS zone");
       if (const auto* dead = routing::find_dead(data.dead, entry.list.zone); dead && entry.list.enabled)
         s.problem("zone", entry.list.zone + " is dead (" + dead->since + "): " + dead->reason);
-      if (!entry.key.empty() && entry.keyed_zone.empty()) s.problem("key", "this list has no keyed zone");
+      check_key(s, entry, data.dead);
+      for (const auto& provider : entry.list.concerns)
+        if (!config_->providers.named(provider) && provider.find('.') == std::string::npos)
+          s.problem("concerns", "no provider is called " + provider + " (a site of no known provider has its first MX host's name)");
     });
     for (auto& [name, entry] : data.lists) config_->blocklists.emplace(name, finished(std::move(entry)));
+  }
+
+  static void check_key(Section& s, const BlocklistEntry& entry, const std::vector<routing::DeadZone>& dead) {
+    if (s.take("key") && entry.key.empty()) s.problem("key", "must not be empty");
+    if (entry.key.empty()) return;
+    if (entry.keyed_zone.empty()) return s.problem("key", "this list has no keyed zone");
+    const std::string zone = replace_all(entry.keyed_zone, "{key}", entry.key);
+    if (!smtp::valid_domain(zone, false) || zone.size() > 180) s.problem("key", "does not make a DNS zone");
+    if (const auto* gone = routing::find_dead(dead, zone)) s.problem("keyed_zone", "is dead (" + gone->since + "): " + gone->reason);
   }
 
   static routing::Blocklist finished(BlocklistEntry entry) {
@@ -545,7 +572,8 @@ class Loader {
     s.text(key, text);
     const auto parsed = IpAddress::parse(text);
     if (!parsed && (required || !text.empty())) s.problem(key, text + ": expected an IP address");
-    if (parsed && *parsed == IpAddress::v4(0, 0, 0, 0)) s.problem(key, "a source is one address: its reputation is what counts");
+    const bool any = parsed && (parsed->unmapped() == IpAddress::v4(0, 0, 0, 0) || *parsed == *IpAddress::parse("::"));
+    if (any) s.problem(key, "a source is one address: its reputation is what counts");
     return parsed.value_or(IpAddress{});
   }
 
@@ -598,12 +626,20 @@ Environment process_environment() {
 }
 
 std::shared_ptr<const routing::ReplyRules> shipped_reply_rules(Problems& problems) {
-  const std::string file = "replies.yaml";
-  const Tree tree = parse_yaml(shipped_replies, file, problems);
-  std::vector<std::string> bad;
-  auto rules = std::make_shared<routing::ReplyRules>(read_replies(tree, file, problems), bad);
-  for (const auto& text : bad) problems.push_back({file, 0, 0, "", text});
-  return rules;
+  // Compiling them takes a tenth of a second, and they never change within one program.
+  static std::mutex mutex;
+  static std::shared_ptr<const routing::ReplyRules> compiled;
+  static Problems found;
+  const std::lock_guard lock(mutex);
+  if (!compiled) {
+    const std::string file = "replies.yaml";
+    const Tree tree = parse_yaml(shipped_replies, file, found);
+    std::vector<std::string> bad;
+    compiled = std::make_shared<routing::ReplyRules>(read_replies(tree, file, found), bad);
+    for (const auto& text : bad) found.push_back({file, 0, 0, "", text});
+  }
+  problems.insert(problems.end(), found.begin(), found.end());
+  return compiled;
 }
 
 }  // namespace egret::config

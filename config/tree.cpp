@@ -10,6 +10,7 @@ namespace egret::config {
 namespace {
 
 constexpr int max_depth = 32;
+constexpr int max_nodes = 200'000;
 
 class Converter {
  public:
@@ -19,6 +20,11 @@ class Converter {
     Tree out;
     out.line = node.Mark().line + 1;
     out.column = node.Mark().column + 1;
+    // Aliases multiply: a few octets could stand for billions of nodes.
+    if (++nodes_ > max_nodes) {
+      if (nodes_ == max_nodes + 1) problem(out, key, "too many values (aliases that multiply?)");
+      return out;
+    }
     if (depth > max_depth) {
       problem(out, key, "nested too deeply");
     } else if (node.IsScalar()) {
@@ -63,6 +69,7 @@ class Converter {
 
   const std::string& file_;
   Problems& problems_;
+  int nodes_ = 0;
 };
 
 /// What a ${...} stands for.
@@ -91,7 +98,12 @@ const Tree* Tree::find(std::string_view key) const {
 
 Tree parse_yaml(std::string_view text, const std::string& file, Problems& problems) {
   try {
-    return Converter(file, problems).convert(YAML::Load(std::string(text)), "", 0);
+    const auto documents = YAML::LoadAll(std::string(text));
+    if (documents.size() > 1) {
+      const auto mark = documents[1].Mark();
+      problems.push_back({file, mark.line + 1, mark.column + 1, "", "a second document (behind ---) would be ignored: one is expected"});
+    }
+    if (!documents.empty()) return Converter(file, problems).convert(documents[0], "", 0);
   } catch (const YAML::Exception& e) {
     problems.push_back({file, e.mark.line + 1, e.mark.column + 1, "", "YAML syntax: " + e.msg});
   }
@@ -124,6 +136,7 @@ Section::Section(const Tree* tree, std::string key, const std::string& file, Pro
     : tree_(tree), key_(std::move(key)), file_(&file), problems_(&problems) {
   if (tree_ && tree_->kind != Tree::Kind::mapping) {
     if (tree_->kind != Tree::Kind::null) problem_at(*tree_, "", "expected a mapping (key: value)");
+    place_ = tree_;   // an empty entry: what it lacks is reported here
     tree_ = nullptr;
   }
 }
@@ -139,7 +152,7 @@ void Section::problem_at(const Tree& where, std::string_view key, std::string te
 
 void Section::problem(std::string_view key, std::string text) {
   const Tree* where = tree_ ? tree_->find(key) : nullptr;
-  if (!where) where = tree_;
+  if (!where) where = tree_ ? tree_ : place_;
   if (where) return problem_at(*where, key, std::move(text));
   problems_->push_back({*file_, 0, 0, path(key), std::move(text)});
 }

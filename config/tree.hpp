@@ -73,6 +73,7 @@ class Section {
   const std::string* scalar(std::string_view key);
 
   const Tree* tree_;
+  const Tree* place_ = nullptr;
   std::string key_;
   const std::string* file_;
   Problems* problems_;

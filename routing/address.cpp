@@ -8,7 +8,7 @@
 namespace egret::routing {
 
 std::optional<IpAddress> IpAddress::parse(std::string_view text) {
-  if (text.size() > 45) return std::nullopt;
+  if (text.size() > 45 || text.find('\0') != std::string_view::npos) return std::nullopt;
   const std::string copy(text);
   IpAddress out;
   if (inet_pton(AF_INET, copy.c_str(), out.bytes.data()) == 1) return out;

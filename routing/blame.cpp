@@ -49,9 +49,7 @@ Blame blame_smarthost(const smtp::RecipientOutcome& outcome, const Verdict& verd
   if (before_envelope) return {Action::next_egress, true};
   switch (verdict.label) {
     case Label::recipient:
-    case Label::mailbox_full:
-      if (!account_refused(outcome)) return {final_reply(outcome) ? Action::fail : Action::retry, false};
-      return {Action::next_egress, true};
+    case Label::mailbox_full: return {final_reply(outcome) ? Action::fail : Action::retry, false};
     case Label::content: return {final_reply(outcome) ? Action::fail : Action::retry_same_egress, false};
     case Label::greylisted: return {Action::retry_same_egress, false};
     case Label::ip_blocked:
@@ -63,6 +61,10 @@ Blame blame_smarthost(const smtp::RecipientOutcome& outcome, const Verdict& verd
     case Label::temporary:
     case Label::other: break;
   }
+  // Too large is the message's own trouble, whatever else the text says about limits.
+  const auto code = outcome.reply.enhanced();
+  if (outcome.reply.code == 552 || (code && code->subject == 3 && code->detail == 4))
+    return {final_reply(outcome) ? Action::fail : Action::retry, false};
   if (account_refused(outcome) || outcome.phase == smtp::Phase::mail) return {Action::next_egress, true};
   return {final_reply(outcome) ? Action::fail : Action::retry, false};
 }

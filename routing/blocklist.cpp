@@ -48,7 +48,10 @@ bool Blocklist::concerns_provider(std::string_view provider) const {
 }
 
 std::string query_name(const IpAddress& given, std::string_view zone) {
-  const IpAddress address = given.unmapped();
+  // Mapped addresses are asked for as IPv4, but for the IPv6 test points of RFC 5782 section 5, which are mapped.
+  const IpAddress plain = given.unmapped();
+  const bool test_point = plain == IpAddress::v4(127, 0, 0, 1) || plain == IpAddress::v4(127, 0, 0, 2);
+  const IpAddress address = given.v6 && test_point ? given : plain;
   std::string out;
   if (!address.v6) {
     for (std::size_t i = 4; i-- > 0;) out += std::to_string(address.bytes[i]) + '.';
@@ -91,6 +94,7 @@ Judgement judge(const DnsAnswer& answer, const Blocklist& list) {
     }
   }
   std::ranges::sort(out.codes);
+  out.codes.erase(std::unique(out.codes.begin(), out.codes.end()), out.codes.end());
   if (!out.codes.empty()) {
     out.result = Judgement::Result::listed;
     out.policy = !listed;
@@ -128,6 +132,9 @@ Health judge_health(const HealthProbe& probe, const Blocklist& list) {
     if (probe.listed.status == Status::failed) return fail("no answer: " + probe.listed.error);
     if (!positive(probe.listed))
       return fail("the test point " + list.test_listed->to_string() + " is not listed: empty or dead");
+    for (const IpAddress& address : probe.listed.addresses)
+      for (const auto& [code, meaning] : meanings(address, list))
+        if (meaning == CodeMeaning::error) return fail("its test point answers " + code.to_string() + ", an error code");
   }
   out.in_service = true;
   return out;

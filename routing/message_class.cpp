@@ -57,12 +57,10 @@ Classified MessageClassifier::classify(const MessageFacts& facts) const {
       out.class_name = rule.class_name;
       return out;
     }
-    const std::string name = smtp::lower(smtp::trim(value));
-    if (std::ranges::find(compiled_->classes, name) == compiled_->classes.end()) {
-      out.unknown_class = smtp::printable(name.substr(0, 64));
-    } else {
-      out.class_name = name;
-    }
+    const std::string_view name = smtp::trim(value);
+    const auto known = std::ranges::find_if(compiled_->classes, [&](const std::string& c) { return smtp::iequals(c, name); });
+    if (known == compiled_->classes.end()) out.unknown_class = smtp::printable(name.substr(0, 64));
+    else out.class_name = *known;
     return out;
   }
   return out;

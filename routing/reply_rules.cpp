@@ -135,7 +135,7 @@ ReplyRules::ReplyRules(std::vector<ReplyRule> rules, std::vector<std::string>& p
       problem("the name is used twice");
       continue;
     }
-    if (rule.match.empty() && rule.codes.empty() && rule.enhanced.empty() && rule.phases.empty() && rule.providers.empty()) {
+    if (rule.match.empty() && rule.codes.empty() && rule.enhanced.empty() && rule.phases.empty() && rule.providers.empty() && rule.ip == IpCondition::any) {
       problem("has no condition");
       continue;
     }
@@ -201,6 +201,7 @@ std::vector<IpAddress> addresses_in(std::string_view text) {
   const auto part = [](char c) {
     return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'f') || (c >= 'A' && c <= 'F') || c == '.' || c == ':';
   };
+  const auto word_char = [](char c) { return std::isalnum(static_cast<unsigned char>(c)) || c == '-'; };
   for (std::size_t i = 0; i < text.size() && out.size() < 16;) {
     if (!part(text[i])) {
       ++i;
@@ -208,20 +209,25 @@ std::vector<IpAddress> addresses_in(std::string_view text) {
     }
     std::size_t end = i;
     while (end < text.size() && part(text[end])) ++end;
-    // "IPv6:2001:db8::1": the tag is not part of the literal.
-    if (text[i] == '6' && i + 1 < end && text[i + 1] == ':' && i >= 3 && smtp::iequals(text.substr(i - 3, 3), "IPv")) {
-      i += 2;
+    std::size_t start = i;
+    i = end;
+    // "IPv6:2001:db8::1", "IP:192.0.2.1", "...": tags and punctuation are not part of the literal.
+    if (start >= 3 && text.substr(start, 2) == "6:" && smtp::iequals(text.substr(start - 3, 3), "IPv")) start += 2;
+    while (start < end && (text[start] == '.' || (text[start] == ':' && text.substr(start, 2) != "::"))) ++start;
+    std::string_view word = text.substr(start, end - start);
+    while (!word.empty() && (word.back() == '.' || (word.back() == ':' && !word.ends_with("::")))) word.remove_suffix(1);
+    // A literal inside a longer word (a host name, a queue id) is not an address of its own.
+    if ((start > 0 && word_char(text[start - 1])) || (end < text.size() && word_char(text[end]))) continue;
+    if (const auto address = IpAddress::parse(word)) {
+      out.push_back(*address);
       continue;
     }
-    // A literal inside a longer word (a host name, a queue id) is not an address of its own.
-    const bool word_before = i > 0 && (std::isalnum(static_cast<unsigned char>(text[i - 1])) || text[i - 1] == '-');
-    const bool word_after = end < text.size() && (std::isalnum(static_cast<unsigned char>(text[end])) || text[end] == '-');
-    std::string_view word = text.substr(i, end - i);
-    while (!word.empty() && (word.back() == '.' || word.back() == ':')) word.remove_suffix(1);
-    while (!word.empty() && word.front() == '.') word.remove_prefix(1);
-    if (!word_before && !word_after && word.size() >= 3)
-      if (const auto address = IpAddress::parse(word)) out.push_back(*address);
-    i = end;
+    // "192.0.2.1:25": an IPv4 literal with a tag before or a port behind it.
+    while (!word.empty() && out.size() < 16) {
+      const std::string_view piece = word.substr(0, word.find(':'));
+      word.remove_prefix(std::min(word.size(), piece.size() + 1));
+      if (const auto address = IpAddress::parse(piece)) out.push_back(*address);
+    }
   }
   return out;
 }

@@ -27,9 +27,9 @@ class Decision {
     rank_sources();
     const bool overflow = !r_.only_source && overflows();
     const bool exhausted = available_.empty();
-    if (exhausted && pool_.when_exhausted == WhenExhausted::send_anyway) send_anyway();
-    if (exhausted && r_.only_source && out_.candidates.empty()) return held("waits for " + t_.sources[*r_.only_source].name);
+    if (exhausted && !busy_ && pool_.when_exhausted == WhenExhausted::send_anyway) send_anyway();
     consider_smarthosts(exhausted || overflow);
+    if (r_.only_source && out_.candidates.empty()) return held("waits for " + t_.sources[*r_.only_source].name);
     if (overflow) std::ranges::stable_partition(out_.candidates, [](const Candidate& c) { return c.egress.kind == EgressKind::smarthost; });
     if (out_.candidates.empty()) return held("no egress of pool " + pool_.name + " is available");
     return std::move(out_);
@@ -60,7 +60,10 @@ class Decision {
       return reject(ref, source.address.v6 ? "the site has no IPv6 address" : "the site has no IPv4 address");
     if (r_.only_source && *r_.only_source != index)
       return reject(ref, "the message keeps to source " + t_.sources[*r_.only_source].name);
-    if (const Excluded* e = excluded(ref)) return reject(ref, e->reason, e->until);
+    if (const Excluded* e = excluded(ref)) {
+      busy_ = busy_ || view.standing == Standing::trial;
+      return reject(ref, e->reason, e->until);
+    }
     // Observing enforces nothing but what the operator ordered by hand and what cannot work at all.
     const bool enforced = !t_.observe || view.standing == Standing::drained || is_address_fault(view);
     if (!in_service(view.standing) && enforced)
@@ -99,6 +102,7 @@ class Decision {
       const StandingView& view = s_.sources[index].with(r_.provider);
       if (view.standing == Standing::drained || is_address_fault(view) || excluded(ref)) continue;
       if (t_.sources[index].address.v6 ? !r_.ipv6 : !r_.ipv4) continue;
+      if (r_.only_source && *r_.only_source != index) continue;
       std::erase_if(out_.rejected, [&](const Rejected& r) { return r.egress == ref; });
       out_.candidates.push_back({ref, 0});
     }
@@ -117,7 +121,7 @@ class Decision {
       } else if (host.resting_until && *host.resting_until > now_) {
         reject(ref, "resting: " + host.reason, host.resting_until);
       } else if (needed) {
-        out_.candidates.push_back({ref, available_.empty() ? 1.0 : 0.0});
+        out_.candidates.push_back({ref, out_.candidates.empty() ? 1.0 : 0.0});
       } else {
         reject(ref, "not needed: a source is in service");
       }
@@ -125,13 +129,21 @@ class Decision {
   }
 
   Route only_smarthost() {
-    const EgressRef ref{EgressKind::smarthost, *r_.only_smarthost};
-    if (const Excluded* e = excluded(ref)) {
-      reject(ref, e->reason, e->until);
-      return held("waits for " + t_.name(ref));
+    const EgressRef mine{EgressKind::smarthost, *r_.only_smarthost};
+    const std::string keeps = "the message keeps to " + t_.name(mine);
+    for (const std::uint32_t index : pool_.sources) reject({EgressKind::source, index}, keeps);
+    for (const std::uint32_t index : pool_.fallback)
+      if (index != mine.index) reject({EgressKind::smarthost, index}, keeps);
+    const SmarthostSnapshot& host = s_.smarthosts[mine.index];
+    if (const Excluded* e = excluded(mine)) {
+      reject(mine, e->reason, e->until);
+    } else if (host.resting_until && *host.resting_until > now_) {
+      reject(mine, "resting: " + host.reason, host.resting_until);
+    } else {
+      out_.candidates.push_back({mine, 1.0});
+      return std::move(out_);
     }
-    out_.candidates.push_back({ref, 1.0});
-    return std::move(out_);
+    return held("waits for " + t_.name(mine));
   }
 
   Route held(std::string reason) {
@@ -149,6 +161,7 @@ class Decision {
   Time now_;
   std::uint64_t dice_;
   std::vector<Available> available_;
+  bool busy_ = false;   // a source on trial has its one message under way: the pool is not exhausted
   Route out_;
 };
 

@@ -52,20 +52,32 @@ std::string listing_text(const SourceState& state, std::string_view provider, co
   return "listed by " + out;
 }
 
-// ---- applying evidence -------------------------------------------------------------------------------------------
-
-/// A confirmed listing is gone: the source returns by trial where the list mattered.
-void listing_ended(SourceState& state, const std::string& name, const StandingContext& context, Time now) {
-  state.listings.erase(name);
-  const Blocklist* list = find_list(context, name);
-  if (!list || list->inform_only) return;
-  if (list->concerns.empty()) start_ramp(state.ramp, now);
-  for (const std::string& provider : list->concerns) start_ramp(state.providers[provider].ramp, now);
+/// "" for everybody, and every provider that anything particular is known of.
+std::set<std::string> provider_names(const SourceState& state, const StandingContext& context) {
+  std::set<std::string> out{""};
+  for (const auto& [name, p] : state.providers) out.insert(name);
+  for (const auto& [name, listing] : state.listings)
+    if (const Blocklist* list = find_list(context, name)) out.insert(list->concerns.begin(), list->concerns.end());
+  return out;
 }
 
-bool was_out(const SourceState& state, const Listing& listing, const StandingContext& context, const Blocklist& list) {
-  const std::string_view provider = list.concerns.empty() ? std::string_view{} : std::string_view(list.concerns.front());
-  return listing.policy || score(state, provider, context) >= context.policy.threshold - epsilon;
+// ---- applying evidence -------------------------------------------------------------------------------------------
+
+/// Whether listings alone keep the source out with a provider.
+bool out_by_listing(const SourceState& state, std::string_view provider, const StandingContext& context) {
+  return policy_listing(state, provider, context) || score(state, provider, context) >= context.policy.threshold - epsilon;
+}
+
+/// A listing is gone: where it was what kept the source out, that returns by trial.
+void listing_ended(SourceState& state, const std::string& name, const StandingContext& context, Time now) {
+  std::vector<std::string> were_out;
+  for (const auto& provider : provider_names(state, context))
+    if (out_by_listing(state, provider, context)) were_out.push_back(provider);
+  state.listings.erase(name);
+  std::erase_if(were_out, [&](const std::string& provider) { return out_by_listing(state, provider, context); });
+  // Names are sorted, so "everybody" comes first and includes the rest.
+  if (!were_out.empty() && were_out.front().empty()) return start_ramp(state.ramp, now);
+  for (const auto& provider : were_out) start_ramp(state.providers[provider].ramp, now);
 }
 
 void listed(SourceState& state, const ListChecked& check, const StandingContext& context, Time now) {
@@ -99,11 +111,7 @@ void not_listed(SourceState& state, const ListChecked& check, const StandingCont
   const Blocklist* list = find_list(context, check.blocklist);
   const Duration settle = list ? list->settle : Duration{0};
   if (listing.clean_in_a_row < context.policy.confirm || now - *listing.clean_since < settle) return;
-  if (list && was_out(state, listing, context, *list)) {
-    listing_ended(state, check.blocklist, context, now);
-  } else {
-    state.listings.erase(it);
-  }
+  listing_ended(state, check.blocklist, context, now);
 }
 
 void apply(SourceState& state, const ListChecked& check, const StandingContext& context, Time now) {
@@ -116,18 +124,14 @@ void apply(SourceState& state, const ListChecked& check, const StandingContext& 
 }
 
 void apply(SourceState& state, const ListWithdrawn& gone, const StandingContext& context, Time now) {
-  const auto it = state.listings.find(gone.blocklist);
-  if (it == state.listings.end()) return;
-  const bool confirmed = it->second.confirmed;
-  if (confirmed) return listing_ended(state, gone.blocklist, context, now);
-  state.listings.erase(it);
+  if (state.listings.contains(gone.blocklist)) listing_ended(state, gone.blocklist, context, now);
 }
 
 void block(ProviderState& p, const Refused& refused, const StandingPolicy& policy, Time now) {
   const bool already = p.blocked_until && now < *p.blocked_until;
+  if (already) return;  // messages that were under way when the block began are no repetition of it
   p.reason = refused.text;
   p.config_fault = refused.label == Label::ip_config;
-  if (already) return;  // messages that were under way when the block began are no repetition of it
   if (p.strikes > 0 && now - p.last_block > policy.cooldown_max * 2) p.strikes = 0;
   p.blocked_until = now + doubled(policy.cooldown_first, p.strikes, policy.cooldown_max);
   ++p.strikes;
@@ -156,6 +160,8 @@ void count_success(Ramp& ramp, const StandingPolicy& policy, Time now) {
 }
 
 void apply(SourceState& state, const Delivered& delivered, const StandingContext& context, Time now) {
+  // A message that was under way when the source went out proves nothing about its return.
+  if (!in_service(view(state, delivered.provider, context).standing)) return;
   count_success(state.ramp, context.policy, now);
   const auto it = state.providers.find(delivered.provider);
   if (it == state.providers.end()) return;
@@ -236,14 +242,6 @@ Cause cause(const SourceWorks&) { return {"source-works", "the address works aga
 Cause cause(const Drain&) { return {"operator-drain", "drained by the operator", {}}; }
 Cause cause(const Resume&) { return {"operator-resume", "resumed by the operator", {}}; }
 Cause cause(const Tick&) { return {"time", "its time was over", {}}; }
-
-std::set<std::string> provider_names(const SourceState& state, const StandingContext& context) {
-  std::set<std::string> out{""};
-  for (const auto& [name, p] : state.providers) out.insert(name);
-  for (const auto& [name, listing] : state.listings)
-    if (const Blocklist* list = find_list(context, name)) out.insert(list->concerns.begin(), list->concerns.end());
-  return out;
-}
 
 }  // namespace
 

@@ -91,6 +91,7 @@ std::optional<Address> parse_mailbox(std::string_view text, bool utf8) {
   const std::string_view domain = text.substr(end + 1);
   if (domain.size() > 253) return std::nullopt;
   if (!valid_domain(domain, utf8) && !valid_address_literal(domain)) return std::nullopt;
+  if (text.size() > 254) return std::nullopt;
   return Address{std::string(text.substr(0, end)), std::string(domain)};
 }
 

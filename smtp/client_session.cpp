@@ -177,17 +177,37 @@ std::string ClientSession::mail_line() const {
   return line;
 }
 
+std::string ClientSession::rcpt_line() const {
+  return "RCPT TO:<" + envelope_.recipients[asked_[next_recipient_]].to_string() + ">";
+}
+
+/// Addresses that this server cannot be told (RFC 6531 section 3.6): refused here. True when nobody is left to ask for.
+bool ClientSession::refuse_unsendable() {
+  asked_.clear();
+  const bool sender = capabilities_.smtputf8 || envelope_.sender.ascii();
+  for (std::size_t i = 0; i < envelope_.recipients.size(); ++i) {
+    if (sender && (capabilities_.smtputf8 || envelope_.recipients[i].ascii())) {
+      asked_.push_back(i);
+      continue;
+    }
+    outcomes_[i] = {make_reply(553, "5.6.7 (local) the receiver does not take internationalised addresses"), Phase::mail};
+    decided_[i] = true;
+  }
+  return asked_.empty();
+}
+
 ClientSession::Action ClientSession::send(const Envelope& envelope) {
   envelope_ = envelope;
   outcomes_.assign(envelope.recipients.size(), {});
   decided_.assign(envelope.recipients.size(), false);
   next_recipient_ = accepted_ = 0;
   mail_failed_ = false;
+  if (refuse_unsendable()) return finish();
   if (reset_due_) return command("RSET", State::rset, Phase::mail);
   pipelined_ = capabilities_.pipelining;
   output_ += mail_line() + "\r\n";
   if (pipelined_) {
-    for (const Address& recipient : envelope.recipients) output_ += "RCPT TO:<" + recipient.to_string() + ">\r\n";
+    for (const std::size_t i : asked_) output_ += "RCPT TO:<" + envelope_.recipients[i].to_string() + ">\r\n";
     output_ += "DATA\r\n";
   }
   state_ = State::mail;
@@ -198,18 +218,18 @@ ClientSession::Action ClientSession::send(const Envelope& envelope) {
 ClientSession::Action ClientSession::on_mail(Reply reply) {
   mail_failed_ = reply.code / 100 != 2;
   if (mail_failed_) {
-    for (auto& outcome : outcomes_) outcome = {reply, Phase::mail};
+    for (const std::size_t i : asked_) outcomes_[i] = {reply, Phase::mail};
     std::fill(decided_.begin(), decided_.end(), true);
     if (!pipelined_ || closing_) return finish();
   }
   state_ = State::rcpt;
   phase_ = Phase::rcpt;
-  if (!pipelined_) return command("RCPT TO:<" + envelope_.recipients[0].to_string() + ">", State::rcpt, Phase::rcpt);
+  if (!pipelined_) return command(rcpt_line(), State::rcpt, Phase::rcpt);
   return Action::read;
 }
 
 ClientSession::Action ClientSession::on_rcpt(Reply reply) {
-  const std::size_t i = next_recipient_++;
+  const std::size_t i = asked_[next_recipient_++];
   if (!decided_[i]) {
     decided_[i] = reply.code / 100 != 2;
     accepted_ += !decided_[i];
@@ -221,9 +241,9 @@ ClientSession::Action ClientSession::on_rcpt(Reply reply) {
       if (!decided_[k]) outcomes_[k] = outcomes_[i];
     return finish();
   }
-  if (next_recipient_ < envelope_.recipients.size()) {
+  if (next_recipient_ < asked_.size()) {
     if (pipelined_) return Action::read;
-    return command("RCPT TO:<" + envelope_.recipients[next_recipient_].to_string() + ">", State::rcpt, Phase::rcpt);
+    return command(rcpt_line(), State::rcpt, Phase::rcpt);
   }
   state_ = State::data;
   phase_ = Phase::data;

@@ -116,6 +116,8 @@ class ClientSession {
   Action fail(Reply reply, Phase phase);
   Action finish();
   std::string mail_line() const;
+  std::string rcpt_line() const;
+  bool refuse_unsendable();
 
   ClientOptions options_;
   Capabilities capabilities_;
@@ -125,7 +127,8 @@ class ClientSession {
   Envelope envelope_;
   std::vector<RecipientOutcome> outcomes_;
   std::vector<bool> decided_;
-  std::size_t next_recipient_ = 0;
+  std::vector<std::size_t> asked_;          // recipients that RCPT is sent for, by index
+  std::size_t next_recipient_ = 0;          // into asked_
   std::size_t accepted_ = 0;
   RecipientOutcome failure_;
   bool mail_failed_ = false;

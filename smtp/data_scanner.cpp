@@ -18,6 +18,9 @@ bool has_eight_bit(std::string_view text) {
   return bits & 0x80;
 }
 
+/// The limit counts the line without the dot that transparency added (RFC 5321 section 4.5.3.1.6).
+std::size_t line_limit(std::string_view text, const DataLimits& limits) { return limits.max_line + text.starts_with('.'); }
+
 bool header_name_char(unsigned char c) { return c > 32 && c < 127 && c != ':'; }
 
 }  // namespace
@@ -47,7 +50,7 @@ bool DataScanner::scan(std::string_view& in, Body& out) {
     }
     const void* found = std::memchr(in.data(), '\n', in.size());
     if (!found) {
-      if (in.size() <= limits_->max_line + 1) return false;
+      if (in.size() <= line_limit(in, *limits_) + 1) return false;
       fail(DataProblem::line_too_long);
       mid_line_ = true;
       continue;
@@ -80,10 +83,11 @@ void DataScanner::swallow(std::string_view& in) {
 }
 
 void DataScanner::line(std::string_view text, bool crlf, Body& out) {
+  // Length first: that is what is known first when the line comes in pieces.
+  if (text.size() > line_limit(text, *limits_)) fail(DataProblem::line_too_long);
   if (contains(text, '\0')) fail(DataProblem::nul);
   const bool bare = !crlf || contains(text, '\r');
   if (bare && !limits_->repair) fail(DataProblem::bare_line_end);
-  if (text.size() > limits_->max_line) fail(DataProblem::line_too_long);
   if (received_size_ > limits_->max_size) fail(DataProblem::too_large);
   if (problem_ != DataProblem::none) return;
   if (!bare) {
@@ -102,16 +106,17 @@ void DataScanner::line(std::string_view text, bool crlf, Body& out) {
 }
 
 /// Appends one line. `crlf` says that the client's own CRLF precedes it, so that its dots are stuffed already;
-/// behind a repaired line end a single leading dot is content that the client did not stuff.
+/// behind a repaired line end a single leading dot is content that the client did not stuff. A lone dot that did not
+/// end the data (its own line end was repaired) must never become a dot line for the next server.
 void DataScanner::store(std::string_view text, bool crlf, Body& out) {
-  const bool stuff = !crlf && !text.empty() && text.front() == '.' && !text.starts_with("..");
+  const bool stuff = text == "." || (!crlf && text.starts_with('.') && !text.starts_with(".."));
   eight_bit_ = eight_bit_ || has_eight_bit(text);
   const std::size_t stored = text.size() + 2 + stuff;
-  if (in_header_) header_line(text, out, stored);
+  if (in_header_) header_line(text.starts_with('.') && !stuff ? text.substr(1) : text, out, stored);
   if (problem_ != DataProblem::none) return;
   if (stuff) out.append(".");
   // A complete CRLF line is contiguous in the input, its line end included, so one copy is enough.
-  if (crlf && text.data()[text.size()] == '\r' && text.data()[text.size() + 1] == '\n') {
+  if (!stuff && crlf && text.data()[text.size()] == '\r' && text.data()[text.size() + 1] == '\n') {
     out.append({text.data(), text.size() + 2});
   } else {
     out.append(text);
@@ -119,6 +124,7 @@ void DataScanner::store(std::string_view text, bool crlf, Body& out) {
   }
 }
 
+/// `text` is the content, its stuffing undone: what every later reader of the header sees.
 void DataScanner::header_line(std::string_view text, const Body& out, std::size_t stored) {
   const std::uint64_t offset = out.size();
   const bool continuation = !text.empty() && (text.front() == ' ' || text.front() == '\t');

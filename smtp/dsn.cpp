@@ -6,10 +6,14 @@ namespace egret::smtp {
 namespace {
 
 /// Appends remote text as one header field or text line: no line ends of its own, bounded.
-std::string one_line(std::string_view text, std::size_t limit = 900) {
-  std::string out = printable(text);
-  if (out.size() > limit) out.resize(limit);
-  return out;
+std::string one_line(std::string_view text, std::size_t limit = 700) { return std::string(cut_text(printable(text), limit)); }
+
+/// The status part of a message/delivery-status is US-ASCII (RFC 3464 section 2.1).
+std::string ascii_line(bool utf8, std::string text) {
+  if (!utf8)
+    for (char& c : text)
+      if (static_cast<unsigned char>(c) >= 0x80) c = '?';
+  return text;
 }
 
 std::string quoted_reply(const Reply& reply) {
@@ -32,7 +36,7 @@ std::string human_part(const DsnInput& in) {
   for (const DsnRecipient& r : in.recipients) {
     out += "<" + r.address.to_string() + ">\r\n    " + one_line(r.explanation) + "\r\n";
     if (!r.remote_host.empty() && r.reply.code)
-      out += "    " + one_line(r.remote_host) + " said: " + quoted_reply(r.reply) + "\r\n";
+      out += "    " + one_line(r.remote_host, 255) + " said: " + quoted_reply(r.reply) + "\r\n";
   }
   return out;
 }
@@ -45,8 +49,8 @@ std::string status_part(const DsnInput& in) {
     out += "\r\nFinal-Recipient: " + address_type(in.utf8, r.address) + r.address.to_string() + "\r\n";
     out += std::string("Action: ") + (in.action == DsnAction::failed ? "failed" : "delayed") + "\r\n";
     out += "Status: " + r.status + "\r\n";
-    if (!r.remote_host.empty()) out += "Remote-MTA: dns; " + one_line(r.remote_host, 255) + "\r\n";
-    if (r.reply.code) out += "Diagnostic-Code: smtp; " + quoted_reply(r.reply) + "\r\n";
+    if (!r.remote_host.empty()) out += "Remote-MTA: dns; " + ascii_line(in.utf8, one_line(r.remote_host, 255)) + "\r\n";
+    if (r.reply.code) out += "Diagnostic-Code: smtp; " + ascii_line(in.utf8, quoted_reply(r.reply)) + "\r\n";
     if (in.will_retry_until) out += "Will-Retry-Until: " + rfc5322_date(*in.will_retry_until) + "\r\n";
   }
   return out;
@@ -63,7 +67,8 @@ std::string header_part(const DsnInput& in) {
 }  // namespace
 
 std::string dsn_status(const Reply& reply) {
-  const int klass = reply.permanent() ? 5 : reply.transient() ? 4 : 2;
+  // What is reported was not delivered, whatever a confused server said.
+  const int klass = reply.transient() ? 4 : 5;
   if (const auto code = reply.enhanced(); code && code->klass == klass) return code->to_string();
   return std::to_string(klass) + ".0.0";
 }

@@ -111,7 +111,7 @@ ReplyText reply_text(std::string_view reply) {
     append_collapsed(out.text, line);
     if (out.text.size() > 2048) break;
   }
-  if (out.text.size() > 2048) out.text.resize(2048);
+  out.text.resize(cut_text(out.text, 2048).size());
   return out;
 }
 

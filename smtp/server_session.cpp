@@ -8,7 +8,7 @@ namespace {
 constexpr std::size_t max_command_line = 2048;
 
 /// EHLO and HELO names are remote text that ends up in the trace header: hosts and address literals only.
-bool valid_helo(std::string_view name) { return valid_domain(name, true) || valid_address_literal(name); }
+bool valid_helo(std::string_view name) { return valid_domain(name, false) || valid_address_literal(name); }
 
 }  // namespace
 
@@ -27,7 +27,7 @@ ServerSession::Action ServerSession::process(std::string_view& in) {
       continue;
     }
     const std::size_t end = in.find('\n');
-    if (end == std::string_view::npos && in.size() < max_command_line) return Action::read;
+    if (end == std::string_view::npos && in.size() <= max_command_line) return Action::read;
     if (end == std::string_view::npos || end > max_command_line) {
       reply(500, "5.5.2 command line too long");
       state_ = State::closed;

@@ -61,12 +61,21 @@ std::string printable(std::string_view text) {
     if (length == 0 || (length == 1 && (c < 0x20 || c == 0x7F))) {
       out += c == '\t' ? ' ' : '?';
       ++i;
+    } else if (length == 2 && c == 0xC2 && static_cast<unsigned char>(text[i + 1]) < 0xA0) {
+      out += '?';   // C1 controls: terminals act on them too
+      i += 2;
     } else {
       out.append(text.substr(i, length));
       i += length;
     }
   }
   return out;
+}
+
+std::string_view cut_text(std::string_view text, std::size_t limit) {
+  if (text.size() <= limit) return text;
+  while (limit > 0 && (static_cast<unsigned char>(text[limit]) & 0xC0) == 0x80) --limit;
+  return text.substr(0, limit);
 }
 
 bool valid_utf8(std::string_view text) {

@@ -15,9 +15,12 @@ bool istarts_with(std::string_view text, std::string_view prefix);
 /// `text` without leading and trailing blanks, tabs, CR and LF.
 std::string_view trim(std::string_view text);
 
-/// Remote text made fit for logs, DSNs and our own replies: control characters become '?', bytes that are not part
-/// of valid UTF-8 too.
+/// Remote text made fit for logs, DSNs and our own replies: control characters (C0, DEL, C1) become '?', bytes
+/// that are not part of valid UTF-8 too.
 std::string printable(std::string_view text);
+
+/// At most `limit` octets of `text`, never ending inside a UTF-8 character.
+std::string_view cut_text(std::string_view text, std::size_t limit);
 
 /// True for structurally valid UTF-8 (no overlong forms, no surrogates).
 bool valid_utf8(std::string_view text);

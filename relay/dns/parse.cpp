@@ -76,6 +76,7 @@ DnsReply parse_dns(const unsigned char* data, std::size_t size, DnsType type) {
   ns_msg message;
   if (size > 65535 || ns_initparse(data, static_cast<int>(size), &message) < 0) return failed("malformed answer");
   const int rcode = ns_msg_getflag(message, ns_f_rcode);
+  if (!ns_msg_getflag(message, ns_f_qr)) return failed("not an answer");
   DnsReply out;
   if (rcode == ns_r_nxdomain) {
     out.status = DnsReply::Status::nxdomain;
@@ -90,11 +91,15 @@ DnsReply parse_dns(const unsigned char* data, std::size_t size, DnsType type) {
   for (int i = 0; i < count; ++i) {
     ns_rr rr;
     if (ns_parserr(&message, ns_s_an, i, &rr) < 0) return failed("malformed answer");
-    if (ns_rr_class(rr) != ns_c_in || !add_record(message, rr, type, out)) continue;
-    any = true;
-    // RFC 2181 section 8: a TTL with the top bit set is zero.
+    const bool alias = ns_rr_type(rr) == ns_t_cname;
+    const bool useful = ns_rr_class(rr) == ns_c_in && !alias && add_record(message, rr, type, out);
+    any = any || useful;
+    if (!useful && !alias) continue;
+    // An answer is as fresh as the alias that leads to it. RFC 2181 section 8: a TTL with the top bit set is zero.
     ttl = std::min(ttl, ns_rr_ttl(rr) & 0x80000000u ? 0u : ns_rr_ttl(rr));
   }
+  // Cut short and nothing useful in it: that is no word on whether there is something.
+  if (!any && ns_msg_getflag(message, ns_f_tc)) return failed("truncated answer");
   out.status = any ? DnsReply::Status::ok : DnsReply::Status::nodata;
   out.ttl = any ? ttl : 0;
   return out;

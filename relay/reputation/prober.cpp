@@ -5,6 +5,7 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include "relay/runtime/log.hpp"
+#include "smtp/text.hpp"
 
 namespace egret::relay {
 namespace {
@@ -201,7 +202,7 @@ boost::asio::awaitable<void> Prober::check(std::string name, std::uint32_t sourc
 boost::asio::awaitable<std::string> Prober::reason_text(std::string name) {
   const DnsReply reply = co_await resolver_.query(std::move(name), DnsType::txt);
   if (reply.texts.empty()) co_return std::string();
-  co_return reply.texts.front().substr(0, 300);
+  co_return std::string(smtp::cut_text(reply.texts.front(), 300));
 }
 
 void Prober::check_now(std::uint32_t source, const std::string& blocklist) {

@@ -5,6 +5,8 @@
 
 #include <cstring>
 
+#include "smtp/text.hpp"
+
 namespace egret::relay::spool {
 namespace {
 
@@ -229,7 +231,7 @@ std::string encode_progress(const Progress& p) {
   out.u64(time_value(p.next_at));
   out.u8(static_cast<std::uint8_t>(p.ambiguous | p.warned << 1 | p.held << 2 | p.strict << 3));
   out.text(p.sticky);
-  out.text(std::string_view(p.reply).substr(0, 1000));
+  out.text(smtp::cut_text(p.reply, 1000));
   out.text(p.reply_host);
   out.u32(static_cast<std::uint32_t>(p.recipients.size()));
   for (const auto& [index, state] : p.recipients) {

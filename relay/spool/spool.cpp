@@ -5,6 +5,7 @@
 #include <sys/statvfs.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <atomic>
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
@@ -43,6 +44,27 @@ struct SegmentInfo {
   std::uint32_t live = 0;          // waiting messages with a record here that they need (ACCEPT or CHUNK)
   std::uint32_t live_chunks = 0;   // those of them that need a CHUNK: such a segment is never copied forward
   bool carries = false;            // holds DONE or PROGRESS of messages that may be stored elsewhere
+  // Segments with older copies of messages that are here (a crash interrupted copying them forward). They must be
+  // gone before this one may go, or the old copies would come back without their DONE.
+  std::vector<std::uint32_t> after;
+};
+
+/// The lock that keeps two programs from one spool. Released when the object goes, whatever the reason.
+class DirectoryLock {
+ public:
+  ~DirectoryLock() {
+    if (fd_ >= 0) ::close(fd_);
+  }
+  void take(const std::filesystem::path& directory) {
+    const auto path = directory / "lock";
+    fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    if (fd_ < 0) throw std::runtime_error("cannot write in " + directory.string() + ": " + std::strerror(errno));
+    if (flock(fd_, LOCK_EX | LOCK_NB) != 0)
+      throw std::runtime_error("the spool " + directory.string() + " is in use by another egret");
+  }
+
+ private:
+  int fd_ = -1;
 };
 
 template <class T>
@@ -134,7 +156,6 @@ class Spool::Impl {
     bool urgent = false;
   };
 
-  void lock_directory();
   void recover(const std::function<void(Recovered)>& recovered);
   void run();
   bool next_batch(std::vector<Item>& items);
@@ -162,7 +183,7 @@ class Spool::Impl {
   void remove(std::uint32_t number);
 
   Options options_;
-  int lock_fd_ = -1;
+  DirectoryLock lock_;
   boost::unordered_flat_map<std::uint64_t, Place> index_;
   boost::unordered_flat_map<std::uint64_t, std::vector<Extent>> extents_;   // of waiting messages that have any
   std::map<std::uint32_t, SegmentInfo> segments_;
@@ -191,7 +212,7 @@ Spool::Impl::Impl(Options options, const std::function<void(Recovered)>& recover
   std::error_code error;
   std::filesystem::create_directories(options_.directory, error);
   if (error) throw std::runtime_error("cannot create " + options_.directory.string() + ": " + error.message());
-  lock_directory();
+  lock_.take(options_.directory);
   recover(recovered);
   // A fresh segment: what a crash left behind in the last one is never written to again.
   try {
@@ -215,15 +236,6 @@ Spool::Impl::~Impl() {
   wake_.notify_one();
   writer_.join();
   readers_.join();
-  if (lock_fd_ >= 0) ::close(lock_fd_);
-}
-
-void Spool::Impl::lock_directory() {
-  const auto path = options_.directory / "lock";
-  lock_fd_ = ::open(path.c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
-  if (lock_fd_ < 0) throw std::runtime_error("cannot write in " + options_.directory.string() + ": " + std::strerror(errno));
-  if (flock(lock_fd_, LOCK_EX | LOCK_NB) != 0)
-    throw std::runtime_error("the spool " + options_.directory.string() + " is in use by another egret");
 }
 
 /// Reads all segments into what is waiting.
@@ -232,7 +244,11 @@ class Recovery {
   explicit Recovery(Spool::Impl& spool) : spool_(spool) {}
 
   void run(const std::function<void(Recovered)>& recovered) {
-    const auto numbers = list_segments(spool_.options_.directory);
+    auto numbers = list_segments(spool_.options_.directory);
+    while (!numbers.empty() && never_used(numbers.back())) {
+      std::filesystem::remove(segment_path(spool_.options_.directory, numbers.back()));
+      numbers.pop_back();
+    }
     for (const std::uint32_t number : numbers) read_segment(number, number == numbers.back());
     for (auto& [id, state] : messages_) finish(id, state, recovered);
   }
@@ -250,30 +266,32 @@ class Recovery {
                              "; nothing was changed");
   }
 
+  /// Created, but its header had not reached the disk: nothing was ever stored in it.
+  bool never_used(std::uint32_t number) const {
+    const auto file = SegmentFile::open(segment_path(spool_.options_.directory, number), number, false);
+    std::string header;
+    return file->size() < segment_header_size ||
+           (file->read(0, segment_header_size, header) && header.find_first_not_of('\0') == std::string::npos);
+  }
+
   void read_segment(std::uint32_t number, bool last) {
     auto file = SegmentFile::open(segment_path(spool_.options_.directory, number), number, true);
     std::string header;
-    if (file->size() < segment_header_size && last) {
-      // Created, but its header had not reached the disk: nothing was ever stored in it.
-      std::filesystem::remove(file->path());
-      return;
-    }
     if (!file->read(0, segment_header_size, header)) stop(*file, 0, "cannot be read");
-    if (last && header.find_first_not_of('\0') == std::string::npos) {
-      std::filesystem::remove(file->path());
-      return;
-    }
     if (const auto problem = check_segment_header(header, number); !problem.empty()) stop(*file, 0, problem);
     SegmentInfo& info = spool_.segments_[number];
     info.file = file;
     const WalkResult result = walk(*file, [&](const WalkedRecord& record) { take(*file, info, record); });
     info.used = result.end;
-    if (result.clean) return;
-    if (!last || !result.torn) stop(*file, result.end, "damaged: " + result.problem);
-    log::warn("spool: cut off a torn tail that was never acknowledged",
-              {{"segment", file->path().string()}, {"offset", std::to_string(result.end)}});
-    if (const int error = file->truncate(result.end); error || file->sync())
-      stop(*file, result.end, "the torn tail cannot be cut off");
+    if (!result.clean && (!last || !result.torn)) stop(*file, result.end, "damaged: " + result.problem);
+    if (!result.clean)
+      log::warn("spool: cut off a torn tail that was never acknowledged",
+                {{"segment", file->path().string()}, {"offset", std::to_string(result.end)}});
+    if (file->size() == result.end && !last) return;
+    // The unused rest of the preallocation goes back. What a killed program had written but not synced counts from
+    // now on, so it must be on disk before anything builds on it.
+    const int error = file->truncate(result.end);
+    if (error || file->sync() != 0) stop(*file, result.end, "cannot be truncated and synced");
   }
 
   void take(const SegmentFile& file, SegmentInfo& info, const WalkedRecord& record) {
@@ -282,6 +300,7 @@ class Recovery {
     switch (record.header.type) {
       case RecordType::chunk: break;
       case RecordType::accept:
+        if (state.accepted && state.place.segment != file.number()) info.after.push_back(state.place.segment);
         state.accepted = true;
         state.place = {file.number(), record.offset, record.header.length};
         break;
@@ -383,7 +402,7 @@ bool Spool::Impl::next_batch(std::vector<Item>& items) {
   std::unique_lock lock(mutex_);
   sleeping_ = true;
   const auto ready = [&] { return stop_ || !queue_.empty(); };
-  if (dirty_) wake_.wait_until(lock, dirty_since_ + options_.lazy_sync, ready);
+  if (dirty_ && trouble.load() != Trouble::broken) wake_.wait_until(lock, dirty_since_ + options_.lazy_sync, ready);
   else wake_.wait_for(lock, std::chrono::seconds(1), ready);
   sleeping_ = false;
   items.swap(queue_);
@@ -411,6 +430,8 @@ void Spool::Impl::run() {
     if (!more) break;
     reclaim();
   }
+  SegmentInfo& last = segments_.at(active_);
+  if (trouble.load() != Trouble::broken) last.file->truncate(last.used);   // what was preallocated and not used
 }
 
 void Spool::Impl::handle(Item& item, Batch& batch) {
@@ -444,6 +465,10 @@ bool Spool::Impl::make_room(Batch& batch, std::uint64_t size) {
 bool Spool::Impl::append(Batch& batch, RecordType type, std::uint64_t id, const std::vector<std::string_view>& payload, Place& place) {
   std::size_t length = 0;
   for (const auto part : payload) length += part.size();
+  if (record_size(length) > segment_size - segment_header_size) {
+    log::error("spool: a record is larger than a segment", {{"size", std::to_string(length)}});
+    return false;
+  }
   if (!make_room(batch, record_size(length))) return false;
   place = {active_, static_cast<std::uint32_t>(batch.end), static_cast<std::uint32_t>(length)};
   const auto part = [&](std::string_view octets) {
@@ -464,6 +489,15 @@ void Spool::Impl::on(AcceptItem& item, Batch& batch) {
   const bool internal = !item.waiting.operation;
   if (!internal && trouble.load() != Trouble::none) {
     batch.accepts.emplace_back(std::move(item.waiting), trouble.load());
+    return;
+  }
+  std::uint64_t size = 0;
+  for (const auto& extent : m.extents) size += extent.length;
+  for (const auto& chunk : m.tail) size += chunk.size();
+  if (m.recipients.empty() || size != m.body_size) {
+    // It could not be read back: our own mistake, and no reason to lose the messages of others.
+    log::error("spool: a message that does not add up is refused", {{"id", smtp::to_string(m.id)}});
+    batch.accepts.emplace_back(std::move(item.waiting), Trouble::no_space);
     return;
   }
   batch.owned.push_back(encode_accept(m));
@@ -680,6 +714,8 @@ void Spool::Impl::reclaim() {
     const std::uint32_t number = it->first;
     SegmentInfo& segment = (it++)->second;
     if (number == active_ || segment.live_chunks > 0) continue;
+    const auto exists = [&](std::uint32_t other) { return segments_.contains(other); };
+    if (std::any_of(segment.after.begin(), segment.after.end(), exists)) continue;
     const bool sparse = segment.live > 0 && segments_.size() > 4 && segment.live_bytes < segment.used / 4;
     if (segment.live > 0 && !sparse) continue;
     Batch batch;
@@ -743,6 +779,7 @@ void Spool::Impl::remove(std::uint32_t number) {
   const auto it = segments_.find(number);
   std::error_code error;
   std::filesystem::remove(it->second.file->path(), error);
+  if (error) return set_trouble(Trouble::broken, "cannot unlink " + it->second.file->path().string() + ": " + error.message());
   try {
     // The name must be gone for good before the DONE records of its messages may go.
     sync_directory(options_.directory);

@@ -74,6 +74,7 @@ routing::ProviderState decode_provider(const json::value& v) {
 
 }  // namespace
 
+// Not saved: a source's rest. Whether an address works is found out anew at every start.
 std::string encode_state(const routing::SourceState& state) {
   json::object listings, providers, vouched;
   for (const auto& [name, listing] : state.listings) listings[name] = encode(listing);
@@ -86,7 +87,9 @@ std::string encode_state(const routing::SourceState& state) {
 
 std::optional<routing::SourceState> decode_state(std::string_view text) {
   try {
-    const json::value value = json::parse(text);
+    json::parse_options options;
+    options.allow_invalid_utf8 = true;   // remote texts are cleaned, but one octet must not cost a whole state
+    const json::value value = json::parse(text, {}, options);
     routing::SourceState out;
     for (const auto& [name, listing] : value.at("listings").as_object()) out.listings[name] = decode_listing(listing);
     for (const auto& [name, provider] : value.at("providers").as_object()) out.providers[name] = decode_provider(provider);

@@ -21,7 +21,9 @@ std::string domain_of(std::size_t size) {
   return out;
 }
 
-TEST(Mailbox, KeepsCaseOfBothParts) { EXPECT_EQ(mailbox("John.Doe@Example.COM"), (Address{"John.Doe", "Example.COM"})); }
+TEST(Mailbox, KeepsCaseOfBothParts) {
+  EXPECT_EQ(mailbox("John.Doe@Example.COM"), (Address{"John.Doe", "Example.COM"}));
+}
 
 TEST(Mailbox, TakesEveryAtextCharacter) {
   EXPECT_EQ(mailbox("!#$%&'*+-/=?^_`{|}~@example.com")->local, "!#$%&'*+-/=?^_`{|}~");
@@ -31,7 +33,9 @@ TEST(Mailbox, KeepsAQuotedLocalPartVerbatim) {
   EXPECT_EQ(mailbox(R"("a b\"c@d"@example.com)"), (Address{R"("a b\"c@d")", "example.com"}));
 }
 
-TEST(Mailbox, DropsASourceRoute) { EXPECT_EQ(mailbox("@a.example,@b.example:c@d.example"), (Address{"c", "d.example"})); }
+TEST(Mailbox, DropsASourceRoute) {
+  EXPECT_EQ(mailbox("@a.example,@b.example:c@d.example"), (Address{"c", "d.example"}));
+}
 
 TEST(Mailbox, TakesAddressLiterals) {
   EXPECT_EQ(mailbox("a@[192.0.2.1]")->domain, "[192.0.2.1]");
@@ -39,28 +43,33 @@ TEST(Mailbox, TakesAddressLiterals) {
 }
 
 TEST(Mailbox, NeedsBothParts) {
-  for (const auto text : {"", "a", "@example.com", "a@", "a.example.com", "\"\"", "@a.example"}) EXPECT_FALSE(mailbox(text)) << text;
+  for (const auto text : {"", "a", "@example.com", "a@", "a.example.com", "\"\"", "@a.example"})
+    EXPECT_FALSE(mailbox(text)) << text;
 }
 
 TEST(Mailbox, RefusesMisplacedDots) {
-  for (const auto text : {".a@example.com", "a.@example.com", "a..b@example.com", "a@.example.com", "a@example..com", "a@example.com."})
+  for (const auto text : {".a@example.com", "a.@example.com", "a..b@example.com", "a@.example.com",
+                          "a@example..com", "a@example.com."})
     EXPECT_FALSE(mailbox(text)) << text;
 }
 
 TEST(Mailbox, RefusesSpacesAndSpecialsOutsideQuotes) {
-  for (const auto text : {"a b@example.com", "a,b@example.com", "a<b@example.com", "a(b)@example.com", "a@exam ple.com", "a@b@example.com"})
+  for (const auto text : {"a b@example.com", "a,b@example.com", "a<b@example.com", "a(b)@example.com",
+                          "a@exam ple.com", "a@b@example.com"})
     EXPECT_FALSE(mailbox(text)) << text;
 }
 
 TEST(Mailbox, RefusesControlCharactersEvenQuoted) {
   using namespace std::string_view_literals;
-  for (const auto text : {"\"a\rb\"@example.com"sv, "\"a\nb\"@example.com"sv, "\"a\0b\"@example.com"sv, "\"a\\\rb\"@example.com"sv,
-                          "\"a\x7f\"@example.com"sv, "a\0@example.com"sv, "a@example.com\0"sv, "a@exam\r\nple.com"sv})
+  for (const auto text : {"\"a\rb\"@example.com"sv, "\"a\nb\"@example.com"sv, "\"a\0b\"@example.com"sv,
+                          "\"a\\\rb\"@example.com"sv, "\"a\x7f\"@example.com"sv, "a\0@example.com"sv,
+                          "a@example.com\0"sv, "a@exam\r\nple.com"sv})
     EXPECT_FALSE(mailbox(text)) << text;
 }
 
 TEST(Mailbox, RefusesAnUnfinishedQuotation) {
-  for (const auto text : {"\"a@example.com", "\"a\\\"@example.com", "\"a\"b@example.com", "\"a\\"}) EXPECT_FALSE(mailbox(text)) << text;
+  for (const auto text : {"\"a@example.com", "\"a\\\"@example.com", "\"a\"b@example.com", "\"a\\"})
+    EXPECT_FALSE(mailbox(text)) << text;
 }
 
 TEST(Mailbox, LimitsTheLocalPartTo64Octets) {
@@ -75,8 +84,12 @@ TEST(Mailbox, LimitsTheDomain) {
 
 TEST(Mailbox, TakesNonAsciiOnlyWithSmtputf8) {
   EXPECT_FALSE(mailbox("gr\xC3\xBC\xC3\x9F@example.com"));
-  EXPECT_FALSE(mailbox("a@b\xC3\xBC" "cher.example"));
-  EXPECT_TRUE(utf8_mailbox("gr\xC3\xBC\xC3\x9F@b\xC3\xBC" "cher.example"));
+  EXPECT_FALSE(
+      mailbox("a@b\xC3\xBC"
+              "cher.example"));
+  EXPECT_TRUE(
+      utf8_mailbox("gr\xC3\xBC\xC3\x9F@b\xC3\xBC"
+                   "cher.example"));
 }
 
 TEST(Mailbox, RefusesBrokenUtf8) {
@@ -104,7 +117,8 @@ TEST(Path, OfNothingIsTheNullAddress) {
 TEST(Path, ToleratesASpaceBeforeTheBracket) { EXPECT_EQ(path(" <a@b.example>"), "a@b.example|"); }
 
 TEST(Path, NeedsBrackets) {
-  for (const auto text : {"", " ", "a@b.example", "<a@b.example", "a@b.example>", "< a@b.example>", "<<a@b.example>>"})
+  for (const auto text :
+       {"", " ", "a@b.example", "<a@b.example", "a@b.example>", "< a@b.example>", "<<a@b.example>>"})
     EXPECT_EQ(path(text), "-") << text;
 }
 
@@ -120,9 +134,11 @@ TEST(Path, IsLeftAloneWhenMalformed) {
 }
 
 TEST(Domain, IsMadeOfLabels) {
-  for (const auto text : {"a", "example.com", "a-b.example", "_dmarc.example.com", "1.2", "xn--bcher-kva.example"})
+  for (const auto text :
+       {"a", "example.com", "a-b.example", "_dmarc.example.com", "1.2", "xn--bcher-kva.example"})
     EXPECT_TRUE(valid_domain(text, false)) << text;
-  for (const auto text : {"", ".", "a..b", ".a", "a.", "-a.example", "a-.example", "a.b-", "a b", "a/b", "a:b", "[1.2.3.4]"})
+  for (const auto text :
+       {"", ".", "a..b", ".a", "a.", "-a.example", "a-.example", "a.b-", "a b", "a/b", "a:b", "[1.2.3.4]"})
     EXPECT_FALSE(valid_domain(text, false)) << text;
 }
 
@@ -134,8 +150,10 @@ TEST(Domain, LimitsLabelsTo63AndAllTo253) {
 }
 
 TEST(AddressLiteral, HasBracketsAndDigits) {
-  for (const auto text : {"[192.0.2.1]", "[IPv6:2001:db8::1]", "[ipv6:::1]"}) EXPECT_TRUE(valid_address_literal(text)) << text;
-  for (const auto text : {"", "[]", "192.0.2.1", "[192.0.2.1", "[IPv6:]", "[a.b]", "[2001:db8::1]", "[IPv6:x]", "[1 ]"})
+  for (const auto text : {"[192.0.2.1]", "[IPv6:2001:db8::1]", "[ipv6:::1]"})
+    EXPECT_TRUE(valid_address_literal(text)) << text;
+  for (const auto text :
+       {"", "[]", "192.0.2.1", "[192.0.2.1", "[IPv6:]", "[a.b]", "[2001:db8::1]", "[IPv6:x]", "[1 ]"})
     EXPECT_FALSE(valid_address_literal(text)) << text;
 }
 

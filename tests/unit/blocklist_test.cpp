@@ -24,14 +24,20 @@ Blocklist zen() {
   Blocklist out;
   out.name = "zen";
   out.zone = "zen.spamhaus.org";
-  out.codes = {{ip("127.0.0.2"), CodeMeaning::listed}, {ip("127.0.0.4"), CodeMeaning::listed}, {ip("127.0.0.10"), CodeMeaning::policy},
-               {ip("127.0.0.20"), CodeMeaning::info},  {ip("127.0.0.30"), CodeMeaning::error}};
+  out.codes = {{ip("127.0.0.2"), CodeMeaning::listed},
+               {ip("127.0.0.4"), CodeMeaning::listed},
+               {ip("127.0.0.10"), CodeMeaning::policy},
+               {ip("127.0.0.20"), CodeMeaning::info},
+               {ip("127.0.0.30"), CodeMeaning::error}};
   return out;
 }
 
-Judgement judged(std::initializer_list<std::string_view> addresses) { return judge(answer(addresses), zen()); }
+Judgement judged(std::initializer_list<std::string_view> addresses) {
+  return judge(answer(addresses), zen());
+}
 
-// ---- names -------------------------------------------------------------------------------------------------------
+// ---- names
+// -------------------------------------------------------------------------------------------------------
 
 TEST(QueryName, ReversesAnIpv4Address) {
   EXPECT_EQ(query_name(ip("192.0.2.99"), "bl.example.net"), "99.2.0.192.bl.example.net");
@@ -44,11 +50,16 @@ TEST(QueryName, ReversesAllNibblesOfAnIpv6Address) {
   EXPECT_EQ(query_name(ip("::1"), "z"), "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.z");
 }
 
-TEST(QueryName, AsksForAMappedAddressAsIpv4) { EXPECT_EQ(query_name(ip("::ffff:192.0.2.99"), "z"), "99.2.0.192.z"); }
+TEST(QueryName, AsksForAMappedAddressAsIpv4) {
+  EXPECT_EQ(query_name(ip("::ffff:192.0.2.99"), "z"), "99.2.0.192.z");
+}
 
-TEST(QueryName, KeepsTheKeyInTheZone) { EXPECT_EQ(query_name(ip("192.0.2.1"), "KEY.zen.dq.spamhaus.net"), "1.2.0.192.KEY.zen.dq.spamhaus.net"); }
+TEST(QueryName, KeepsTheKeyInTheZone) {
+  EXPECT_EQ(query_name(ip("192.0.2.1"), "KEY.zen.dq.spamhaus.net"), "1.2.0.192.KEY.zen.dq.spamhaus.net");
+}
 
-// ---- one answer --------------------------------------------------------------------------------------------------
+// ---- one answer
+// --------------------------------------------------------------------------------------------------
 
 TEST(Judge, NoAnswerIsUnknown) {
   for (const auto* error : {"SERVFAIL", "timeout", "REFUSED"}) {
@@ -71,7 +82,8 @@ TEST(Judge, ADefinedCodeIsAListing) {
 }
 
 TEST(Judge, KeepsEveryCodeOfOneAnswer) {
-  EXPECT_EQ(judged({"127.0.0.4", "127.0.0.10", "127.0.0.2"}).codes, (std::vector<std::string>{"127.0.0.10", "127.0.0.2", "127.0.0.4"}));
+  EXPECT_EQ(judged({"127.0.0.4", "127.0.0.10", "127.0.0.2"}).codes,
+            (std::vector<std::string>{"127.0.0.10", "127.0.0.2", "127.0.0.4"}));
 }
 
 TEST(Judge, IsAPolicyListingOnlyWhenEveryCodeIsOne) {
@@ -80,13 +92,17 @@ TEST(Judge, IsAPolicyListingOnlyWhenEveryCodeIsOne) {
 }
 
 TEST(Judge, AnUndefinedCodeIsUnknown) {
-  for (const auto a : {"127.0.0.1", "127.0.0.3", "127.0.0.99", "127.0.1.2", "127.1.0.2"}) EXPECT_EQ(judged({a}).result, Result::unknown) << a;
+  for (const auto a : {"127.0.0.1", "127.0.0.3", "127.0.0.99", "127.0.1.2", "127.1.0.2"})
+    EXPECT_EQ(judged({a}).result, Result::unknown) << a;
 }
 
-TEST(Judge, AnUndefinedCodeBesideADefinedOneIsAListing) { EXPECT_EQ(judged({"127.0.0.99", "127.0.0.2"}).result, Result::listed); }
+TEST(Judge, AnUndefinedCodeBesideADefinedOneIsAListing) {
+  EXPECT_EQ(judged({"127.0.0.99", "127.0.0.2"}).result, Result::listed);
+}
 
 TEST(Judge, AnAddressOutside127IsUnknownWhateverElseIsSaid) {
-  for (const auto a : {"146.112.61.108", "91.195.240.117", "10.0.0.2", "126.0.0.2", "128.0.0.2", "::1", "::ffff:127.0.0.2"}) {
+  for (const auto a : {"146.112.61.108", "91.195.240.117", "10.0.0.2", "126.0.0.2", "128.0.0.2", "::1",
+                       "::ffff:127.0.0.2"}) {
     EXPECT_EQ(judged({a}).result, Result::unknown) << a;
     EXPECT_EQ(judged({"127.0.0.2", a}).result, Result::unknown) << a;
     EXPECT_NE(judged({a}).reason.find("127.0.0.0/8"), std::string::npos) << a;
@@ -94,7 +110,8 @@ TEST(Judge, AnAddressOutside127IsUnknownWhateverElseIsSaid) {
 }
 
 TEST(Judge, AnErrorOfTheListIsUnknownWhateverElseIsSaid) {
-  for (const auto a : {"127.255.255.252", "127.255.255.254", "127.255.255.255", "127.255.255.1", "127.0.0.30"}) {
+  for (const auto a :
+       {"127.255.255.252", "127.255.255.254", "127.255.255.255", "127.255.255.1", "127.0.0.30"}) {
     EXPECT_EQ(judged({a}).result, Result::unknown) << a;
     EXPECT_EQ(judged({"127.0.0.2", a}).result, Result::unknown) << a;
     EXPECT_FALSE(judged({a}).reason.empty());
@@ -145,7 +162,8 @@ TEST(Concern, IsEverybodysByDefault) {
   EXPECT_FALSE(list.concerns_provider("google"));
 }
 
-// ---- the list's own health ---------------------------------------------------------------------------------------
+// ---- the list's own health
+// ---------------------------------------------------------------------------------------
 
 HealthProbe healthy() { return {answer({"127.0.0.2"}), nxdomain, nxdomain}; }
 
@@ -214,15 +232,19 @@ TEST(ListHealth, ATestPointMayBeTurnedOff) {
   EXPECT_TRUE(judge_health({nxdomain, nxdomain, nxdomain}, list).in_service);
 }
 
-// ---- dead zones --------------------------------------------------------------------------------------------------
+// ---- dead zones
+// --------------------------------------------------------------------------------------------------
 
 TEST(DeadZones, AreTheZoneAndAllBelowIt) {
-  const std::vector<DeadZone> dead{{"sorbs.net", "2024-06-05", "decommissioned"}, {"ix.dnsbl.manitu.net", "2025-01-16", "shut"}};
-  for (const auto zone : {"sorbs.net", "dnsbl.sorbs.net", "a.b.sorbs.net", "DNSBL.Sorbs.NET", "dnsbl.sorbs.net."}) {
+  const std::vector<DeadZone> dead{{"sorbs.net", "2024-06-05", "decommissioned"},
+                                   {"ix.dnsbl.manitu.net", "2025-01-16", "shut"}};
+  for (const auto zone :
+       {"sorbs.net", "dnsbl.sorbs.net", "a.b.sorbs.net", "DNSBL.Sorbs.NET", "dnsbl.sorbs.net."}) {
     ASSERT_NE(find_dead(dead, zone), nullptr) << zone;
     EXPECT_EQ(find_dead(dead, zone)->reason, "decommissioned");
   }
-  for (const auto zone : {"notsorbs.net", "net", "", "sorbs.net.example", "dnsbl.manitu.net"}) EXPECT_EQ(find_dead(dead, zone), nullptr) << zone;
+  for (const auto zone : {"notsorbs.net", "net", "", "sorbs.net.example", "dnsbl.manitu.net"})
+    EXPECT_EQ(find_dead(dead, zone), nullptr) << zone;
 }
 
 }  // namespace

@@ -81,9 +81,15 @@ TEST(Body, CountsOnAfterItsChunksAreHandedOut) {
   EXPECT_EQ(body.flat(), "de");
 }
 
-TEST(Cuts, LeaveOutTheirRange) { EXPECT_EQ(outside_cuts("0123456789", 0, {{2, 3}, {7, 1}}), "0156" "89"); }
+TEST(Cuts, LeaveOutTheirRange) {
+  EXPECT_EQ(outside_cuts("0123456789", 0, {{2, 3}, {7, 1}}),
+            "0156"
+            "89");
+}
 
-TEST(Cuts, AreCountedFromTheStartOfTheBody) { EXPECT_EQ(outside_cuts("0123456789", 100, {{0, 5}, {102, 3}, {109, 50}, {300, 1}}), "015678"); }
+TEST(Cuts, AreCountedFromTheStartOfTheBody) {
+  EXPECT_EQ(outside_cuts("0123456789", 100, {{0, 5}, {102, 3}, {109, 50}, {300, 1}}), "015678");
+}
 
 TEST(Cuts, MayBeginBeforeAndEndBehindAPiece) {
   EXPECT_EQ(outside_cuts("0123", 10, {{5, 7}}), "23");

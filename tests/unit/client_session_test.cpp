@@ -63,9 +63,13 @@ class Peer {
   /// What was decided on recipient `i`: "550 rcpt", or "250 final delivered".
   std::string outcome(std::size_t i) const {
     const RecipientOutcome& o = session.outcomes().at(i);
-    return std::to_string(o.reply.code) + " " + std::string(to_string(o.phase)) + (o.delivered() ? " delivered" : "");
+    return std::to_string(o.reply.code) + " " + std::string(to_string(o.phase)) +
+           (o.delivered() ? " delivered" : "");
   }
-  std::string failure() const { return std::to_string(session.failure().reply.code) + " " + std::string(to_string(session.failure().phase)); }
+  std::string failure() const {
+    return std::to_string(session.failure().reply.code) + " " +
+           std::string(to_string(session.failure().phase));
+  }
 
   ClientSession session;
 };
@@ -80,7 +84,8 @@ Peer ready(std::string_view ehlo = "250 mx.example.net") {
 
 constexpr std::string_view pipelining = "250-mx.example.net\r\n250 PIPELINING";
 
-// ---- greeting and EHLO -------------------------------------------------------------------------------------------
+// ---- greeting and EHLO
+// -------------------------------------------------------------------------------------------
 
 TEST(ClientSession, SaysEhloAfterTheBanner) {
   Peer peer(plain());
@@ -128,11 +133,13 @@ TEST(ClientSession, ARefusedEhloIsFinal) {
   EXPECT_EQ(peer.failure(), "550 ehlo");
 }
 
-// ---- capabilities ------------------------------------------------------------------------------------------------
+// ---- capabilities
+// ------------------------------------------------------------------------------------------------
 
 TEST(Capabilities, AreRead) {
-  const auto c = parse_capabilities(
-      reply_of("250-mx\r\n250-pipelining\r\n250-STARTTLS\r\n250-8BITMIME\r\n250-SMTPUTF8\r\n250-SIZE 1000\r\n250 AUTH plain LOGIN"));
+  const auto c =
+      parse_capabilities(reply_of("250-mx\r\n250-pipelining\r\n250-STARTTLS\r\n250-8BITMIME\r\n250-"
+                                  "SMTPUTF8\r\n250-SIZE 1000\r\n250 AUTH plain LOGIN"));
   EXPECT_TRUE(c.pipelining && c.starttls && c.eight_bit_mime && c.smtputf8 && c.size);
   EXPECT_EQ(c.max_size, 1000u);
   EXPECT_EQ(c.auth, (std::vector<std::string>{"PLAIN", "LOGIN"}));
@@ -144,7 +151,8 @@ TEST(Capabilities, AreNotTakenFromTheGreetingLine) {
 }
 
 TEST(Capabilities, KnowTheOldSpellingOfAuth) {
-  EXPECT_EQ(parse_capabilities(reply_of("250-mx\r\n250 AUTH=LOGIN PLAIN")).auth, (std::vector<std::string>{"LOGIN", "PLAIN"}));
+  EXPECT_EQ(parse_capabilities(reply_of("250-mx\r\n250 AUTH=LOGIN PLAIN")).auth,
+            (std::vector<std::string>{"LOGIN", "PLAIN"}));
 }
 
 TEST(Capabilities, SizeMayHaveNoLimit) {
@@ -160,7 +168,8 @@ TEST(Capabilities, IgnoreWhatTheyDoNotKnow) {
   EXPECT_FALSE(c.pipelining || c.starttls || c.size);
 }
 
-// ---- STARTTLS ----------------------------------------------------------------------------------------------------
+// ---- STARTTLS
+// ----------------------------------------------------------------------------------------------------
 
 constexpr std::string_view offers_tls = "250-mx\r\n250-STARTTLS\r\n250 PIPELINING";
 
@@ -230,7 +239,8 @@ TEST(StartTls, A421EndsTheSession) {
   EXPECT_EQ(peer.says({"220 mx", offers_tls, "421 bye"}), Action::failed);
 }
 
-// ---- AUTH --------------------------------------------------------------------------------------------------------
+// ---- AUTH
+// --------------------------------------------------------------------------------------------------------
 
 TEST(ClientAuth, PlainGoesInOneLine) {
   Peer peer(with_login());
@@ -264,7 +274,8 @@ TEST(ClientAuth, FailsWithoutACommonMechanism) {
 
 TEST(ClientAuth, SendsNoPasswordWithoutTls) {
   for (const auto mode : {TlsMode::none, TlsMode::opportunistic, TlsMode::required})
-    for (const auto* ehlo : {"250-mx\r\n250 AUTH PLAIN LOGIN", "250-mx\r\n250-STARTTLS\r\n250 AUTH PLAIN LOGIN"}) {
+    for (const auto* ehlo :
+         {"250-mx\r\n250 AUTH PLAIN LOGIN", "250-mx\r\n250-STARTTLS\r\n250 AUTH PLAIN LOGIN"}) {
       ClientOptions options = with_login({"PLAIN", "LOGIN"}, false);
       options.tls = mode;
       Peer peer(options);
@@ -297,7 +308,8 @@ TEST(ClientAuth, KeepsThePasswordOutOfTheFailure) {
   EXPECT_EQ(peer.session.failure().reply.to_string().find("pass"), std::string::npos);
 }
 
-// ---- transactions, one command at a time -------------------------------------------------------------------------
+// ---- transactions, one command at a time
+// -------------------------------------------------------------------------
 
 TEST(ClientTransaction, DeliversStepByStep) {
   Peer peer = ready();
@@ -392,12 +404,14 @@ TEST(ClientTransaction, A3xxToTheDotIsNoDelivery) {
   EXPECT_FALSE(peer.session.outcomes()[0].delivered());
 }
 
-// ---- pipelined ---------------------------------------------------------------------------------------------------
+// ---- pipelined
+// ---------------------------------------------------------------------------------------------------
 
 TEST(ClientPipelining, SendsTheEnvelopeInOneWrite) {
   Peer peer = ready(pipelining);
   peer.session.send(to({"b", "c"}));
-  EXPECT_EQ(peer.sent(), "MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nRCPT TO:<c@example.net>\r\nDATA\r\n");
+  EXPECT_EQ(peer.sent(),
+            "MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nRCPT TO:<c@example.net>\r\nDATA\r\n");
   EXPECT_EQ(peer.says({"250 ok", "250 ok", "250 ok", "354 go"}), Action::body);
   EXPECT_EQ(peer.sent(), "");
   peer.session.body_sent();
@@ -455,7 +469,8 @@ TEST(ClientPipelining, ARefusedDataIsTheWordForThoseThatWereAccepted) {
   EXPECT_EQ(peer.outcome(1), "550 rcpt");
 }
 
-// ---- 421 and the end ---------------------------------------------------------------------------------------------
+// ---- 421 and the end
+// ---------------------------------------------------------------------------------------------
 
 TEST(ClientClosing, A421AtMailEndsTheSession) {
   for (const std::string_view ehlo : {"250 mx"sv, pipelining}) {
@@ -510,7 +525,8 @@ TEST(ClientClosing, QuitIsPolite) {
   EXPECT_EQ(peer.sent(), "QUIT\r\n");
 }
 
-// ---- the next transaction ----------------------------------------------------------------------------------------
+// ---- the next transaction
+// ----------------------------------------------------------------------------------------
 
 void deliver(Peer& peer) {
   peer.session.send(to({"b"}));
@@ -564,7 +580,8 @@ TEST(ClientReuse, ForgetsTheOutcomesOfTheLastTransaction) {
   EXPECT_FALSE(peer.session.outcomes()[0].delivered());
 }
 
-// ---- what a lost connection means --------------------------------------------------------------------------------
+// ---- what a lost connection means
+// --------------------------------------------------------------------------------
 
 TEST(ClientPhase, IsThatOfTheNextReply) {
   Peer peer(plain());
@@ -605,7 +622,8 @@ TEST(ClientPhase, ALoneDotIsNotAmbiguous) {
 }
 
 TEST(ClientPhase, NamesRoundTrip) {
-  for (const auto phase : {Phase::connect, Phase::ehlo, Phase::tls, Phase::auth, Phase::mail, Phase::rcpt, Phase::data, Phase::final_dot})
+  for (const auto phase : {Phase::connect, Phase::ehlo, Phase::tls, Phase::auth, Phase::mail, Phase::rcpt,
+                           Phase::data, Phase::final_dot})
     EXPECT_EQ(parse_phase(to_string(phase)), phase);
   EXPECT_FALSE(parse_phase("unknown"));
 }

@@ -165,6 +165,15 @@ TEST_P(Smuggling, IsJudgedTheSameInEveryChunking) { every_chunking({}); }
 
 TEST_P(Smuggling, IsRepairedTheSameInEveryChunking) { every_chunking(repairing()); }
 
+TEST_P(Smuggling, EndsARepairedMessageOnlyAtItsEndForTheNextServerToo) {
+  const Scanned first = scan(message(), repairing());
+  if (first.problem != DataProblem::none) return;
+  const Scanned next = scan(first.body + ".\r\nX");
+  EXPECT_EQ(next.problem, DataProblem::none);
+  EXPECT_EQ(next.body, first.body);
+  EXPECT_EQ(next.rest, "X");
+}
+
 INSTANTIATE_TEST_SUITE_P(Matrix, Smuggling, testing::ValuesIn(smuggles), [](const auto& p) { return std::string(p.param.name); });
 
 TEST(DataRepair, StuffsADotBehindABareLineEnd) {
@@ -302,6 +311,19 @@ TEST(DataScannerProperty, RepairKeepsTheContentOfEveryLine) {
     const Model model = naive(bytes, true);
     if (s.problem != DataProblem::none || model.lone_dot) continue;
     ASSERT_EQ(unstuffed_lines(s.body), model.content) << testing::PrintToString(bytes);
+  }
+}
+
+TEST(DataScannerProperty, RepairedDataIsCanonicalForTheNextServer) {
+  RandomMessages messages;
+  for (int i = 0; i < rounds; ++i) {
+    const std::string bytes = messages.next();
+    const Scanned s = scan(bytes, repairing());
+    if (s.problem != DataProblem::none) continue;
+    ASSERT_FALSE(has_bare_line_end(s.body)) << testing::PrintToString(bytes);
+    const Scanned again = scan(s.body + ".\r\n");
+    ASSERT_TRUE(again.ended && again.rest.empty() && again.problem == DataProblem::none) << testing::PrintToString(bytes);
+    ASSERT_EQ(again.body, s.body) << testing::PrintToString(bytes);
   }
 }
 

@@ -241,5 +241,21 @@ TEST(ReverseName, IsTheArpaName) {
   EXPECT_EQ(reverse_name(*IpAddress::parse("2001:db8::25")), "5.2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa");
 }
 
+TEST(DnsParse, AnAliasLimitsTheTtl) {
+  EXPECT_EQ(parse(message({record(type_cname, 10, name("b.example")), record(type_a, 3600, a1, name("b.example"))}), DnsType::a).ttl, 10u);
+}
+
+TEST(DnsParse, ATruncatedAnswerWithoutRecordsIsNoAnswer) {
+  std::string m = message({});
+  m[2] = static_cast<char>(m[2] | 2);
+  EXPECT_EQ(parse(m, DnsType::a).status, Status::failed);
+}
+
+TEST(DnsParse, AQueryIsNoAnswer) {
+  std::string m = message({});
+  m[2] = 1;
+  EXPECT_EQ(parse(m, DnsType::a).status, Status::failed);
+}
+
 }  // namespace
 }  // namespace egret::relay

@@ -14,7 +14,11 @@ DsnInput failed() {
   in.id = MessageId{1};
   in.dsn_id = MessageId{2};
   in.sender = {"a", "example.com"};
-  in.recipients.push_back({{"b", "example.net"}, make_reply(550, "5.1.1 unknown user"), "mx.example.net", "5.1.1", "The receiver refused it."});
+  in.recipients.push_back({{"b", "example.net"},
+                           make_reply(550, "5.1.1 unknown user"),
+                           "mx.example.net",
+                           "5.1.1",
+                           "The receiver refused it."});
   in.original_header = "From: a@example.com\r\nSubject: hello\r\n";
   in.arrived = std::chrono::system_clock::time_point(std::chrono::seconds(0));
   in.now = std::chrono::system_clock::time_point(std::chrono::seconds(86400));
@@ -115,7 +119,8 @@ TEST(Dsn, HasOneGroupForEachRecipient) {
   in.recipients.push_back({{"c", "example.net"}, {}, "", "5.4.7", "No delivery within 1d."});
   const std::string status = part(build_dsn(in), 1);
   EXPECT_TRUE(has(status, "\r\n\r\nFinal-Recipient: rfc822; b@example.net\r\n"));
-  EXPECT_TRUE(has(status, "\r\n\r\nFinal-Recipient: rfc822; c@example.net\r\nAction: failed\r\nStatus: 5.4.7\r\n"));
+  EXPECT_TRUE(
+      has(status, "\r\n\r\nFinal-Recipient: rfc822; c@example.net\r\nAction: failed\r\nStatus: 5.4.7\r\n"));
 }
 
 TEST(Dsn, TellsAPersonWhatHappened) {
@@ -135,7 +140,9 @@ TEST(Dsn, OfADelaySaysUntilWhen) {
   EXPECT_TRUE(has(status, "Will-Retry-Until: Sat, 03 Jan 1970 00:00:00 +0000\r\n"));
 }
 
-TEST(Dsn, ReturnsTheOriginalHeader) { EXPECT_EQ(part(build_dsn(failed()), 2), "From: a@example.com\r\nSubject: hello\r\n"); }
+TEST(Dsn, ReturnsTheOriginalHeader) {
+  EXPECT_EQ(part(build_dsn(failed()), 2), "From: a@example.com\r\nSubject: hello\r\n");
+}
 
 TEST(Dsn, CutsAHugeHeaderAtALineEnd) {
   DsnInput in = failed();
@@ -156,16 +163,21 @@ TEST(Dsn, OfSmtputf8MailUsesTheTypesOfRfc6533) {
   EXPECT_TRUE(has(dsn, "Final-Recipient: utf-8; gr\xC3\xBC\xC3\x9F@example.net\r\n"));
 }
 
-// ---- hostile replies ---------------------------------------------------------------------------------------------
+// ---- hostile replies
+// ---------------------------------------------------------------------------------------------
 
 TEST(Dsn, RemoteTextInjectsNoLines) {
   DsnInput in = failed();
-  in.recipients[0].reply = {550, {"5.1.1 x\r\nAction: delivered\r\n\r\nFinal-Recipient: rfc822; evil@example.com", "\nBcc: evil@example.com"}};
+  in.recipients[0].reply = {550,
+                            {"5.1.1 x\r\nAction: delivered\r\n\r\nFinal-Recipient: rfc822; evil@example.com",
+                             "\nBcc: evil@example.com"}};
   in.recipients[0].remote_host = "mx\r\nX-Host: evil";
   in.recipients[0].explanation = "why\r\n.\r\nX-Why: evil";
   const std::string dsn = build_dsn(in);
   EXPECT_TRUE(clean_wire_form(dsn));
-  for (const auto injected : {"\nAction: delivered", "\nBcc:", "\nX-Host:", "\nX-Why:", "\nFinal-Recipient: rfc822; evil"}) EXPECT_FALSE(has(dsn, injected)) << injected;
+  for (const auto injected :
+       {"\nAction: delivered", "\nBcc:", "\nX-Host:", "\nX-Why:", "\nFinal-Recipient: rfc822; evil"})
+    EXPECT_FALSE(has(dsn, injected)) << injected;
 }
 
 TEST(Dsn, AMultiLineReplyIsOneField) {
@@ -196,7 +208,8 @@ TEST(DsnProperty, NoReplyMakesABareLineEndOrALoneDot) {
     in.recipients[0].explanation = noise();
     const std::string dsn = build_dsn(in);
     ASSERT_TRUE(clean_wire_form(dsn)) << testing::PrintToString(dsn);
-    ASSERT_EQ(lines_of(part(dsn, 1)).size(), lines_of(part(build_dsn(failed()), 1)).size() - in.recipients[0].remote_host.empty());
+    ASSERT_EQ(lines_of(part(dsn, 1)).size(),
+              lines_of(part(build_dsn(failed()), 1)).size() - in.recipients[0].remote_host.empty());
   }
 }
 

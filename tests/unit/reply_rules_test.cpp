@@ -40,9 +40,12 @@ std::string judge_of(const ReplyRules& rules, std::string_view reply, const Repl
   return std::string(rules.classify(smtp::reply_text(reply), context).rule);
 }
 
-// ---- conditions --------------------------------------------------------------------------------------------------
+// ---- conditions
+// --------------------------------------------------------------------------------------------------
 
-TEST(ReplyRules, MatchAnywhereWithoutCase) { EXPECT_EQ(judge_of(compiled({rule("a", "black ?list")}), "550 Your IP is on a BlackList, sorry"), "a"); }
+TEST(ReplyRules, MatchAnywhereWithoutCase) {
+  EXPECT_EQ(judge_of(compiled({rule("a", "black ?list")}), "550 Your IP is on a BlackList, sorry"), "a");
+}
 
 TEST(ReplyRules, MatchTheTextWithoutCodes) {
   const ReplyRules rules = compiled({rule("a", "^no$")});
@@ -50,7 +53,10 @@ TEST(ReplyRules, MatchTheTextWithoutCodes) {
   EXPECT_EQ(judge_of(rules, "550 5.7.1 no no"), "unmatched");
 }
 
-TEST(ReplyRules, MatchAcrossLines) { EXPECT_EQ(judge_of(compiled({rule("a", "your ip is listed")}), "550-5.7.1 your ip\n550 5.7.1 is listed"), "a"); }
+TEST(ReplyRules, MatchAcrossLines) {
+  EXPECT_EQ(judge_of(compiled({rule("a", "your ip is listed")}), "550-5.7.1 your ip\n550 5.7.1 is listed"),
+            "a");
+}
 
 TEST(ReplyRules, MayExcludeAPattern) {
   ReplyRule r = rule("a", "listed");
@@ -75,8 +81,10 @@ TEST(ReplyRules, MayAskForAnEnhancedCode) {
   ReplyRule r = rule("a", "");
   r.enhanced = {"5.7.1", "x.7.25", "4.2.x"};
   const ReplyRules rules = compiled({r});
-  for (const auto reply : {"550 5.7.1 z", "450 4.7.25 z", "550 5.7.25 z", "450 4.2.9 z"}) EXPECT_EQ(judge_of(rules, reply), "a") << reply;
-  for (const auto reply : {"550 5.7.2 z", "550 5.2.1 z", "550 z", "450 4.7.1 z"}) EXPECT_EQ(judge_of(rules, reply), "unmatched") << reply;
+  for (const auto reply : {"550 5.7.1 z", "450 4.7.25 z", "550 5.7.25 z", "450 4.2.9 z"})
+    EXPECT_EQ(judge_of(rules, reply), "a") << reply;
+  for (const auto reply : {"550 5.7.2 z", "550 5.2.1 z", "550 z", "450 4.7.1 z"})
+    EXPECT_EQ(judge_of(rules, reply), "unmatched") << reply;
 }
 
 TEST(ReplyRules, MayAskForAPhase) {
@@ -123,10 +131,13 @@ TEST(ReplyRules, KnowAMappedAddressAsOurs) {
   EXPECT_EQ(judge_of(compiled({own}), "550 x ::ffff:192.0.2.1", {{}, "", ip("192.0.2.1")}), "own");
 }
 
-// ---- order -------------------------------------------------------------------------------------------------------
+// ---- order
+// -------------------------------------------------------------------------------------------------------
 
 TEST(ReplyRules, TheLowestPriorityWins) {
-  EXPECT_EQ(judge_of(compiled({rule("late", "x", Label::other, 20), rule("early", "x", Label::other, 10)}), "550 x"), "early");
+  EXPECT_EQ(judge_of(compiled({rule("late", "x", Label::other, 20), rule("early", "x", Label::other, 10)}),
+                     "550 x"),
+            "early");
 }
 
 TEST(ReplyRules, EqualPrioritiesKeepTheirOrder) {
@@ -144,7 +155,8 @@ TEST(ReplyRules, TheFirstWhoseEveryConditionHoldsDecides) {
 }
 
 TEST(ReplyRules, ListAllThatHoldTheWinnerFirst) {
-  const ReplyRules rules = compiled({rule("c", "x", Label::other, 3), rule("a", "x", Label::other, 1), rule("no", "y"), rule("b", "x", Label::other, 2)});
+  const ReplyRules rules = compiled({rule("c", "x", Label::other, 3), rule("a", "x", Label::other, 1),
+                                     rule("no", "y"), rule("b", "x", Label::other, 2)});
   std::string names;
   for (const Verdict& v : rules.candidates(smtp::reply_text("550 x"), {})) names += v.rule;
   EXPECT_EQ(names, "abc");
@@ -170,7 +182,8 @@ TEST(ReplyRules, WithoutAMatchTheFirstDigitDecides) {
   EXPECT_EQ(rules.classify(smtp::reply_text("550 z"), {}).confidence, Confidence::low);
 }
 
-// ---- what is wrong with rules ------------------------------------------------------------------------------------
+// ---- what is wrong with rules
+// ------------------------------------------------------------------------------------
 
 TEST(ReplyRules, ReportBadPatterns) {
   ReplyRule negative = rule("b", "x");
@@ -183,7 +196,9 @@ TEST(ReplyRules, ReportBadPatterns) {
 
 TEST(ReplyRules, ReportARuleWithoutConditions) { EXPECT_EQ(problems_of({rule("a", "")}).size(), 1u); }
 
-TEST(ReplyRules, ReportANameUsedTwice) { EXPECT_EQ(problems_of({rule("a", "x"), rule("a", "y")}).size(), 1u); }
+TEST(ReplyRules, ReportANameUsedTwice) {
+  EXPECT_EQ(problems_of({rule("a", "x"), rule("a", "y")}).size(), 1u);
+}
 
 TEST(ReplyRules, LeaveBadRulesOutAndKeepTheRest) {
   std::vector<std::string> problems;
@@ -192,7 +207,8 @@ TEST(ReplyRules, LeaveBadRulesOutAndKeepTheRest) {
   EXPECT_EQ(rules.rules().size(), 1u);
 }
 
-// ---- addresses in text -------------------------------------------------------------------------------------------
+// ---- addresses in text
+// -------------------------------------------------------------------------------------------
 
 std::string addresses(std::string_view text) {
   std::string out;
@@ -201,16 +217,19 @@ std::string addresses(std::string_view text) {
 }
 
 TEST(AddressesIn, FindsThemInProse) {
-  EXPECT_EQ(addresses("Client host [192.0.2.1] blocked (198.51.100.7), see 203.0.113.9."), "192.0.2.1 198.51.100.7 203.0.113.9");
+  EXPECT_EQ(addresses("Client host [192.0.2.1] blocked (198.51.100.7), see 203.0.113.9."),
+            "192.0.2.1 198.51.100.7 203.0.113.9");
   EXPECT_EQ(addresses("ip=192.0.2.1; 192.0.2.2: bad"), "192.0.2.1 192.0.2.2");
 }
 
 TEST(AddressesIn, FindsIpv6) {
-  EXPECT_EQ(addresses("[2001:db8::1] and IPv6:2001:db8::2 and 2001:DB8:0:0:0:0:0:3,"), "2001:db8::1 2001:db8::2 2001:db8::3");
+  EXPECT_EQ(addresses("[2001:db8::1] and IPv6:2001:db8::2 and 2001:DB8:0:0:0:0:0:3,"),
+            "2001:db8::1 2001:db8::2 2001:db8::3");
 }
 
 TEST(AddressesIn, IgnoresNamesNumbersAndTimes) {
-  for (const auto text : {"", "5.7.1", "mail-192.0.2.1.example.com", "1.2.0.192.in-addr.arpa", "192.0.2.256", "1.2.3.4.5", "at 12:30:59", "id a192.0.2.1b", "192.0.2.1-x"})
+  for (const auto text : {"", "5.7.1", "mail-192.0.2.1.example.com", "1.2.0.192.in-addr.arpa", "192.0.2.256",
+                          "1.2.3.4.5", "at 12:30:59", "id a192.0.2.1b", "192.0.2.1-x"})
     EXPECT_EQ(addresses(text), "") << text;
 }
 
@@ -220,7 +239,8 @@ TEST(AddressesIn, IsBounded) {
   EXPECT_EQ(addresses_in(text).size(), 16u);
 }
 
-// ---- the shipped rules -------------------------------------------------------------------------------------------
+// ---- the shipped rules
+// -------------------------------------------------------------------------------------------
 
 const ReplyRules& shipped() {
   static const auto rules = [] {
@@ -249,12 +269,14 @@ TEST(ShippedRules, EachHasAReplyThatItJudges) {
 
 TEST(ShippedRules, JudgeTheirMatches) {
   for (const ReplyRule& r : shipped().rules())
-    for (const std::string& reply : r.matches) EXPECT_EQ(judge_of(shipped(), reply, context_for(r)), r.name) << reply;
+    for (const std::string& reply : r.matches)
+      EXPECT_EQ(judge_of(shipped(), reply, context_for(r)), r.name) << reply;
 }
 
 TEST(ShippedRules, DoNotJudgeTheirRejects) {
   for (const ReplyRule& r : shipped().rules())
-    for (const std::string& reply : r.rejects) EXPECT_NE(judge_of(shipped(), reply, context_for(r)), r.name) << reply;
+    for (const std::string& reply : r.rejects)
+      EXPECT_NE(judge_of(shipped(), reply, context_for(r)), r.name) << reply;
 }
 
 struct Row {
@@ -281,7 +303,9 @@ std::vector<Row> clear_rows() {
   return out;
 }
 
-bool egress_at_fault(Label label) { return label == Label::ip_blocked || label == Label::ip_config || label == Label::ip_throttled; }
+bool egress_at_fault(Label label) {
+  return label == Label::ip_blocked || label == Label::ip_config || label == Label::ip_throttled;
+}
 
 struct Score {
   int rows = 0, right = 0, fault = 0, found = 0, found_right = 0;
@@ -297,7 +321,9 @@ Score dev_score() {
     out.fault += egress_at_fault(row.label);
     out.found += egress_at_fault(v.label);
     out.found_right += egress_at_fault(v.label) && egress_at_fault(row.label);
-    if (v.label != row.label) out.wrong += row.id + " " + std::string(to_string(v.label)) + " by " + std::string(v.rule) + ": " + row.reply + "\n";
+    if (v.label != row.label)
+      out.wrong += row.id + " " + std::string(to_string(v.label)) + " by " + std::string(v.rule) + ": " +
+                   row.reply + "\n";
   }
   return out;
 }

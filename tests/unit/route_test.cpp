@@ -66,7 +66,8 @@ class Scene {
     std::mt19937_64 random(17);
     for (int i = 0; i < draws; ++i) {
       const Route r = run(random());
-      if (!r.candidates.empty() && r.candidates[0].egress.kind == EgressKind::source) out[r.candidates[0].egress.index] += 1.0 / draws;
+      if (!r.candidates.empty() && r.candidates[0].egress.kind == EgressKind::source)
+        out[r.candidates[0].egress.index] += 1.0 / draws;
     }
     return out;
   }
@@ -91,7 +92,8 @@ std::string why(const Route& r, EgressRef egress) {
 
 bool has(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
 
-// ---- weights -----------------------------------------------------------------------------------------------------
+// ---- weights
+// -----------------------------------------------------------------------------------------------------
 
 TEST(RouteWeights, AreTheSharesOfTheFirstCandidates) {
   Scene s(3);
@@ -136,7 +138,8 @@ TEST(RouteWeights, NeighbouringTieBreaksDrawIndependently) {
   EXPECT_NEAR(first / 20'000.0, 0.5, 0.03);
 }
 
-// ---- who may not -------------------------------------------------------------------------------------------------
+// ---- who may not
+// -------------------------------------------------------------------------------------------------
 
 TEST(Route, OffersEverySourceInService) { EXPECT_EQ(Scene(3).run().candidates.size(), 3u); }
 
@@ -158,7 +161,8 @@ TEST(Route, RejectsEveryStandingThatIsOutWithItsReason) {
 }
 
 TEST(Route, OffersEveryStandingThatIsIn) {
-  for (const auto s : {Standing::clean, Standing::trial, Standing::warming, Standing::throttled, Standing::unknown})
+  for (const auto s :
+       {Standing::clean, Standing::trial, Standing::warming, Standing::throttled, Standing::unknown})
     EXPECT_EQ(Scene(1).set(0, standing(s)).run().candidates.size(), 1u) << to_string(s);
 }
 
@@ -197,7 +201,8 @@ TEST(Route, UsesOnlyTheSourcesOfThePool) {
   EXPECT_EQ(why(s.run(), src(0)), "-");
 }
 
-// ---- exhausted pools ---------------------------------------------------------------------------------------------
+// ---- exhausted pools
+// ---------------------------------------------------------------------------------------------
 
 Scene exhausted(WhenExhausted when) {
   Scene s(2, when);
@@ -239,7 +244,9 @@ TEST(RouteExhausted, HoldsWhenTheSmarthostsAreOutToo) {
 
 TEST(RouteExhausted, HoldsUntilTheEarliestChange) {
   Scene s(3, WhenExhausted::hold);
-  s.set(0, standing(Standing::blocked, now + 3h)).set(1, standing(Standing::blocked, now + 2h)).set(2, standing(Standing::listed));
+  s.set(0, standing(Standing::blocked, now + 3h))
+      .set(1, standing(Standing::blocked, now + 2h))
+      .set(2, standing(Standing::listed));
   ASSERT_TRUE(s.run().hold);
   EXPECT_EQ(s.run().hold->until, now + 2h);
 }
@@ -264,7 +271,9 @@ TEST(RouteExhausted, SendAnywaySends) {
 
 TEST(RouteExhausted, SendAnywayDoesNotUseWhatWasDrainedOrCannotWork) {
   Scene s(4, WhenExhausted::send_anyway);
-  s.set(0, standing(Standing::drained)).set(1, standing(Standing::misconfigured, {}, "address cannot be used")).set(2, standing(Standing::listed));
+  s.set(0, standing(Standing::drained))
+      .set(1, standing(Standing::misconfigured, {}, "address cannot be used"))
+      .set(2, standing(Standing::listed));
   s.set(3, standing(Standing::listed));
   s.request.excluded.push_back({src(3), "tried in this round", {}});
   EXPECT_EQ(candidates(s.run()), std::vector{src(2)});
@@ -289,12 +298,16 @@ TEST(RouteExhausted, AMessageMayRefuseTheFallback) {
   EXPECT_TRUE(s.run().hold);
 }
 
-// ---- observing ---------------------------------------------------------------------------------------------------
+// ---- observing
+// ---------------------------------------------------------------------------------------------------
 
 TEST(RouteObserve, ChangesNothing) {
   Scene healthy(4), sick(4);
   sick.topology.observe = true;
-  sick.set(0, standing(Standing::listed)).set(1, standing(Standing::blocked)).set(2, standing(Standing::misconfigured, {}, "policy listing")).set(3, warming(0.1));
+  sick.set(0, standing(Standing::listed))
+      .set(1, standing(Standing::blocked))
+      .set(2, standing(Standing::misconfigured, {}, "policy listing"))
+      .set(3, warming(0.1));
   std::mt19937_64 random(3);
   for (int i = 0; i < 1000; ++i) {
     const std::uint64_t tie_break = random();
@@ -309,7 +322,8 @@ TEST(RouteObserve, StillObeysTheOperatorsDrain) {
   EXPECT_EQ(candidates(s.run()), std::vector{src(1)});
 }
 
-// ---- messages that keep to one egress ----------------------------------------------------------------------------
+// ---- messages that keep to one egress
+// ----------------------------------------------------------------------------
 
 TEST(RouteOnly, KeepsToItsSource) {
   Scene s(3);
@@ -346,7 +360,8 @@ TEST(RouteOnly, KeepsToItsSmarthost) {
   EXPECT_EQ(s.run().hold->until, now + 1h);
 }
 
-// ---- warm-up overflow --------------------------------------------------------------------------------------------
+// ---- warm-up overflow
+// --------------------------------------------------------------------------------------------
 
 TEST(RouteOverflow, TheRestOfAReturningPoolsMailGoesToTheSmarthosts) {
   Scene s(1);
@@ -383,7 +398,8 @@ TEST(RouteOverflow, DoesNotHoldWhenTheSmarthostsAreOut) {
   EXPECT_NEAR(s.first_shares(1000)[0], 1.0, 1e-9);
 }
 
-// ---- the explanation ---------------------------------------------------------------------------------------------
+// ---- the explanation
+// ---------------------------------------------------------------------------------------------
 
 TEST(RouteExplanation, NamesTheChosenAndTheRejected) {
   Scene s(2);
@@ -400,15 +416,18 @@ TEST(RouteExplanation, OfAHoldSaysUntilWhen) {
   EXPECT_TRUE(has(text, to_rfc3339(now + 2h)));
 }
 
-// ---- properties over random snapshots ----------------------------------------------------------------------------
+// ---- properties over random snapshots
+// ----------------------------------------------------------------------------
 
-constexpr Standing every_standing[] = {Standing::clean,  Standing::trial,         Standing::warming, Standing::throttled, Standing::blocked,
-                                       Standing::listed, Standing::misconfigured, Standing::drained, Standing::unknown};
+constexpr Standing every_standing[] = {Standing::clean,         Standing::trial,   Standing::warming,
+                                       Standing::throttled,     Standing::blocked, Standing::listed,
+                                       Standing::misconfigured, Standing::drained, Standing::unknown};
 
 StandingView random_view(std::mt19937& random) {
   StandingView out = standing(every_standing[random() % std::size(every_standing)]);
   if (random() % 2) out.until = now + Duration(random() % 10'000'000);
-  if (out.standing == Standing::trial || out.standing == Standing::warming) out.share = 0.1 + 0.1 * static_cast<double>(random() % 9);
+  if (out.standing == Standing::trial || out.standing == Standing::warming)
+    out.share = 0.1 + 0.1 * static_cast<double>(random() % 9);
   if (out.standing == Standing::misconfigured && random() % 2) out.reason = "address cannot be used";
   return out;
 }
@@ -423,7 +442,8 @@ Scene random_setup(std::mt19937& random) {
     if (random() % 5 == 0) s.request.excluded.push_back({src(i), "tried in this round", {}});
   }
   for (std::uint32_t i = 0; i < 2; ++i) {
-    if (random() % 3 == 0) s.snapshot.smarthosts[i] = {now + Duration(static_cast<int>(random() % 2000) - 1000), "paused"};
+    if (random() % 3 == 0)
+      s.snapshot.smarthosts[i] = {now + Duration(static_cast<int>(random() % 2000) - 1000), "paused"};
     if (random() % 5 == 0) s.request.excluded.push_back({host(i), "its budget is used up", now + 1h});
   }
   s.request.ipv4 = random() % 5 != 0;
@@ -441,7 +461,8 @@ TEST(RouteProperty, NoEjectedSourceWhileEnforcingUnlessSentAnyway) {
     const Scene s = random_setup(random);
     if (s.topology.observe || s.topology.pools[0].when_exhausted == WhenExhausted::send_anyway) continue;
     for (const EgressRef egress : candidates(s.run(random())))
-      if (egress.kind == EgressKind::source) ASSERT_TRUE(in_service(s.snapshot.sources[egress.index].with("example").standing));
+      if (egress.kind == EgressKind::source)
+        ASSERT_TRUE(in_service(s.snapshot.sources[egress.index].with("example").standing));
   }
 }
 
@@ -452,7 +473,8 @@ TEST(RouteProperty, SendAnywayNeverPrefersAnEjectedSource) {
     if (s.topology.observe) continue;
     bool in = false, out = false;
     for (const EgressRef egress : candidates(s.run(random())))
-      if (egress.kind == EgressKind::source) (in_service(s.snapshot.sources[egress.index].with("example").standing) ? in : out) = true;
+      if (egress.kind == EgressKind::source)
+        (in_service(s.snapshot.sources[egress.index].with("example").standing) ? in : out) = true;
     ASSERT_FALSE(in && out);
   }
 }
@@ -462,7 +484,8 @@ TEST(RouteProperty, ADrainedSourceIsNeverUsed) {
   for (int i = 0; i < rounds; ++i) {
     const Scene s = random_setup(random);
     for (const EgressRef egress : candidates(s.run(random())))
-      if (egress.kind == EgressKind::source) ASSERT_NE(s.snapshot.sources[egress.index].with("example").standing, Standing::drained);
+      if (egress.kind == EgressKind::source)
+        ASSERT_NE(s.snapshot.sources[egress.index].with("example").standing, Standing::drained);
   }
 }
 
@@ -485,7 +508,8 @@ TEST(RouteProperty, WhatIsExcludedIsNeverACandidate) {
   for (int i = 0; i < rounds; ++i) {
     const Scene s = random_setup(random);
     const auto refs = candidates(s.run(random()));
-    for (const Excluded& excluded : s.request.excluded) ASSERT_EQ(std::ranges::count(refs, excluded.egress), 0);
+    for (const Excluded& excluded : s.request.excluded)
+      ASSERT_EQ(std::ranges::count(refs, excluded.egress), 0);
   }
 }
 
@@ -509,7 +533,8 @@ TEST(RouteProperty, ASmarthostIsUsedOnlyWherePoolAndMessageAllow) {
 TEST(RouteProperty, EveryRejectionHasAReason) {
   std::mt19937 random(8);
   for (int i = 0; i < rounds; ++i)
-    for (const Rejected& rejected : random_setup(random).run(random()).rejected) ASSERT_FALSE(rejected.reason.empty());
+    for (const Rejected& rejected : random_setup(random).run(random()).rejected)
+      ASSERT_FALSE(rejected.reason.empty());
 }
 
 TEST(RouteProperty, SharesOfSourcesAddUpToOne) {

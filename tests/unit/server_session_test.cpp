@@ -14,7 +14,9 @@ using Action = ServerSession::Action;
 class FakePolicy : public ServerPolicy {
  public:
   std::optional<CommandError> admit(std::uint64_t) override { return refusal; }
-  std::string trace(const Transaction&, std::string_view helo, bool) override { return "Received: from " + std::string(helo) + "\r\n"; }
+  std::string trace(const Transaction&, std::string_view helo, bool) override {
+    return "Received: from " + std::string(helo) + "\r\n";
+  }
 
   std::optional<CommandError> refusal;
 };
@@ -97,12 +99,13 @@ class Dialog {
   bool closed_ = false;
 };
 
-// ---- transcripts -------------------------------------------------------------------------------------------------
+// ---- transcripts
+// -------------------------------------------------------------------------------------------------
 
 struct Transcript {
   const char* name;
-  /// "C:" lines are sent with CRLF, those that follow each other in one write; "S:" lines are how the replies to
-  /// them begin, continuation lines left out.
+  /// "C:" lines are sent with CRLF, those that follow each other in one write; "S:" lines are how the replies
+  /// to them begin, continuation lines left out.
   const char* text;
 };
 
@@ -242,7 +245,9 @@ C: DATA
 S: 250
 S: 250
 S: 354
-C: bare)" "\r" R"(cr
+C: bare)"
+                                       "\r"
+                                       R"(cr
 C: .
 S: 550 5.6.11
 C: RCPT TO:<c@example.net>
@@ -285,7 +290,9 @@ C: EHLO client.example
 S: 250
 C: MAIL FROM:<a@example.com>
 C: RCPT TO:<b@example.net>
-C: VRFY gr)" "\xC3\xBC\xC3\x9F" R"(
+C: VRFY gr)"
+                           "\xC3\xBC\xC3\x9F"
+                           R"(
 C: NOOP
 C: HELP
 C: DATA
@@ -364,7 +371,8 @@ TEST_P(Transcripts, GoAsWritten) {
   for (const Step& step : steps_of(GetParam())) {
     const auto replies = final_lines(dialog.feed(step.client));
     ASSERT_EQ(replies.size(), step.replies.size()) << step.client;
-    for (std::size_t i = 0; i < replies.size(); ++i) EXPECT_TRUE(replies[i].starts_with(step.replies[i])) << replies[i] << " to " << step.client;
+    for (std::size_t i = 0; i < replies.size(); ++i)
+      EXPECT_TRUE(replies[i].starts_with(step.replies[i])) << replies[i] << " to " << step.client;
   }
 }
 
@@ -409,11 +417,14 @@ TEST_P(Transcripts, HaveRepliesOfTheRightForm) {
   }
 }
 
-INSTANTIATE_TEST_SUITE_P(Server, Transcripts, testing::ValuesIn(transcripts), [](const auto& p) { return std::string(p.param.name); });
+INSTANTIATE_TEST_SUITE_P(Server, Transcripts, testing::ValuesIn(transcripts),
+                         [](const auto& p) { return std::string(p.param.name); });
 
-// ---- what a transcript does not show -----------------------------------------------------------------------------
+// ---- what a transcript does not show
+// -----------------------------------------------------------------------------
 
-constexpr std::string_view envelope = "EHLO c.example\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\n";
+constexpr std::string_view envelope =
+    "EHLO c.example\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\n";
 
 TEST(ServerSession, GreetsWithItsName) { EXPECT_EQ(Dialog().all(), "220 relay.example.com ESMTP\r\n"); }
 
@@ -421,23 +432,29 @@ TEST(ServerSession, OffersItsExtensions) {
   ServerOptions o = options();
   o.data.max_size = 12345;
   const std::string reply = Dialog(o).feed("EHLO c.example\r\n");
-  for (const auto keyword : {"250-PIPELINING\r\n", "250-SIZE 12345\r\n", "250-8BITMIME\r\n", "250-SMTPUTF8\r\n", "250 ENHANCEDSTATUSCODES\r\n"})
+  for (const auto keyword : {"250-PIPELINING\r\n", "250-SIZE 12345\r\n", "250-8BITMIME\r\n",
+                             "250-SMTPUTF8\r\n", "250 ENHANCEDSTATUSCODES\r\n"})
     EXPECT_NE(reply.find(keyword), std::string::npos) << keyword;
 }
 
-TEST(ServerSession, OffersNothingToHelo) { EXPECT_EQ(Dialog().feed("HELO c.example\r\n"), "250 relay.example.com\r\n"); }
+TEST(ServerSession, OffersNothingToHelo) {
+  EXPECT_EQ(Dialog().feed("HELO c.example\r\n"), "250 relay.example.com\r\n");
+}
 
 TEST(ServerSession, OffersNothingItDoesNotDo) {
   const std::string reply = Dialog().feed("EHLO c.example\r\n");
-  for (const auto keyword : {"STARTTLS", "AUTH", "CHUNKING", "BINARYMIME", "DSN"}) EXPECT_EQ(reply.find(keyword), std::string::npos) << keyword;
+  for (const auto keyword : {"STARTTLS", "AUTH", "CHUNKING", "BINARYMIME", "DSN"})
+    EXPECT_EQ(reply.find(keyword), std::string::npos) << keyword;
 }
 
 TEST(ServerSession, HandsOutTheMessageBehindItsTraceHeader) {
   Dialog dialog;
   dialog.feed(std::string(envelope) + "RCPT TO:<C@Example.net>\r\nDATA\r\n");
   dialog.feed("Subject: x\r\n\r\n..dot\r\n.\r\n");
-  EXPECT_EQ(dialog.messages, (std::vector<Message>{{"a@example.com", {"b@example.net", "C@Example.net"},
-                                                    "Received: from c.example\r\nSubject: x\r\n\r\n..dot\r\n"}}));
+  EXPECT_EQ(dialog.messages,
+            (std::vector<Message>{{"a@example.com",
+                                   {"b@example.net", "C@Example.net"},
+                                   "Received: from c.example\r\nSubject: x\r\n\r\n..dot\r\n"}}));
 }
 
 TEST(ServerSession, HandsOutHeadersAndCuts) {
@@ -504,7 +521,9 @@ TEST(ServerSession, TakesNoMoreThanTheMostRecipients) {
   ServerOptions o = options();
   o.max_recipients = 2;
   Dialog dialog(o);
-  EXPECT_EQ(dialog.codes(std::string(envelope) + "RCPT TO:<c@d>\r\nRCPT TO:<e@f>\r\nRCPT TO:<g@h>\r\nDATA\r\n"), "250 250 250 250 452 452 354");
+  EXPECT_EQ(
+      dialog.codes(std::string(envelope) + "RCPT TO:<c@d>\r\nRCPT TO:<e@f>\r\nRCPT TO:<g@h>\r\nDATA\r\n"),
+      "250 250 250 250 452 452 354");
   EXPECT_NE(dialog.all().find("452 4.5.3 "), std::string::npos);
   dialog.feed(".\r\n");
   EXPECT_EQ(dialog.messages.at(0).recipients, (std::vector<std::string>{"b@example.net", "c@d"}));
@@ -524,7 +543,8 @@ TEST(ServerSession, RefusesADeclaredSizeOverTheLimitBeforeTheData) {
   ServerOptions o = options();
   o.data.max_size = 1000;
   Dialog dialog(o);
-  EXPECT_EQ(dialog.codes("EHLO c.example\r\nMAIL FROM:<> SIZE=1000\r\nRSET\r\nMAIL FROM:<> SIZE=1001\r\n"), "250 250 250 552");
+  EXPECT_EQ(dialog.codes("EHLO c.example\r\nMAIL FROM:<> SIZE=1000\r\nRSET\r\nMAIL FROM:<> SIZE=1001\r\n"),
+            "250 250 250 552");
 }
 
 TEST(ServerSession, RefusesAnUndeclaredSizeAfterTheDot) {
@@ -563,11 +583,13 @@ TEST(ServerSession, ClosesWhenDataComesBeforeThe354) {
 }
 
 TEST(ServerSession, AnswersARefusedDataAndWhatFollowsIt) {
-  EXPECT_EQ(Dialog(options(), false).codes(std::string(envelope) + "DATA\r\nRSET\r\nQUIT\r\n"), "250 250 550 554 250 221");
+  EXPECT_EQ(Dialog(options(), false).codes(std::string(envelope) + "DATA\r\nRSET\r\nQUIT\r\n"),
+            "250 250 550 554 250 221");
 }
 
 TEST(ServerSession, ClosesOnABareLineEndOrNulInACommand) {
-  for (const auto& line : {"NOOP\nQUIT\r\n"s, "NOOP\n"s, "NO\rOP\r\n"s, "NOOP\r\r\n"s, "NOOP\0\r\n"s, "MAIL FROM:<a@b>\rRCPT TO:<c@d>\r\n"s}) {
+  for (const auto& line : {"NOOP\nQUIT\r\n"s, "NOOP\n"s, "NO\rOP\r\n"s, "NOOP\r\r\n"s, "NOOP\0\r\n"s,
+                           "MAIL FROM:<a@b>\rRCPT TO:<c@d>\r\n"s}) {
     Dialog dialog;
     dialog.feed("EHLO c.example\r\n");
     EXPECT_EQ(dialog.codes(line), "501") << testing::PrintToString(line);
@@ -591,7 +613,10 @@ TEST(ServerSession, ReadsSmuggledMailAsData) {
   for (const auto& trick : {"\n.\n"s, "\n.\r\n"s, "\r.\r"s, "\r\n.\r\r\n"s, "\r\n.\n"s}) {
     Dialog dialog(o);
     dialog.feed(std::string(envelope) + "DATA\r\n");
-    EXPECT_EQ(dialog.codes("x" + trick + "MAIL FROM:<evil@example.com>\r\nRCPT TO:<v@example.net>\r\nDATA\r\n.\r\n"), "250") << testing::PrintToString(trick);
+    EXPECT_EQ(dialog.codes("x" + trick +
+                           "MAIL FROM:<evil@example.com>\r\nRCPT TO:<v@example.net>\r\nDATA\r\n.\r\n"),
+              "250")
+        << testing::PrintToString(trick);
     EXPECT_EQ(dialog.messages.size(), 1u);
   }
 }
@@ -611,7 +636,8 @@ TEST(ServerSession, ClosesAfterTooManyErrors) {
 }
 
 TEST(ServerSession, RefusesAHeloThatIsNoName) {
-  for (const auto line : {"EHLO a\x1b[2J", "EHLO <script>", "HELO a;b", "EHLO (comment)", "EHLO -"}) EXPECT_EQ(Dialog().codes(line + "\r\n"s), "501") << line;
+  for (const auto line : {"EHLO a\x1b[2J", "EHLO <script>", "HELO a;b", "EHLO (comment)", "EHLO -"})
+    EXPECT_EQ(Dialog().codes(line + "\r\n"s), "501") << line;
 }
 
 TEST(ServerSession, ClosesAndForgetsWhenShut) {
@@ -640,26 +666,37 @@ TEST(ServerSession, IsIdleOnlyBetweenTransactions) {
   EXPECT_TRUE(dialog.session().idle());
 }
 
-// ---- random command sequences against the state table (facts B5) -------------------------------------------------
+// ---- random command sequences against the state table (facts B5)
+// -------------------------------------------------
 
 /// What RFC 5321 section 4.1.4 says about the order of commands, in a few lines.
 class StateTable {
  public:
   std::string answer(std::size_t command) {
     switch (command) {
-      case 0: state_ = State::ready; return "250";
-      case 1: return state_ == State::ready ? (state_ = State::mail, "250") : "503";
-      case 2: return "501";  // MAIL with a bad address; 503 wins where the order is wrong
-      case 3: return state_ == State::mail || state_ == State::rcpt ? (state_ = State::rcpt, "250") : "503";
-      case 4: return state_ == State::mail || state_ == State::rcpt ? "501" : "503";
+      case 0:
+        state_ = State::ready;
+        return "250";
+      case 1:
+        return state_ == State::ready ? (state_ = State::mail, "250") : "503";
+      case 2:
+        return "501";  // MAIL with a bad address; 503 wins where the order is wrong
+      case 3:
+        return state_ == State::mail || state_ == State::rcpt ? (state_ = State::rcpt, "250") : "503";
+      case 4:
+        return state_ == State::mail || state_ == State::rcpt ? "501" : "503";
       case 5:
         if (state_ == State::mail) return "554";
         if (state_ != State::rcpt) return "503";
         state_ = State::data;
         return "354";
-      case 6: state_ = state_ == State::start ? State::start : State::ready; return "250";
-      case 7: return "252";
-      default: return "500";
+      case 6:
+        state_ = state_ == State::start ? State::start : State::ready;
+        return "250";
+      case 7:
+        return "252";
+      default:
+        return "500";
     }
   }
   bool wrong_for_mail() const { return state_ != State::ready; }
@@ -670,7 +707,9 @@ class StateTable {
 };
 
 TEST(ServerSessionProperty, FollowsTheStateTable) {
-  constexpr std::string_view commands[] = {"EHLO c.example", "MAIL FROM:<a@b>", "MAIL FROM:<bad", "RCPT TO:<c@d>", "RCPT TO:<bad", "DATA", "RSET", "VRFY x", "FOO"};
+  constexpr std::string_view commands[] = {"EHLO c.example", "MAIL FROM:<a@b>", "MAIL FROM:<bad",
+                                           "RCPT TO:<c@d>",  "RCPT TO:<bad",    "DATA",
+                                           "RSET",           "VRFY x",          "FOO"};
   ServerOptions o = options();
   o.max_errors = 1'000'000;
   std::mt19937 random(42);

@@ -13,8 +13,8 @@ Provider provider(std::string name, std::vector<std::string> mx) {
 }
 
 Providers providers() {
-  return Providers({provider("google", {".google.com", ".googlemail.com"}), provider("microsoft", {"outlook.com"}),
-                    provider("hosted", {".hosted.outlook.com"})});
+  return Providers({provider("google", {".google.com", ".googlemail.com"}),
+                    provider("microsoft", {"outlook.com"}), provider("hosted", {".hosted.outlook.com"})});
 }
 
 std::string found(std::string_view host) {
@@ -52,7 +52,8 @@ TEST(Providers, AreKnownByName) {
 }
 
 TEST(Site, IsTheSameForTheSameHostsInAnyOrder) {
-  std::vector<MxHost> a{{20, "b.example"}, {10, "c.example"}, {10, "a.example"}}, b{{10, "a.example"}, {20, "b.example"}, {10, "c.example"}};
+  std::vector<MxHost> a{{20, "b.example"}, {10, "c.example"}, {10, "a.example"}},
+      b{{10, "a.example"}, {20, "b.example"}, {10, "c.example"}};
   sort_hosts(a);
   sort_hosts(b);
   EXPECT_EQ(a, b);

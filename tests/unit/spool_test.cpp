@@ -8,6 +8,7 @@
 #include <atomic>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/io_context.hpp>
+#include <ctime>
 #include <fstream>
 #include <map>
 #include <random>
@@ -38,7 +39,9 @@ T run(asio::awaitable<T> task) {
   return std::move(out).value();
 }
 
-std::uint64_t number(smtp::MessageId id) { return static_cast<std::uint64_t>(id); }
+std::uint64_t number(smtp::MessageId id) {
+  return static_cast<std::uint64_t>(id);
+}
 
 class SpoolTest : public testing::Test {
  protected:
@@ -112,7 +115,8 @@ class SpoolTest : public testing::Test {
     std::uint64_t end = segment_header_size;
     while (const auto record = mapped.record_at(end)) end += record_size(record->header.length);
     const std::size_t last = mapped.octets().find_last_not_of('\0');
-    end = std::min<std::uint64_t>(std::max<std::uint64_t>(end, last == std::string_view::npos ? 0 : last + 1), mapped.octets().size());
+    end = std::min<std::uint64_t>(std::max<std::uint64_t>(end, last == std::string_view::npos ? 0 : last + 1),
+                                  mapped.octets().size());
     return {std::string(mapped.octets().substr(0, end)), end};
   }
   struct Seen {
@@ -299,7 +303,7 @@ TEST_F(SpoolTest, MakesGrowingIdsAcrossRestarts) {
     last = id;
   }
   Message far = message();
-  far.id = smtp::MessageId{last + (1ull << 40)};   // the clock went back since
+  far.id = smtp::MessageId{last + (1ull << 40)};  // the clock went back since
   last = accept(far);
   open();
   EXPECT_GT(number(spool_->next_id()), last);
@@ -317,7 +321,7 @@ TEST_F(SpoolTest, TakesMessagesFromManyCoroutinesAtOnce) {
   }
   io.run();
   EXPECT_EQ(good, 200);
-  EXPECT_LT(spool_->counters().syncs, 200u);   // many messages to one sync
+  EXPECT_LT(spool_->counters().syncs, 200u);  // many messages to one sync
   crash();
   open();
   EXPECT_EQ(recovered_.size(), ids.size());
@@ -373,11 +377,11 @@ TEST_F(SpoolTest, KeepsTheSegmentOfAChunkWhoseMessageIsElsewhere) {
   const std::string piece = pattern(5000, 3);
   m.extents = {run(spool_->chunk(piece)).extent};
   m.body_size += piece.size();
-  for (int i = 0; i < 16; ++i) done(accept(message(std::string(4 << 20, 'x'))));   // on to the next segment
+  for (int i = 0; i < 16; ++i) done(accept(message(std::string(4 << 20, 'x'))));  // on to the next segment
   const auto id = accept(m);
   ASSERT_GT(last_segment(), m.extents[0].segment);
   open();
-  accept();   // a batch of work, after which space is reclaimed
+  accept();  // a batch of work, after which space is reclaimed
   settle();
   EXPECT_TRUE(fs::exists(segment_path(directory_, m.extents[0].segment)));
   EXPECT_EQ(body(id), piece + "end");
@@ -386,7 +390,7 @@ TEST_F(SpoolTest, KeepsTheSegmentOfAChunkWhoseMessageIsElsewhere) {
 TEST_F(SpoolTest, GivesTheSegmentOfAbandonedChunksBack) {
   open();
   const Extent extent = run(spool_->chunk(std::string(1000, 'x'))).extent;
-  open();   // another segment is the active one now
+  open();  // another segment is the active one now
   EXPECT_TRUE(unlinked(extent.segment));
 }
 
@@ -423,7 +427,7 @@ TEST_F(SpoolTest, RecoversRecipientsInTheirGroups) {
   progress(id, {{0, pending}, {1, pending}, {2, delivered}}, 1);
   progress(id, {{3, pending}, {4, failed}}, 2);
   open();
-  std::map<std::uint32_t, std::vector<std::uint32_t>> groups;   // by attempts
+  std::map<std::uint32_t, std::vector<std::uint32_t>> groups;  // by attempts
   for (const Progress& group : recovered_.at(id).groups)
     for (const auto& [index, state] : group.recipients) groups[group.attempts].push_back(index);
   EXPECT_EQ(groups, (std::map<std::uint32_t, std::vector<std::uint32_t>>{{0, {5}}, {1, {0, 1}}, {2, {3}}}));
@@ -435,7 +439,7 @@ TEST_F(SpoolTest, LetsTheLatestProgressCount) {
   progress(id, {{0, pending}, {1, pending}}, 1);
   progress(id, {{1, pending}}, 2);
   open();
-  progress(id, {{0, pending}}, 3);   // and the count goes on after a restart
+  progress(id, {{0, pending}}, 3);  // and the count goes on after a restart
   open();
   std::map<std::uint32_t, std::uint32_t> attempts;
   for (const Progress& group : recovered_.at(id).groups)
@@ -457,7 +461,7 @@ TEST_F(SpoolTest, ForgetsAMessageWhoseEveryRecipientIsDone) {
   open();
   const auto id = accept(message("x", 2));
   progress(id, {{0, delivered}, {1, failed}});
-  crash();   // before DONE was written
+  crash();  // before DONE was written
   open();
   EXPECT_TRUE(recovered_.empty());
 }
@@ -466,7 +470,7 @@ TEST_F(SpoolTest, ForgetsItForGoodAlsoWhenTheProgressIsReclaimed) {
   open();
   const auto id = accept(message("x", 2)), other = accept();
   open();
-  progress(id, {{0, delivered}, {1, failed}});   // in another segment than the message
+  progress(id, {{0, delivered}, {1, failed}});  // in another segment than the message
   crash();
   const auto second = last_segment();
   open();
@@ -501,7 +505,7 @@ TEST_F(SpoolTest, CutsOffATornTailWhereverItIsTorn) {
     fs::copy(original, directory_);
     fs::resize_file(segment_path(directory_, last_segment()), at);
     open();
-    const bool whole = at >= seen.back().offset + record_header_size + seen.back().header.length;   // only padding is missing
+    const bool whole = at >= seen.back().offset + record_header_size + seen.back().header.length;  // only padding is missing
     EXPECT_TRUE(recovered_.contains(first)) << at;
     EXPECT_EQ(recovered_.contains(second), whole) << at;
     spool_.reset();
@@ -531,7 +535,7 @@ TEST_F(SpoolTest, WorksOnAfterATornTail) {
   const auto first = accept(message("first"));
   accept(message("second"));
   crash(records(last_segment()).back().offset + 40);
-  fs::resize_file(segment_path(directory_, last_segment()), 1 << 20);   // preallocated zeros behind it
+  fs::resize_file(segment_path(directory_, last_segment()), 1 << 20);  // preallocated zeros behind it
   open();
   const auto third = accept(message("third"));
   crash();
@@ -550,7 +554,7 @@ TEST_F(SpoolTest, CutsOffABatchThatWasWrittenInParts) {
   settle();
   const auto seen = records(last_segment());
   crash();
-  flip(last_segment(), seen[1].offset + 40);   // the first of three that were never synced
+  flip(last_segment(), seen[1].offset + 40);  // the first of three that were never synced
   open();
   ASSERT_EQ(recovered_.at(id).groups.size(), 1u);
   EXPECT_EQ(recovered_.at(id).groups[0].recipients.size(), 3u);
@@ -578,7 +582,8 @@ TEST_F(SpoolTest, StopsAtDamageBeforeSyncedRecords) {
   flip(segment, offset + 50);
   const std::string before = used_part(segment).first;
   const std::string said = refusal();
-  EXPECT_NE(said.find(segment_path("", segment).filename().string() + " at offset " + std::to_string(offset)), std::string::npos) << said;
+  EXPECT_NE(said.find(segment_path("", segment).filename().string() + " at offset " + std::to_string(offset)), std::string::npos)
+      << said;
   EXPECT_NE(said.find("nothing was changed"), std::string::npos) << said;
   EXPECT_EQ(used_part(segment).first, before);
 }
@@ -657,7 +662,7 @@ TEST_F(SpoolTest, RefusesADirectoryInUse) {
   } catch (const std::runtime_error& e) {
     EXPECT_NE(std::string(e.what()).find("in use by another egret"), std::string::npos) << e.what();
   }
-  accept();   // and the first one works on
+  accept();  // and the first one works on
 }
 
 TEST_F(SpoolTest, RefusesADirectoryThatCannotBe) {
@@ -705,7 +710,7 @@ TEST_F(SpoolTest, StoresNothingMoreAfterAFailedWrite) {
   setrlimit(RLIMIT_FSIZE, &old);
   signal(SIGXFSZ, handler);
   const auto small = std::make_shared<const Message>(message());
-  EXPECT_EQ(run(spool_->accept(small)), Trouble::broken);   // although a write would work again
+  EXPECT_EQ(run(spool_->accept(small)), Trouble::broken);  // although a write would work again
   EXPECT_EQ(spool_->trouble(), Trouble::broken);
   EXPECT_TRUE(spool_->delivery_paused());
   EXPECT_FALSE(spool_->trouble_text().empty());
@@ -738,7 +743,7 @@ TEST_F(SpoolTest, UnlinksSegmentsWithNothingAlive) {
 
 TEST_F(SpoolTest, CarriesForwardWhatADeadSegmentSaysOfOthers) {
   open();
-  const auto gone = accept(message("gone")), kept = accept(message("kept", 2));   // in the first segment
+  const auto gone = accept(message("gone")), kept = accept(message("kept", 2));  // in the first segment
   const auto first = last_segment();
   open();
   const auto second = last_segment();
@@ -746,7 +751,7 @@ TEST_F(SpoolTest, CarriesForwardWhatADeadSegmentSaysOfOthers) {
   progress(kept, {{0, delivered}});
   progress(kept, {{1, pending}}, 5);
   open();
-  ASSERT_TRUE(unlinked(second));   // nothing in it was alive, but it spoke of the first one's messages
+  ASSERT_TRUE(unlinked(second));  // nothing in it was alive, but it spoke of the first one's messages
   ASSERT_TRUE(fs::exists(segment_path(directory_, first)));
   for (int i = 0; i < 2; ++i) {
     crash();
@@ -777,7 +782,8 @@ TEST_F(SpoolTest, CopiesTheFewSurvivorsOfASegmentForward) {
   ASSERT_TRUE(recovered_.contains(survivor));
   EXPECT_EQ(recovered_.size(), 6u);
   EXPECT_EQ(body(survivor), "the survivor");
-  EXPECT_EQ(recovered_.at(survivor).groups.at(0).recipients, (std::vector<std::pair<std::uint32_t, RecipientState>>{{1, pending}}));
+  EXPECT_EQ(recovered_.at(survivor).groups.at(0).recipients,
+            (std::vector<std::pair<std::uint32_t, RecipientState>>{{1, pending}}));
 }
 
 TEST_F(SpoolTest, RemembersTheEndOfACopiedSurvivor) {
@@ -796,7 +802,7 @@ TEST_F(SpoolTest, RemembersTheEndOfACopiedSurvivor) {
     open();
     EXPECT_FALSE(recovered_.contains(survivor)) << i;
     EXPECT_EQ(recovered_.size(), 5u) << i;
-    accept(message("x"));   // lets it reclaim
+    accept(message("x"));  // lets it reclaim
     settle();
     done(order_.back());
     open();
@@ -810,7 +816,7 @@ TEST_F(SpoolTest, RemembersTheEndOfACopiedSurvivor) {
 struct Model {
   struct Entry {
     std::string body;
-    std::map<std::uint32_t, std::uint32_t> attempts;   // of the recipients that are pending
+    std::map<std::uint32_t, std::uint32_t> attempts;  // of the recipients that are pending
   };
   std::map<std::uint64_t, Entry> waiting;
 };
@@ -830,7 +836,7 @@ class SpoolHistory : public SpoolTest, public testing::WithParamInterface<unsign
 
   std::mt19937 random_{GetParam()};
   Model now_;
-  std::vector<Model> since_sync_;   // the state after every record that may be lost, the oldest first
+  std::vector<Model> since_sync_;  // the state after every record that may be lost, the oldest first
 };
 
 void SpoolHistory::step() {
@@ -895,7 +901,7 @@ void SpoolHistory::crash_anywhere() {
   std::uint64_t cut = end;
   if (lost > 0) {
     const auto& record = seen[seen.size() - lost];
-    cut = record.offset + random_() % (record_header_size + record.header.length);   // somewhere inside the first one lost
+    cut = record.offset + random_() % (record_header_size + record.header.length);  // somewhere inside the first one lost
   }
   now_ = since_sync_[since_sync_.size() - 1 - lost];
   crash(cut);
@@ -915,6 +921,88 @@ TEST_P(SpoolHistory, IsWhatTheModelSays) {
 }
 
 INSTANTIATE_TEST_SUITE_P(Seeds, SpoolHistory, testing::Range(1u, 5u));
+
+// A writer that waits for a sync it will never do again once took a whole core.
+TEST_F(SpoolTest, IsIdleWhileBroken) {
+  open(10ms);
+  accept();
+  run(spool_->chunk("dirty"));
+  rlimit old{};
+  getrlimit(RLIMIT_FSIZE, &old);
+  signal(SIGXFSZ, SIG_IGN);
+  const rlimit tight{1 << 20, old.rlim_max};
+  setrlimit(RLIMIT_FSIZE, &tight);
+  EXPECT_EQ(run(spool_->accept(std::make_shared<const Message>(message(std::string(2 << 20, 'x'))))), Trouble::broken);
+  setrlimit(RLIMIT_FSIZE, &old);
+  std::this_thread::sleep_for(50ms);
+  const auto before = std::clock();
+  std::this_thread::sleep_for(300ms);
+  EXPECT_LT(double(std::clock() - before) / CLOCKS_PER_SEC, 0.1);
+}
+
+TEST_F(SpoolTest, AHalfCopiedSegmentResurrectsNothing) {
+  open();
+  const auto a = accept(message("a")), b = accept(message("b"));
+  crash();
+  // a crash in the middle of copy_survivors: the copy of a got to disk, the one of b did not
+  const std::string seg1 = used_part(1).first;
+  const auto recs = records(1);
+  std::string seg2 = encode_segment_header(2, 0) + seg1.substr(recs[0].offset, record_size(recs[0].header.length));
+  std::ofstream(segment_path(directory_, 2), std::ios::binary) << seg2;
+  open();
+  EXPECT_EQ(recovered_.size(), 2u);
+  done(a);
+  settle();
+  // Each start reclaims what it can: neither copy of a may come back, whichever segment goes first.
+  for (int i = 0; i < 3; ++i) {
+    open();
+    EXPECT_EQ(order_, std::vector<std::uint64_t>{b});
+    settle();
+  }
+}
+
+TEST_F(SpoolTest, AFailedStartReleasesTheLock) {
+  open();
+  accept();
+  accept();
+  crash();
+  const auto off = records(1)[0].offset + 40;
+  flip(1, off);
+  EXPECT_THROW(open(), std::runtime_error);
+  flip(1, off);
+  open();
+  EXPECT_EQ(recovered_.size(), 2u);
+}
+
+TEST_F(SpoolTest, ARestartGivesThePreallocationBack) {
+  spool_ = std::make_unique<Spool>(Options{directory_, 0, 1h}, [](Recovered) {});
+  accept();
+  spool_.reset();
+  spool_ = std::make_unique<Spool>(Options{directory_, 0, 1h}, [](Recovered) {});
+  EXPECT_LT(fs::file_size(segment_path(directory_, 1)), 1u << 20);
+}
+
+TEST_F(SpoolTest, ATornTailBeforeASegmentWithoutHeaderIsCutOff) {
+  open();
+  accept(message("first"));
+  accept(message("second"));
+  crash(records(1).back().offset + 40);
+  std::ofstream(segment_path(directory_, 2)) << std::string(100, '\0');
+  EXPECT_EQ(refusal(), "opened");
+}
+
+TEST_F(SpoolTest, RefusesARecordLargerThanASegment) {
+  open();
+  EXPECT_NE(run(spool_->accept(std::make_shared<const Message>(message(std::string(65 << 20, 'x'))))), Trouble::none);
+}
+
+TEST_F(SpoolTest, RefusesAMessageThatDoesNotAddUp) {
+  open();
+  Message m = message("x");
+  m.body_size = 2;
+  EXPECT_NE(run(spool_->accept(std::make_shared<const Message>(m))), Trouble::none);
+  EXPECT_NO_THROW(open());
+}
 
 }  // namespace
 }  // namespace egret::relay::spool

@@ -21,12 +21,20 @@ Blocklist list(double weight, std::vector<std::string> concerns = {}) {
 /// One source and all that is seen of it.
 class World {
  public:
-  std::vector<Transition> fold(const Evidence& evidence) { return routing::fold(state, evidence, {policy, lists}, now); }
-  std::vector<Transition> listed(std::string name, std::vector<std::string> codes = {"127.0.0.2"}, bool by_policy = false) {
-    return fold(ListChecked{std::move(name), {Result::listed, by_policy, std::move(codes), {}}, "see https://example.net"});
+  std::vector<Transition> fold(const Evidence& evidence) {
+    return routing::fold(state, evidence, {policy, lists}, now);
   }
-  std::vector<Transition> clean(std::string name) { return fold(ListChecked{std::move(name), {Result::clean, false, {}, {}}, {}}); }
-  std::vector<Transition> unknown(std::string name) { return fold(ListChecked{std::move(name), {Result::unknown, false, {}, "timeout"}, {}}); }
+  std::vector<Transition> listed(std::string name, std::vector<std::string> codes = {"127.0.0.2"},
+                                 bool by_policy = false) {
+    return fold(ListChecked{
+        std::move(name), {Result::listed, by_policy, std::move(codes), {}}, "see https://example.net"});
+  }
+  std::vector<Transition> clean(std::string name) {
+    return fold(ListChecked{std::move(name), {Result::clean, false, {}, {}}, {}});
+  }
+  std::vector<Transition> unknown(std::string name) {
+    return fold(ListChecked{std::move(name), {Result::unknown, false, {}, "timeout"}, {}});
+  }
   /// Listed, or gone, by as many checks as must agree.
   void confirm_listed(const std::string& name) {
     for (int i = 0; i < policy.confirm; ++i) listed(name);
@@ -34,7 +42,8 @@ class World {
   void confirm_clean(const std::string& name) {
     for (int i = 0; i < policy.confirm; ++i) clean(name);
   }
-  std::vector<Transition> refused(std::string provider, Label label = Label::ip_blocked, std::string blocklist = {}) {
+  std::vector<Transition> refused(std::string provider, Label label = Label::ip_blocked,
+                                  std::string blocklist = {}) {
     return fold(Refused{std::move(provider), label, std::move(blocklist), "some-rule", "550 blocked"});
   }
   void delivered(const std::string& provider, int times = 1) {
@@ -44,17 +53,23 @@ class World {
     now += duration;
     return fold(Tick{});
   }
-  StandingView view(std::string_view provider = "") const { return routing::view(state, provider, {policy, lists}); }
+  StandingView view(std::string_view provider = "") const {
+    return routing::view(state, provider, {policy, lists});
+  }
   Standing standing(std::string_view provider = "") const { return view(provider).standing; }
-  double score(std::string_view provider = "") const { return routing::score(state, provider, {policy, lists}); }
+  double score(std::string_view provider = "") const {
+    return routing::score(state, provider, {policy, lists});
+  }
 
   StandingPolicy policy;
-  Blocklists lists{{"zen", list(1.0)}, {"half", list(0.5)}, {"fifth", list(0.2)}, {"a15", list(0.15)}, {"b15", list(0.15)}, {"ms", list(1.0, {"microsoft"})}};
+  Blocklists lists{{"zen", list(1.0)},  {"half", list(0.5)}, {"fifth", list(0.2)},
+                   {"a15", list(0.15)}, {"b15", list(0.15)}, {"ms", list(1.0, {"microsoft"})}};
   SourceState state;
   Time now{std::chrono::hours(500'000)};
 };
 
-// ---- listings ----------------------------------------------------------------------------------------------------
+// ---- listings
+// ----------------------------------------------------------------------------------------------------
 
 TEST(Standing, IsUnknownUntilAListHasAnswered) {
   World w;
@@ -209,7 +224,8 @@ TEST(Standing, AListingRemembersWhenItWasSeen) {
   EXPECT_EQ(l.codes.size(), 2u);
 }
 
-// ---- the end of a listing ----------------------------------------------------------------------------------------
+// ---- the end of a listing
+// ----------------------------------------------------------------------------------------
 
 TEST(Delisting, NeedsChecksThatAgree) {
   World w;
@@ -317,7 +333,8 @@ TEST(Delisting, AListThatIsNoLongerConfiguredDoesNotCount) {
   EXPECT_EQ(w.score(), 0);
 }
 
-// ---- a receiver's own word ---------------------------------------------------------------------------------------
+// ---- a receiver's own word
+// ---------------------------------------------------------------------------------------
 
 TEST(Block, IsForThatProviderOnly) {
   World w;
@@ -402,7 +419,8 @@ TEST(Block, AConfirmedListingOutlastsTheCooldown) {
   EXPECT_EQ(w.standing("google"), Standing::listed);
 }
 
-// ---- the way back ------------------------------------------------------------------------------------------------
+// ---- the way back
+// ------------------------------------------------------------------------------------------------
 
 /// Blocked at google, and the cool-down just over.
 World returning() {
@@ -487,7 +505,8 @@ TEST(Return, FromAListingIsByTrialWithEverybody) {
   EXPECT_EQ(w.standing("yahoo"), Standing::trial);
 }
 
-// ---- throttling --------------------------------------------------------------------------------------------------
+// ---- throttling
+// --------------------------------------------------------------------------------------------------
 
 TEST(Throttle, IsNotABlock) {
   World w;
@@ -543,7 +562,8 @@ TEST(Throttle, OfAQuietProviderIsNotForEver) {
   EXPECT_EQ(w.standing("yahoo"), Standing::clean);
 }
 
-// ---- by hand, and the source's own faults ------------------------------------------------------------------------
+// ---- by hand, and the source's own faults
+// ------------------------------------------------------------------------
 
 TEST(Drain, TakesASourceOutUntilItIsResumed) {
   World w;
@@ -610,7 +630,8 @@ TEST(SourceFault, EndsWhenTheSourceWorks) {
   EXPECT_EQ(w.standing(), Standing::clean);
 }
 
-// ---- transitions -------------------------------------------------------------------------------------------------
+// ---- transitions
+// -------------------------------------------------------------------------------------------------
 
 TEST(Transitions, SayWhatWasSeenAndWhichRule) {
   World w;
@@ -655,35 +676,47 @@ TEST(Transitions, AreNotRepeatedForWhatStaysTheSame) {
   EXPECT_TRUE(w.pass(1h).empty());
 }
 
-// ---- properties --------------------------------------------------------------------------------------------------
+// ---- properties
+// --------------------------------------------------------------------------------------------------
 
 /// What a state looks like from outside.
 std::string picture(const World& w) {
   std::string out;
   for (const auto provider : {"", "google", "yahoo", "microsoft"}) {
     const StandingView v = w.view(provider);
-    out += std::string(to_string(v.standing)) + " " + std::to_string(v.share) + " " + std::to_string(v.throttle) + " " + v.reason + " " +
-           (v.until ? to_rfc3339(*v.until) : "-") + " " + std::to_string(w.score(provider)) + "\n";
+    out += std::string(to_string(v.standing)) + " " + std::to_string(v.share) + " " +
+           std::to_string(v.throttle) + " " + v.reason + " " + (v.until ? to_rfc3339(*v.until) : "-") + " " +
+           std::to_string(w.score(provider)) + "\n";
   }
   return out;
 }
 
 Evidence random_evidence(std::mt19937& random) {
-  static const std::vector<std::string> names{"zen", "half", "fifth", "a15", "b15", "ms"}, providers{"google", "yahoo", "microsoft"};
+  static const std::vector<std::string> names{"zen", "half", "fifth", "a15", "b15", "ms"},
+      providers{"google", "yahoo", "microsoft"};
   const std::string name = names[random() % names.size()], provider = providers[random() % providers.size()];
   switch (random() % 12) {
     case 0:
     case 1:
-    case 2: return ListChecked{name, {Result::listed, random() % 8 == 0, {"127.0.0.2"}, {}}, {}};
+    case 2:
+      return ListChecked{name, {Result::listed, random() % 8 == 0, {"127.0.0.2"}, {}}, {}};
     case 3:
-    case 4: return ListChecked{name, {Result::clean, false, {}, {}}, {}};
-    case 5: return Refused{provider, Label::ip_blocked, random() % 2 ? name : "", "r", "blocked"};
-    case 6: return Refused{provider, Label::ip_throttled, "", "r", "slow"};
-    case 7: return Refused{provider, Label::ip_config, "", "r", "ptr"};
-    case 8: return Delivered{provider};
-    case 9: return ListWithdrawn{name};
-    case 10: return SourceFault{"address"};
-    default: return Tick{};
+    case 4:
+      return ListChecked{name, {Result::clean, false, {}, {}}, {}};
+    case 5:
+      return Refused{provider, Label::ip_blocked, random() % 2 ? name : "", "r", "blocked"};
+    case 6:
+      return Refused{provider, Label::ip_throttled, "", "r", "slow"};
+    case 7:
+      return Refused{provider, Label::ip_config, "", "r", "ptr"};
+    case 8:
+      return Delivered{provider};
+    case 9:
+      return ListWithdrawn{name};
+    case 10:
+      return SourceFault{"address"};
+    default:
+      return Tick{};
   }
 }
 
@@ -728,13 +761,19 @@ TEST(StandingProperty, AClockThatStandsStillNeverUnejects) {
     w.fold(Tick{});
     for (int i = 0; i < 40; ++i) {
       std::vector<bool> was_out;
-      for (const auto provider : {"", "google", "yahoo", "microsoft"}) was_out.push_back(!in_service(w.standing(provider)));
+      for (const auto provider : {"", "google", "yahoo", "microsoft"})
+        was_out.push_back(!in_service(w.standing(provider)));
       const Evidence evidence = random_evidence(random);
       // A check that finds a listing gone is evidence, and a withdrawn list too: those need no clock.
       if (std::holds_alternative<ListWithdrawn>(evidence)) continue;
-      if (const auto* check = std::get_if<ListChecked>(&evidence); check && check->judgement.result == Result::clean) continue;
-      // A list that calls its listing policy in one check and plain in the next has changed its evidence as well.
-      if (const auto* check = std::get_if<ListChecked>(&evidence); check && !check->judgement.policy && w.state.listings.contains(check->blocklist)) continue;
+      if (const auto* check = std::get_if<ListChecked>(&evidence);
+          check && check->judgement.result == Result::clean)
+        continue;
+      // A list that calls its listing policy in one check and plain in the next has changed its evidence as
+      // well.
+      if (const auto* check = std::get_if<ListChecked>(&evidence);
+          check && !check->judgement.policy && w.state.listings.contains(check->blocklist))
+        continue;
       w.fold(evidence);
       std::size_t k = 0;
       for (const auto provider : {"", "google", "yahoo", "microsoft"}) {
@@ -763,7 +802,8 @@ TEST(StandingProperty, OutOfServiceAndAShareOfZeroAreTheSame) {
     for (int i = 0; i < 60; ++i) {
       w.fold(random_evidence(random));
       w.now += Duration(random() % 600'000);
-      for (const auto provider : {"", "google", "microsoft"}) ASSERT_EQ(in_service(w.standing(provider)), w.view(provider).share > 0);
+      for (const auto provider : {"", "google", "microsoft"})
+        ASSERT_EQ(in_service(w.standing(provider)), w.view(provider).share > 0);
     }
   }
 }
@@ -776,14 +816,17 @@ TEST(StandingProperty, EveryChangeOfAStandingIsTold) {
       w.now += Duration(random() % 600'000);
       const Standing before = w.standing("google"), before_all = w.standing();
       const auto told = w.fold(random_evidence(random));
-      const auto names = [&](std::string_view provider) { return std::ranges::any_of(told, [&](const Transition& t) { return t.provider == provider; }); };
+      const auto names = [&](std::string_view provider) {
+        return std::ranges::any_of(told, [&](const Transition& t) { return t.provider == provider; });
+      };
       if (w.standing() != before_all) ASSERT_TRUE(names(""));
       if (w.standing("google") != before) ASSERT_TRUE(names("google") || names(""));
     }
   }
 }
 
-// ---- smarthosts --------------------------------------------------------------------------------------------------
+// ---- smarthosts
+// --------------------------------------------------------------------------------------------------
 
 TEST(SmarthostRest, GrowsToACap) {
   SmarthostState s;

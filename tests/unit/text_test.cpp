@@ -29,22 +29,27 @@ TEST(Text, TrimTakesBlanksTabsAndLineEnds) {
 }
 
 TEST(Utf8, AcceptsEveryLength) {
-  for (const auto text : {"", "abc", "\x7f", "\xC2\x80", "\xDF\xBF", "\xE0\xA0\x80", "\xED\x9F\xBF", "\xEE\x80\x80", "\xEF\xBF\xBF", "\xF0\x90\x80\x80",
-                          "\xF4\x8F\xBF\xBF", "gr\xC3\xBC\xC3\x9F \xE2\x82\xAC \xF0\x9F\x93\xA7"})
+  for (const auto text : {"", "abc", "\x7f", "\xC2\x80", "\xDF\xBF", "\xE0\xA0\x80", "\xED\x9F\xBF",
+                          "\xEE\x80\x80", "\xEF\xBF\xBF", "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF",
+                          "gr\xC3\xBC\xC3\x9F \xE2\x82\xAC \xF0\x9F\x93\xA7"})
     EXPECT_TRUE(valid_utf8(text)) << text;
 }
 
 TEST(Utf8, RefusesOverlongForms) {
-  for (const auto text : {"\xC0\x80", "\xC0\xAF", "\xC1\xBF", "\xE0\x80\xAF", "\xE0\x9F\xBF", "\xF0\x80\x80\xAF", "\xF0\x8F\xBF\xBF"})
+  for (const auto text : {"\xC0\x80", "\xC0\xAF", "\xC1\xBF", "\xE0\x80\xAF", "\xE0\x9F\xBF",
+                          "\xF0\x80\x80\xAF", "\xF0\x8F\xBF\xBF"})
     EXPECT_FALSE(valid_utf8(text));
 }
 
 TEST(Utf8, RefusesSurrogatesAndWhatLiesAboveUnicode) {
-  for (const auto text : {"\xED\xA0\x80", "\xED\xBF\xBF", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFE", "\xFF"}) EXPECT_FALSE(valid_utf8(text));
+  for (const auto text :
+       {"\xED\xA0\x80", "\xED\xBF\xBF", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFE", "\xFF"})
+    EXPECT_FALSE(valid_utf8(text));
 }
 
 TEST(Utf8, RefusesTruncatedSequencesAndStrayContinuations) {
-  for (const auto text : {"\xC3", "\xE2\x82", "\xF0\x9F\x93", "a\x80", "\xC3(", "\xE2(\xAC", "\xE2\x82("}) EXPECT_FALSE(valid_utf8(text));
+  for (const auto text : {"\xC3", "\xE2\x82", "\xF0\x9F\x93", "a\x80", "\xC3(", "\xE2(\xAC", "\xE2\x82("})
+    EXPECT_FALSE(valid_utf8(text));
 }
 
 TEST(Utf8, AgreesWithADecoderOnEveryPairOfBytes) {
@@ -96,12 +101,14 @@ TEST(Base64, RoundTripsAnyBytes) {
 }
 
 TEST(Base64, RefusesWrongPadding) {
-  for (const auto text : {"Z", "Zg", "Zg=", "Zm8", "=", "====", "Z===", "=Zg=", "Zg==Zg==", "Zg=a", "Zm9v=", "Zm9v===="})
+  for (const auto text :
+       {"Z", "Zg", "Zg=", "Zm8", "=", "====", "Z===", "=Zg=", "Zg==Zg==", "Zg=a", "Zm9v=", "Zm9v===="})
     EXPECT_FALSE(base64_decode(text)) << text;
 }
 
 TEST(Base64, RefusesEverythingOutsideItsAlphabet) {
-  for (const auto text : {"Zm 9v===", "Zm9v\r\n==", " Zm9v===", "Zm9-", "Zm_v", "Zm9\xC3", "*", "Zm\n9"}) EXPECT_FALSE(base64_decode(text)) << text;
+  for (const auto text : {"Zm 9v===", "Zm9v\r\n==", " Zm9v===", "Zm9-", "Zm_v", "Zm9\xC3", "*", "Zm\n9"})
+    EXPECT_FALSE(base64_decode(text)) << text;
   EXPECT_FALSE(base64_decode("Zm\0v"s));
 }
 
@@ -130,7 +137,9 @@ TEST(Glob, KnowsNoOtherWildcard) {
   EXPECT_FALSE(glob_match("[a]", "a"));
 }
 
-TEST(Glob, IsFastOnHostilePatterns) { EXPECT_FALSE(glob_match("*a*a*a*a*a*a*a*a*b", std::string(5000, 'a'))); }
+TEST(Glob, IsFastOnHostilePatterns) {
+  EXPECT_FALSE(glob_match("*a*a*a*a*a*a*a*a*b", std::string(5000, 'a')));
+}
 
 }  // namespace
 }  // namespace egret::smtp

@@ -10,7 +10,9 @@ namespace {
 using std::chrono::seconds;
 using std::chrono::system_clock;
 
-system_clock::time_point at(std::int64_t unix_seconds) { return system_clock::time_point(seconds(unix_seconds)); }
+system_clock::time_point at(std::int64_t unix_seconds) {
+  return system_clock::time_point(seconds(unix_seconds));
+}
 
 TraceInfo info() {
   TraceInfo out;
@@ -25,7 +27,8 @@ TraceInfo info() {
 TEST(MessageId, HasThirteenCharactersThatAreNotMistaken) {
   EXPECT_EQ(to_string(MessageId{0}), "0000000000000");
   EXPECT_EQ(to_string(MessageId{~0ull}), "FZZZZZZZZZZZZ");
-  for (const char c : {'I', 'L', 'O', 'U'}) EXPECT_EQ(to_string(MessageId{0x123456789ABCDEFull}).find(c), std::string::npos);
+  for (const char c : {'I', 'L', 'O', 'U'})
+    EXPECT_EQ(to_string(MessageId{0x123456789ABCDEFull}).find(c), std::string::npos);
 }
 
 TEST(MessageId, RoundTrips) {
@@ -44,10 +47,13 @@ TEST(MessageId, TextIsOrderedLikeTheIds) {
   }
 }
 
-TEST(MessageId, IsReadInLowerCaseToo) { EXPECT_EQ(parse_message_id("0000000000abc"), parse_message_id("0000000000ABC")); }
+TEST(MessageId, IsReadInLowerCaseToo) {
+  EXPECT_EQ(parse_message_id("0000000000abc"), parse_message_id("0000000000ABC"));
+}
 
 TEST(MessageId, RefusesWhatIsNone) {
-  for (const auto text : {"", "000000000000", "00000000000000", "000000000000I", "000000000000 ", "000000000000-", "G000000000000", "ZZZZZZZZZZZZZ"})
+  for (const auto text : {"", "000000000000", "00000000000000", "000000000000I", "000000000000 ",
+                          "000000000000-", "G000000000000", "ZZZZZZZZZZZZZ"})
     EXPECT_FALSE(parse_message_id(text)) << text;
 }
 
