@@ -22,12 +22,12 @@
 namespace egret::config {
 
 struct Listener {
-  std::string address;                     ///< as written, for logs
+  std::string address;  ///< as written, for logs
   routing::IpAddress ip;
   std::uint16_t port = 0;
-  std::vector<routing::Network> allow;     ///< clients that may relay
-  std::vector<routing::Network> normalize; ///< clients whose bare CR and LF are repaired
-  std::uint32_t message_class = 0;         ///< index into classes
+  std::vector<routing::Network> allow;      ///< clients that may relay
+  std::vector<routing::Network> normalize;  ///< clients whose bare CR and LF are repaired
+  std::uint32_t message_class = 0;          ///< index into classes
 };
 
 struct Limits {
@@ -38,8 +38,8 @@ struct Limits {
 };
 
 struct SpoolLimits {
-  std::uint64_t reserve = 1u << 30;        ///< octets of free disk kept
-  std::uint64_t cache = 256u << 20;        ///< octets of bodies held in memory
+  std::uint64_t reserve = 1u << 30;  ///< octets of free disk kept
+  std::uint64_t cache = 256u << 20;  ///< octets of bodies held in memory
 };
 
 struct MessageClass {
@@ -51,24 +51,24 @@ struct MessageClass {
 
 struct Smarthost {
   std::string name;
-  std::string provider;                    ///< preset, "generic" where none
+  std::string provider;  ///< preset, "generic" where none
   std::string host;
-  std::vector<std::uint16_t> ports;        ///< tried in order
-  std::vector<std::uint16_t> implicit_tls; ///< those of them that start with TLS
+  std::vector<std::uint16_t> ports;         ///< tried in order
+  std::vector<std::uint16_t> implicit_tls;  ///< those of them that start with TLS
   smtp::TlsMode tls = smtp::TlsMode::required;
   std::optional<smtp::Credentials> credentials;
-  std::string ca;                          ///< PEM file; empty: the system's store
+  std::string ca;  ///< PEM file; empty: the system's store
   std::optional<routing::Budget> budget;
   int connections = 10;
   int messages_per_connection = 100;
-  int recipients = 100;                    ///< in one transaction
-  std::uint64_t message_size = 0;          ///< 0: no limit known
+  int recipients = 100;            ///< in one transaction
+  std::uint64_t message_size = 0;  ///< 0: no limit known
 };
 
 struct Delivery {
   std::uint16_t port = 25;
   std::vector<routing::Duration> retry;
-  int connections_per_site = 20;           ///< per source
+  int connections_per_site = 20;  ///< per source
   int messages_per_connection = 100;
   routing::Duration warn_after{std::chrono::hours(4)};
   bool allow_private = false;
@@ -76,13 +76,13 @@ struct Delivery {
 };
 
 struct RouteOverride {
-  std::string domain;                      ///< "example.com" or "*.example.com"
+  std::string domain;  ///< "example.com" or "*.example.com"
   std::optional<HostPort> to;
   std::optional<std::uint32_t> pool;
 };
 
 struct Dns {
-  std::vector<HostPort> servers;           ///< empty: the system's
+  std::vector<HostPort> servers;  ///< empty: the system's
   routing::Duration timeout{std::chrono::seconds(2)};
   int tries = 3;
 };
@@ -103,15 +103,15 @@ struct Config {
   std::string file;
   std::string hostname;
   std::string data_dir = "/var/lib/egret";
-  int threads = 0;                         ///< 0: one per core
+  int threads = 0;  ///< 0: one per core
   std::vector<Listener> listeners;
   Limits limits;
   SpoolLimits spool;
   std::vector<MessageClass> classes;
   std::shared_ptr<const routing::MessageClassifier> classifier;
-  std::vector<std::string> strip;          ///< globs of header fields that do not travel on
-  routing::Topology topology;              ///< sources, smarthost names, pools
-  std::vector<Smarthost> smarthosts;       ///< parallel to topology.smarthosts
+  std::vector<std::string> strip;     ///< globs of header fields that do not travel on
+  routing::Topology topology;         ///< sources, smarthost names, pools
+  std::vector<Smarthost> smarthosts;  ///< parallel to topology.smarthosts
   Delivery delivery;
   std::vector<RouteOverride> routes;
   Dns dns;

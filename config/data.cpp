@@ -60,17 +60,26 @@ routing::ReplyRule read_rule(Section& section) {
   section.texts("provider", rule.providers);
   std::string ip = "any", label, confidence = "high";
   section.text("ip", ip);
-  if (ip == "own") rule.ip = routing::IpCondition::own;
-  else if (ip == "other") rule.ip = routing::IpCondition::other;
-  else if (ip == "none") rule.ip = routing::IpCondition::none;
-  else if (ip != "any") section.problem("ip", "expected own, other, none or any");
+  if (ip == "own")
+    rule.ip = routing::IpCondition::own;
+  else if (ip == "other")
+    rule.ip = routing::IpCondition::other;
+  else if (ip == "none")
+    rule.ip = routing::IpCondition::none;
+  else if (ip != "any")
+    section.problem("ip", "expected own, other, none or any");
   section.required_text("label", label);
-  if (const auto parsed = routing::parse_label(label)) rule.label = *parsed;
-  else section.problem("label", "expected a reply label such as ip_blocked");
+  if (const auto parsed = routing::parse_label(label))
+    rule.label = *parsed;
+  else
+    section.problem("label", "expected a reply label such as ip_blocked");
   section.text("confidence", confidence);
-  if (confidence == "medium") rule.confidence = routing::Confidence::medium;
-  else if (confidence == "low") rule.confidence = routing::Confidence::low;
-  else if (confidence != "high") section.problem("confidence", "expected high, medium or low");
+  if (confidence == "medium")
+    rule.confidence = routing::Confidence::medium;
+  else if (confidence == "low")
+    rule.confidence = routing::Confidence::low;
+  else if (confidence != "high")
+    section.problem("confidence", "expected high, medium or low");
   section.text("blocklist", rule.blocklist);
   section.text("delist", rule.delist);
   section.texts("matches", rule.matches);
@@ -85,8 +94,10 @@ std::vector<std::uint16_t> read_ports(Section& section, std::string_view key) {
   section.texts(key, texts);
   std::vector<std::uint16_t> out;
   for (const auto& text : texts) {
-    if (const auto port = port_number(text)) out.push_back(*port);
-    else section.problem(key, "expected port numbers from 1 to 65535");
+    if (const auto port = port_number(text))
+      out.push_back(*port);
+    else
+      section.problem(key, "expected port numbers from 1 to 65535");
   }
   return out;
 }
@@ -107,8 +118,10 @@ void read_blocklist(Section& section, BlocklistEntry& entry) {
   section.number("weight", list.weight, 0, 100);
   std::string role;
   section.text("role", role);
-  if (role == "inform" || role == "route") list.inform_only = role == "inform";
-  else if (!role.empty()) section.problem("role", "expected route or inform");
+  if (role == "inform" || role == "route")
+    list.inform_only = role == "inform";
+  else if (!role.empty())
+    section.problem("role", "expected route or inform");
   Section test = section.section("test");
   read_test_point(test, "listed", list.test_listed);
   read_test_point(test, "clean", list.test_clean);

@@ -16,9 +16,9 @@ namespace egret::config {
 /// A blocklist entry before the key is known: what `blocklists.yaml` says and the operator may override.
 struct BlocklistEntry {
   routing::Blocklist list;
-  std::string keyed_zone;      ///< with {key}
+  std::string keyed_zone;  ///< with {key}
   bool needs_key = false;
-  std::string key;             ///< a secret
+  std::string key;  ///< a secret
 };
 
 struct BlocklistData {
@@ -28,7 +28,7 @@ struct BlocklistData {
 
 /// A smarthost preset.
 struct SmarthostPreset {
-  std::string host;                        ///< may hold {region}
+  std::string host;  ///< may hold {region}
   std::vector<std::string> needs;
   std::string username;
   std::vector<std::uint16_t> ports;

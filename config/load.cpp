@@ -22,7 +22,8 @@ bool valid_name(std::string_view name) {
 }
 
 std::string replace_all(std::string text, std::string_view what, std::string_view with) {
-  for (std::size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += with.size()) text.replace(at, what.size(), with);
+  for (std::size_t at = 0; (at = text.find(what, at)) != std::string::npos; at += with.size())
+    text.replace(at, what.size(), with);
   return text;
 }
 
@@ -34,8 +35,7 @@ class Loader {
   std::shared_ptr<const Config> load(std::string_view text) {
     const std::size_t before = problems_.size();
     Tree tree = parse_yaml(text, file_, problems_);
-    if (tree.kind == Tree::Kind::null && problems_.size() == before)
-      problems_.push_back({file_, 0, 0, "", "the file is empty"});
+    if (tree.kind == Tree::Kind::null && problems_.size() == before) problems_.push_back({file_, 0, 0, "", "the file is empty"});
     if (tree.kind == Tree::Kind::null) return nullptr;
     expand(tree, file_, "", environment_, problems_);
     config_->file = file_;
@@ -79,7 +79,8 @@ class Loader {
   // ---- egresses --------------------------------------------------------------------------------------------------
 
   void sources(Section& root) {
-    config_->providers = routing::Providers(read_providers(parse_yaml(shipped_providers, "providers.yaml", problems_), "providers.yaml", problems_));
+    config_->providers = routing::Providers(
+        read_providers(parse_yaml(shipped_providers, "providers.yaml", problems_), "providers.yaml", problems_));
     root.named("sources", [&](const std::string& name, Section& s) {
       routing::SourceInfo source;
       source.name = name;
@@ -102,7 +103,8 @@ class Loader {
   }
 
   void smarthosts(Section& root) {
-    const auto presets = read_smarthosts(parse_yaml(shipped_smarthosts, "smarthosts.yaml", problems_), "smarthosts.yaml", problems_);
+    const auto presets =
+        read_smarthosts(parse_yaml(shipped_smarthosts, "smarthosts.yaml", problems_), "smarthosts.yaml", problems_);
     root.named("smarthosts", [&](const std::string& name, Section& s) {
       if (!valid_name(name)) s.problem("", "names are letters, digits, '.', '-' and '_'");
       config_->topology.smarthosts.push_back(name);
@@ -130,14 +132,19 @@ class Loader {
     out.ports = preset.ports;
     out.implicit_tls = preset.implicit_tls;
     if (!address.empty()) own_address(s, address, out);
-    if (out.host.empty() || out.ports.empty()) s.problem("address", "is required: host:port");
+    if (out.host.empty() || out.ports.empty())
+      s.problem("address", "is required: host:port");
     else if (!smtp::valid_domain(out.host, false) && !IpAddress::parse(out.host))
       s.problem(address.empty() ? "region" : "address", out.host + " is not a host name");
     s.text("tls", tls);
-    if (tls == "implicit") out.implicit_tls = out.ports;
-    else if (tls == "starttls") out.implicit_tls.clear();
-    else if (tls == "none") out.tls = smtp::TlsMode::none;
-    else if (!tls.empty()) s.problem("tls", "expected starttls, implicit or none");
+    if (tls == "implicit")
+      out.implicit_tls = out.ports;
+    else if (tls == "starttls")
+      out.implicit_tls.clear();
+    else if (tls == "none")
+      out.tls = smtp::TlsMode::none;
+    else if (!tls.empty())
+      s.problem("tls", "expected starttls, implicit or none");
     login(s, preset, region, out);
     s.text("ca", out.ca);
     if (!out.ca.empty() && !std::ifstream(out.ca)) s.problem("ca", "cannot be read");
@@ -159,8 +166,10 @@ class Loader {
     if (!parsed || parsed->port == 0) return s.problem("address", "expected host:port, e.g. smtp.example.net:587");
     out.host = parsed->host;
     out.ports = {parsed->port};
-    if (parsed->port != 465 && parsed->port != 2465) out.implicit_tls.clear();
-    else out.implicit_tls = {parsed->port};
+    if (parsed->port != 465 && parsed->port != 2465)
+      out.implicit_tls.clear();
+    else
+      out.implicit_tls = {parsed->port};
   }
 
   void login(Section& s, const SmarthostPreset& preset, const std::string& region, Smarthost& out) {
@@ -170,8 +179,10 @@ class Loader {
     s.text("password", login.password);
     if (!preset.auth.empty()) login.mechanisms = preset.auth;
     for (const auto& need : preset.needs) {
-      const bool given = need == "region" ? !region.empty() : need == "username" ? !login.username.empty()
-                                                            : need == "password" ? !login.password.empty() : true;
+      const bool given = need == "region"     ? !region.empty()
+                         : need == "username" ? !login.username.empty()
+                         : need == "password" ? !login.password.empty()
+                                              : true;
       if (!given) s.problem(need, "is required for " + out.provider);
     }
     if (login.username.empty() != login.password.empty()) s.problem("password", "user name and password go together");
@@ -196,16 +207,21 @@ class Loader {
       s.texts("sources", names);
       for (const auto& source : names) {
         const auto it = std::ranges::find(config_->topology.sources, source, &routing::SourceInfo::name);
-        if (it == config_->topology.sources.end()) s.problem("sources", "no source is called " + source);
-        else if (std::ranges::count(names, source) > 1) s.problem("sources", source + " stands twice: use its weight");
-        else pool.sources.push_back(static_cast<std::uint32_t>(it - config_->topology.sources.begin()));
+        if (it == config_->topology.sources.end())
+          s.problem("sources", "no source is called " + source);
+        else if (std::ranges::count(names, source) > 1)
+          s.problem("sources", source + " stands twice: use its weight");
+        else
+          pool.sources.push_back(static_cast<std::uint32_t>(it - config_->topology.sources.begin()));
       }
       names.clear();
       s.texts("fallback", names);
       for (const auto& host : names) {
         const auto it = std::ranges::find(config_->topology.smarthosts, host);
-        if (it == config_->topology.smarthosts.end()) s.problem("fallback", "no smarthost is called " + host);
-        else pool.fallback.push_back(static_cast<std::uint32_t>(it - config_->topology.smarthosts.begin()));
+        if (it == config_->topology.smarthosts.end())
+          s.problem("fallback", "no smarthost is called " + host);
+        else
+          pool.fallback.push_back(static_cast<std::uint32_t>(it - config_->topology.smarthosts.begin()));
       }
       if (pool.sources.empty() && pool.fallback.empty()) s.problem("sources", "a pool needs a source or a smarthost");
       when_exhausted(s, pool);
@@ -217,10 +233,14 @@ class Loader {
   void when_exhausted(Section& s, routing::PoolInfo& pool) {
     std::string text = pool.fallback.empty() ? "hold" : "fallback";
     s.text("when_exhausted", text);
-    if (text == "hold") pool.when_exhausted = routing::WhenExhausted::hold;
-    else if (text == "send-anyway") pool.when_exhausted = routing::WhenExhausted::send_anyway;
-    else if (text == "fallback") pool.when_exhausted = routing::WhenExhausted::fallback;
-    else s.problem("when_exhausted", "expected fallback, hold or send-anyway");
+    if (text == "hold")
+      pool.when_exhausted = routing::WhenExhausted::hold;
+    else if (text == "send-anyway")
+      pool.when_exhausted = routing::WhenExhausted::send_anyway;
+    else if (text == "fallback")
+      pool.when_exhausted = routing::WhenExhausted::fallback;
+    else
+      s.problem("when_exhausted", "expected fallback, hold or send-anyway");
     if (text == "fallback" && pool.fallback.empty()) s.problem("when_exhausted", "fallback needs smarthosts under fallback");
   }
 
@@ -233,8 +253,10 @@ class Loader {
       if (!valid_name(name)) s.problem("", "names are letters, digits, '.', '-' and '_'");
       std::string pool = name;
       s.text("pool", pool);
-      if (const auto index = config_->pool_named(pool)) out.pool = *index;
-      else s.problem("pool", "no pool is called " + pool);
+      if (const auto index = config_->pool_named(pool))
+        out.pool = *index;
+      else
+        s.problem("pool", "no pool is called " + pool);
       s.duration("max_age", out.max_age);
       if (out.max_age.count() <= 0) s.problem("max_age", "expected a duration above 0");
       s.boolean("spill", out.spill);
@@ -251,7 +273,8 @@ class Loader {
     if (mine.pool >= topology.pools.size()) return;
     for (const MessageClass& other : config_->classes) {
       if (other.pool == mine.pool && topology.pools[mine.pool].sources.empty())
-        s.problem("pool", "classes " + other.name + " and " + mine.name + " share pool " + topology.pools[mine.pool].name + ": give each its own");
+        s.problem("pool", "classes " + other.name + " and " + mine.name + " share pool " + topology.pools[mine.pool].name +
+                              ": give each its own");
       for (const std::uint32_t source : topology.pools[mine.pool].sources) {
         const auto& theirs = topology.pools[other.pool].sources;
         if (std::ranges::find(theirs, source) == theirs.end() || topology.sources[source].shared) continue;
@@ -310,8 +333,10 @@ class Loader {
       networks(s, "normalize", out.normalize, false);
       std::string name = config_->classes.empty() ? "" : config_->classes.front().name;
       s.text("class", name);
-      if (const auto index = config_->class_named(name)) out.message_class = *index;
-      else if (!config_->classes.empty()) s.problem("class", "no class is called " + name);
+      if (const auto index = config_->class_named(name))
+        out.message_class = *index;
+      else if (!config_->classes.empty())
+        s.problem("class", "no class is called " + name);
       bool submission = false;
       s.boolean("submission", submission);
       if (submission) s.problem("submission", "not available in this version");
@@ -345,9 +370,12 @@ class Loader {
     for (const auto& text : texts) {
       std::string why;
       const auto network = routing::Network::parse(text, &why);
-      if (!network) s.problem(key, text + ": " + why);
-      else if (relaying && network->prefix < (network->base.v6 ? 7u : 8u)) s.problem(key, text + " would make an open relay");
-      else out.push_back(*network);
+      if (!network)
+        s.problem(key, text + ": " + why);
+      else if (relaying && network->prefix < (network->base.v6 ? 7u : 8u))
+        s.problem(key, text + " would make an open relay");
+      else
+        out.push_back(*network);
     }
   }
 
@@ -385,8 +413,10 @@ class Loader {
       d.retry.clear();
       for (const auto& text : texts) {
         const auto parsed = parse_duration(text);
-        if (parsed && parsed->count() > 0) d.retry.push_back(*parsed);
-        else s.problem("retry", text + ": expected durations such as 1m, 5m");
+        if (parsed && parsed->count() > 0)
+          d.retry.push_back(*parsed);
+        else
+          s.problem("retry", text + ": expected durations such as 1m, 5m");
       }
       if (texts.empty()) s.problem("retry", "expected at least one duration");
     }
@@ -396,9 +426,12 @@ class Loader {
     s.boolean("allow_private", d.allow_private);
     std::string tls = "opportunistic";
     s.text("tls", tls);
-    if (tls == "none") d.tls = smtp::TlsMode::none;
-    else if (tls == "required") d.tls = smtp::TlsMode::required;
-    else if (tls != "opportunistic") s.problem("tls", "expected opportunistic, required or none");
+    if (tls == "none")
+      d.tls = smtp::TlsMode::none;
+    else if (tls == "required")
+      d.tls = smtp::TlsMode::required;
+    else if (tls != "opportunistic")
+      s.problem("tls", "expected opportunistic, required or none");
     s.finish();
   }
 
@@ -439,8 +472,10 @@ class Loader {
     for (const auto& text : texts) {
       auto parsed = parse_host_port(text);
       if (!parsed && IpAddress::parse(text)) parsed = HostPort{text, 53};
-      if (parsed && IpAddress::parse(parsed->host)) config_->dns.servers.push_back(*parsed);
-      else s.problem("servers", text + ": expected an IP address with a port, e.g. 127.0.0.1:53");
+      if (parsed && IpAddress::parse(parsed->host))
+        config_->dns.servers.push_back(*parsed);
+      else
+        s.problem("servers", text + ": expected an IP address with a port, e.g. 127.0.0.1:53");
     }
     s.duration("timeout", config_->dns.timeout);
     if (config_->dns.timeout.count() < 10) s.problem("timeout", "expected at least 10ms");
@@ -485,7 +520,8 @@ class Loader {
       const auto share = parse_share(text);
       if (!share || *share <= 0 || (!p.warmup.empty() && *share < p.warmup.back()))
         s.problem("warmup", text + ": expected rising shares such as 10%, 50%, 100%");
-      else p.warmup.push_back(*share);
+      else
+        p.warmup.push_back(*share);
     }
     if (p.warmup.empty() || p.warmup.back() < 1.0) p.warmup.push_back(1.0);
   }
@@ -499,14 +535,17 @@ class Loader {
       entry.list.name = name;
       if (fresh) entry.list.codes[IpAddress::v4(127, 0, 0, 2)] = routing::CodeMeaning::listed;
       read_blocklist(s, entry);
-      if (entry.list.zone.empty()) s.problem("zone", "is required");
-      else if (!smtp::valid_domain(entry.list.zone, false) || entry.list.zone.size() > 180) s.problem("zone", "expected a DNS zone");
+      if (entry.list.zone.empty())
+        s.problem("zone", "is required");
+      else if (!smtp::valid_domain(entry.list.zone, false) || entry.list.zone.size() > 180)
+        s.problem("zone", "expected a DNS zone");
       if (const auto* dead = routing::find_dead(data.dead, entry.list.zone); dead && entry.list.enabled)
         s.problem("zone", entry.list.zone + " is dead (" + dead->since + "): " + dead->reason);
       check_key(s, entry, data.dead);
       for (const auto& provider : entry.list.concerns)
         if (!config_->providers.named(provider) && provider.find('.') == std::string::npos)
-          s.problem("concerns", "no provider is called " + provider + " (a site of no known provider has its first MX host's name)");
+          s.problem("concerns",
+                    "no provider is called " + provider + " (a site of no known provider has its first MX host's name)");
     });
     for (auto& [name, entry] : data.lists) config_->blocklists.emplace(name, finished(std::move(entry)));
   }
@@ -517,7 +556,8 @@ class Loader {
     if (entry.keyed_zone.empty()) return s.problem("key", "this list has no keyed zone");
     const std::string zone = replace_all(entry.keyed_zone, "{key}", entry.key);
     if (!smtp::valid_domain(zone, false) || zone.size() > 180) s.problem("key", "does not make a DNS zone");
-    if (const auto* gone = routing::find_dead(dead, zone)) s.problem("keyed_zone", "is dead (" + gone->since + "): " + gone->reason);
+    if (const auto* gone = routing::find_dead(dead, zone))
+      s.problem("keyed_zone", "is dead (" + gone->since + "): " + gone->reason);
   }
 
   static routing::Blocklist finished(BlocklistEntry entry) {

@@ -101,7 +101,8 @@ Tree parse_yaml(std::string_view text, const std::string& file, Problems& proble
     const auto documents = YAML::LoadAll(std::string(text));
     if (documents.size() > 1) {
       const auto mark = documents[1].Mark();
-      problems.push_back({file, mark.line + 1, mark.column + 1, "", "a second document (behind ---) would be ignored: one is expected"});
+      problems.push_back(
+          {file, mark.line + 1, mark.column + 1, "", "a second document (behind ---) would be ignored: one is expected"});
     }
     if (!documents.empty()) return Converter(file, problems).convert(documents[0], "", 0);
   } catch (const YAML::Exception& e) {
@@ -136,7 +137,7 @@ Section::Section(const Tree* tree, std::string key, const std::string& file, Pro
     : tree_(tree), key_(std::move(key)), file_(&file), problems_(&problems) {
   if (tree_ && tree_->kind != Tree::Kind::mapping) {
     if (tree_->kind != Tree::Kind::null) problem_at(*tree_, "", "expected a mapping (key: value)");
-    place_ = tree_;   // an empty entry: what it lacks is reported here
+    place_ = tree_;  // an empty entry: what it lacks is reported here
     tree_ = nullptr;
   }
 }
@@ -164,7 +165,9 @@ const Tree* Section::take(std::string_view key) {
   return value && value->kind != Tree::Kind::null ? value : nullptr;
 }
 
-Section Section::section(std::string_view key) { return {take(key), path(key), *file_, *problems_}; }
+Section Section::section(std::string_view key) {
+  return {take(key), path(key), *file_, *problems_};
+}
 
 void Section::unavailable(std::string_view key, std::string_view why) {
   if (take(key)) problem(key, "not available in this version" + (why.empty() ? "" : ": " + std::string(why)));
@@ -190,9 +193,12 @@ void Section::required_text(std::string_view key, std::string& out) {
 void Section::boolean(std::string_view key, bool& out) {
   const auto* value = scalar(key);
   if (!value) return;
-  if (*value == "true" || *value == "yes" || *value == "on") out = true;
-  else if (*value == "false" || *value == "no" || *value == "off") out = false;
-  else problem(key, "expected true or false");
+  if (*value == "true" || *value == "yes" || *value == "on")
+    out = true;
+  else if (*value == "false" || *value == "no" || *value == "off")
+    out = false;
+  else
+    problem(key, "expected true or false");
 }
 
 void Section::integer(std::string_view key, int& out, int least, int most) {
@@ -228,15 +234,19 @@ void Section::number(std::string_view key, double& out, double least, double mos
 void Section::duration(std::string_view key, routing::Duration& out) {
   const auto* value = scalar(key);
   if (!value) return;
-  if (const auto parsed = parse_duration(*value)) out = *parsed;
-  else problem(key, "expected a duration such as 500ms, 30s, 5m, 2h or 1d");
+  if (const auto parsed = parse_duration(*value))
+    out = *parsed;
+  else
+    problem(key, "expected a duration such as 500ms, 30s, 5m, 2h or 1d");
 }
 
 void Section::size(std::string_view key, std::uint64_t& out) {
   const auto* value = scalar(key);
   if (!value) return;
-  if (const auto parsed = parse_size(*value)) out = *parsed;
-  else problem(key, "expected a size such as 512K, 50M or 1G");
+  if (const auto parsed = parse_size(*value))
+    out = *parsed;
+  else
+    problem(key, "expected a size such as 512K, 50M or 1G");
 }
 
 void Section::texts(std::string_view key, std::vector<std::string>& out) {
@@ -248,8 +258,10 @@ void Section::texts(std::string_view key, std::vector<std::string>& out) {
     return;
   }
   for (const Tree& item : value->items) {
-    if (item.kind == Tree::Kind::scalar) out.push_back(item.scalar);
-    else problem_at(item, key, "expected a single value");
+    if (item.kind == Tree::Kind::scalar)
+      out.push_back(item.scalar);
+    else
+      problem_at(item, key, "expected a single value");
   }
   if (value->kind != Tree::Kind::sequence) problem(key, "expected a list");
 }
@@ -286,7 +298,8 @@ void Section::finish() {
     if (known_.contains(name)) continue;
     std::string expected;
     for (const auto& known : known_) expected += (expected.empty() ? "" : ", ") + known;
-    problems_->push_back({*file_, tree_->items[i].key_line, tree_->items[i].key_column, path(name), "unknown key; known here: " + expected});
+    problems_->push_back(
+        {*file_, tree_->items[i].key_line, tree_->items[i].key_column, path(name), "unknown key; known here: " + expected});
   }
 }
 

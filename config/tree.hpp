@@ -19,11 +19,11 @@ struct Tree {
   enum class Kind { null, scalar, sequence, mapping };
   Kind kind = Kind::null;
   std::string scalar;
-  std::vector<Tree> items;                ///< of a sequence, or a mapping's values in order
-  std::vector<std::string> keys;          ///< of a mapping, parallel to items
-  int line = 0;                           ///< of the value
+  std::vector<Tree> items;        ///< of a sequence, or a mapping's values in order
+  std::vector<std::string> keys;  ///< of a mapping, parallel to items
+  int line = 0;                   ///< of the value
   int column = 0;
-  int key_line = 0;                       ///< of the key that it is the value of
+  int key_line = 0;  ///< of the key that it is the value of
   int key_column = 0;
 
   const Tree* find(std::string_view key) const;
@@ -45,7 +45,7 @@ class Section {
   Section(const Tree* tree, std::string key, const std::string& file, Problems& problems);
 
   bool present() const { return tree_ != nullptr; }
-  const Tree* take(std::string_view key);   ///< the raw value, marked as known
+  const Tree* take(std::string_view key);  ///< the raw value, marked as known
   Section section(std::string_view key);
   /// Reports that `key` of the contract is not available in this version, if it is there.
   void unavailable(std::string_view key, std::string_view why = "");
@@ -63,7 +63,7 @@ class Section {
   /// Calls `each(name, section)` for every entry (mapping of mappings).
   void named(std::string_view key, const std::function<void(const std::string&, Section&)>& each);
 
-  void problem(std::string_view key, std::string text);           ///< at the key's value, or the section
+  void problem(std::string_view key, std::string text);  ///< at the key's value, or the section
   void problem_at(const Tree& where, std::string_view key, std::string text);
   const std::string& key() const { return key_; }
   std::string path(std::string_view key) const;

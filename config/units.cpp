@@ -39,11 +39,16 @@ std::optional<std::uint64_t> parse_size(std::string_view text) {
   const auto number = take_number(text);
   if (!number || text.size() > 1) return std::nullopt;
   unsigned shift = 0;
-  if (text == "K" || text == "k") shift = 10;
-  else if (text == "M") shift = 20;
-  else if (text == "G") shift = 30;
-  else if (text == "T") shift = 40;
-  else if (!text.empty()) return std::nullopt;
+  if (text == "K" || text == "k")
+    shift = 10;
+  else if (text == "M")
+    shift = 20;
+  else if (text == "G")
+    shift = 30;
+  else if (text == "T")
+    shift = 40;
+  else if (!text.empty())
+    return std::nullopt;
   if (*number > (std::numeric_limits<std::int64_t>::max() >> shift)) return std::nullopt;
   return *number << shift;
 }

@@ -19,7 +19,7 @@ std::optional<routing::Budget> parse_budget(std::string_view text);
 std::optional<double> parse_share(std::string_view text);
 
 struct HostPort {
-  std::string host;   ///< without brackets
+  std::string host;  ///< without brackets
   std::uint16_t port = 0;
 };
 /// "10.0.0.9:25", "[::1]:25", "smtp.example.net:587".

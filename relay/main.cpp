@@ -1,3 +1,5 @@
 #include "relay/cli/cli.hpp"
 
-int main(int argc, char** argv) { return egret::relay::run_cli(argc, argv); }
+int main(int argc, char** argv) {
+  return egret::relay::run_cli(argc, argv);
+}

@@ -18,24 +18,24 @@ struct EgressCounters {
   Counter delivered;
   Counter deferred;
   Counter failed;
-  Counter blamed;        ///< replies that blamed the egress
+  Counter blamed;  ///< replies that blamed the egress
   Counter ambiguous;
 };
 
 struct Metrics {
-  Counter connections;           ///< accepted from clients
-  Counter connections_refused;   ///< over a limit
+  Counter connections;          ///< accepted from clients
+  Counter connections_refused;  ///< over a limit
   Counter messages_accepted;
   Counter bytes_accepted;
   Counter recipients_accepted;
-  Counter messages_refused;      ///< after DATA
-  Counter messages_unstored;     ///< refused for lack of space or a broken spool
+  Counter messages_refused;   ///< after DATA
+  Counter messages_unstored;  ///< refused for lack of space or a broken spool
   Counter attempts;
-  Counter failovers;             ///< messages moved to another egress within a round
-  Counter reports;               ///< DSNs made
+  Counter failovers;  ///< messages moved to another egress within a round
+  Counter reports;    ///< DSNs made
   Counter connections_out;
   std::atomic<std::int64_t> sessions{0};
-  std::deque<EgressCounters> sources;      ///< by index in the topology
+  std::deque<EgressCounters> sources;  ///< by index in the topology
   std::deque<EgressCounters> smarthosts;
 };
 

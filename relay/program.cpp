@@ -1,12 +1,12 @@
 #include "relay/program.hpp"
 
+#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <algorithm>
 #include <csignal>
 #include <cstdio>
 #include <exception>
@@ -60,7 +60,8 @@ class Program {
     check_ports_free(*config_);
     state_ = std::make_unique<State>(std::filesystem::path(config_->data_dir), *config_);
     std::vector<spool::Recovered> waiting;
-    spool_ = std::make_unique<spool::Spool>(spool_options(*config_), [&](spool::Recovered m) { waiting.push_back(std::move(m)); });
+    spool_ =
+        std::make_unique<spool::Spool>(spool_options(*config_), [&](spool::Recovered m) { waiting.push_back(std::move(m)); });
     build();
     if (!waiting.empty()) log::info("messages waiting from before", {{"count", std::to_string(waiting.size())}});
     for (const auto& message : waiting)
@@ -87,7 +88,8 @@ class Program {
     shared_->cache.limit = config_->spool.cache;
     shared_->opportunistic_tls = TlsContext::client(false, "");
     for (const auto& smarthost : config_->smarthosts) shared_->smarthost_tls.push_back(TlsContext::client(true, smarthost.ca));
-    const auto threads = config_->threads > 0 ? static_cast<unsigned>(config_->threads) : std::max(1u, std::thread::hardware_concurrency());
+    const auto threads =
+        config_->threads > 0 ? static_cast<unsigned>(config_->threads) : std::max(1u, std::thread::hardware_concurrency());
     admission_ = std::make_unique<Admission>(config_->limits);
     std::vector<Dispatcher*> all;
     for (unsigned i = 0; i < threads; ++i) {
@@ -99,8 +101,9 @@ class Program {
       workers_.push_back(std::move(worker));
     }
     for (auto& worker : workers_) worker->dispatcher->connect(all);
-    admin_ = std::make_unique<AdminServer>(control_.get_executor(), AdminContext{config_, *spool_, *reputation_, *prober_, events_,
-                                                                                metrics_, *budgets_, all, [this] { return ready_; }});
+    admin_ = std::make_unique<AdminServer>(
+        control_.get_executor(),
+        AdminContext{config_, *spool_, *reputation_, *prober_, events_, metrics_, *budgets_, all, [this] { return ready_; }});
   }
 
   void start() {
@@ -110,10 +113,11 @@ class Program {
     reputation_->start();
     for (std::size_t i = 0; i < workers_.size(); ++i) {
       Worker& worker = *workers_[i];
-      asio::post(worker.context, [&worker, mine = std::make_shared<std::vector<asio::ip::tcp::acceptor>>(std::move(acceptors[i]))] {
-        worker.dispatcher->start();
-        worker.ingress->start(std::move(*mine));
-      });
+      asio::post(worker.context,
+                 [&worker, mine = std::make_shared<std::vector<asio::ip::tcp::acceptor>>(std::move(acceptors[i]))] {
+                   worker.dispatcher->start();
+                   worker.ingress->start(std::move(*mine));
+                 });
       worker.thread = std::thread([this, &worker] { work(worker); });
     }
     prober_->start();

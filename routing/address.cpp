@@ -40,8 +40,8 @@ bool IpAddress::special() const {
     std::array<Network, 20> out;
     std::size_t n = 0;
     for (const char* text : {"0.0.0.0/8", "10.0.0.0/8", "100.64.0.0/10", "127.0.0.0/8", "169.254.0.0/16", "172.16.0.0/12",
-                             "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4", "::/128",
-                             "::1/128", "64:ff9b:1::/48", "100::/64", "fc00::/7", "fe80::/10", "ff00::/8"})
+                             "192.0.0.0/24", "192.168.0.0/16", "198.18.0.0/15", "224.0.0.0/4", "240.0.0.0/4", "::/128", "::1/128",
+                             "64:ff9b:1::/48", "100::/64", "fc00::/7", "fe80::/10", "ff00::/8"})
       out[n++] = *Network::parse(text);
     out[n++] = *Network::parse("192.0.0.0/29");
     out[n] = *Network::parse("fec0::/10");
@@ -82,6 +82,8 @@ bool Network::contains(const IpAddress& given) const {
   return (address.bytes[whole] & mask) == (base.bytes[whole] & mask);
 }
 
-std::string Network::to_string() const { return base.to_string() + "/" + std::to_string(prefix); }
+std::string Network::to_string() const {
+  return base.to_string() + "/" + std::to_string(prefix);
+}
 
 }  // namespace egret::routing

@@ -19,7 +19,7 @@ enum class Action {
 
 struct Blame {
   Action action = Action::retry;
-  bool egress_at_fault = false;   ///< the reply is evidence against the egress
+  bool egress_at_fault = false;  ///< the reply is evidence against the egress
 };
 
 /// For a reply through a source. `spill` is the class's word on throttling.

@@ -8,8 +8,12 @@
 namespace egret::routing {
 namespace {
 
-bool loopback4(const IpAddress& a) { return !a.v6 && a.bytes[0] == 127; }
-bool error_code(const IpAddress& a) { return a.bytes[1] == 255 && a.bytes[2] == 255; }
+bool loopback4(const IpAddress& a) {
+  return !a.v6 && a.bytes[0] == 127;
+}
+bool error_code(const IpAddress& a) {
+  return a.bytes[1] == 255 && a.bytes[2] == 255;
+}
 
 /// The defined codes that one answered address stands for; a bit mask can hold several.
 std::vector<std::pair<IpAddress, CodeMeaning>> meanings(const IpAddress& address, const Blocklist& list) {
@@ -71,10 +75,14 @@ std::string query_name(const IpAddress& given, std::string_view zone) {
 Judgement judge(const DnsAnswer& answer, const Blocklist& list) {
   Judgement out;
   switch (answer.status) {
-    case DnsAnswer::Status::failed: return unknown(answer.error);
+    case DnsAnswer::Status::failed:
+      return unknown(answer.error);
     case DnsAnswer::Status::nxdomain:
-    case DnsAnswer::Status::nodata: out.result = Judgement::Result::clean; return out;
-    case DnsAnswer::Status::answer: break;
+    case DnsAnswer::Status::nodata:
+      out.result = Judgement::Result::clean;
+      return out;
+    case DnsAnswer::Status::answer:
+      break;
   }
   bool informed = false;
   bool listed = false;
@@ -110,8 +118,8 @@ Judgement judge(const DnsAnswer& answer, const Blocklist& list) {
 Health judge_health(const HealthProbe& probe, const Blocklist& list) {
   using Status = DnsAnswer::Status;
   Health out;
-  out.answered = probe.listed.status != Status::failed || probe.clean.status != Status::failed ||
-                 probe.random.status != Status::failed;
+  out.answered =
+      probe.listed.status != Status::failed || probe.clean.status != Status::failed || probe.random.status != Status::failed;
   const auto positive = [](const DnsAnswer& a) { return a.status == Status::answer; };
   const auto fail = [&](std::string reason) {
     out.reason = std::move(reason);
@@ -130,8 +138,7 @@ Health judge_health(const HealthProbe& probe, const Blocklist& list) {
   }
   if (list.test_listed) {
     if (probe.listed.status == Status::failed) return fail("no answer: " + probe.listed.error);
-    if (!positive(probe.listed))
-      return fail("the test point " + list.test_listed->to_string() + " is not listed: empty or dead");
+    if (!positive(probe.listed)) return fail("the test point " + list.test_listed->to_string() + " is not listed: empty or dead");
     for (const IpAddress& address : probe.listed.addresses)
       for (const auto& [code, meaning] : meanings(address, list))
         if (meaning == CodeMeaning::error) return fail("its test point answers " + code.to_string() + ", an error code");
@@ -148,7 +155,8 @@ const Blocklist* named_in(std::string_view reply, const std::map<std::string, Bl
     for (std::size_t at = 0; (at = text.find(list.zone, at)) != std::string::npos; at += list.zone.size()) {
       const std::size_t end = at + list.zone.size();
       const bool whole = (at == 0 || !part_of_name(text[at - 1])) &&
-                         (end == text.size() || !part_of_name(text[end]) || (text[end] == '.' && (end + 1 == text.size() || !part_of_name(text[end + 1]))));
+                         (end == text.size() || !part_of_name(text[end]) ||
+                          (text[end] == '.' && (end + 1 == text.size() || !part_of_name(text[end + 1]))));
       if (whole) return &list;
     }
   }

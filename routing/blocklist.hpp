@@ -27,23 +27,23 @@ struct DeadZone {
 
 struct Blocklist {
   std::string name;
-  std::string zone;                                 ///< with the key inside, where the list needs one: a secret then
-  bool keyed = false;                               ///< the zone holds a key: never shown
-  std::string public_zone;                          ///< what may be shown instead
+  std::string zone;         ///< with the key inside, where the list needs one: a secret then
+  bool keyed = false;       ///< the zone holds a key: never shown
+  std::string public_zone;  ///< what may be shown instead
   bool enabled = true;
-  std::string disabled_reason;                      ///< e.g. "needs a key"
+  std::string disabled_reason;  ///< e.g. "needs a key"
   bool ipv4 = true;
   bool ipv6 = false;
-  bool bitmask = false;                             ///< the last octet is a set of bits
+  bool bitmask = false;  ///< the last octet is a set of bits
   std::map<IpAddress, CodeMeaning> codes;
   double weight = 1.0;
-  bool inform_only = false;                         ///< reported, never routes
-  std::optional<IpAddress> test_listed = IpAddress::v4(127, 0, 0, 2);   ///< RFC 5782 section 5
+  bool inform_only = false;                                            ///< reported, never routes
+  std::optional<IpAddress> test_listed = IpAddress::v4(127, 0, 0, 2);  ///< RFC 5782 section 5
   std::optional<IpAddress> test_clean = IpAddress::v4(127, 0, 0, 1);
-  Duration settle{0};                               ///< how long it must be gone before the source returns
-  std::optional<Duration> interval;                 ///< own check interval
-  std::vector<std::string> concerns;                ///< providers; empty: all
-  std::string delist;                               ///< where to ask for removal
+  Duration settle{0};                 ///< how long it must be gone before the source returns
+  std::optional<Duration> interval;   ///< own check interval
+  std::vector<std::string> concerns;  ///< providers; empty: all
+  std::string delist;                 ///< where to ask for removal
 
   bool concerns_provider(std::string_view provider) const;
 };
@@ -57,29 +57,29 @@ struct DnsAnswer {
   enum class Status { answer, nxdomain, nodata, failed };
   Status status = Status::failed;
   std::vector<IpAddress> addresses;
-  std::string error;                    ///< for `failed`: "SERVFAIL", "timeout", ...
+  std::string error;  ///< for `failed`: "SERVFAIL", "timeout", ...
 };
 
 struct Judgement {
   enum class Result { listed, clean, unknown };
   Result result = Result::unknown;
-  bool policy = false;                  ///< every listing code is a policy statement about the range
-  std::vector<std::string> codes;       ///< listing codes, text form, sorted
-  std::string reason;                   ///< why it is unknown
+  bool policy = false;             ///< every listing code is a policy statement about the range
+  std::vector<std::string> codes;  ///< listing codes, text form, sorted
+  std::string reason;              ///< why it is unknown
 };
 
 Judgement judge(const DnsAnswer& answer, const Blocklist& list);
 
 /// What the three health probes of a list said (RFC 5782 section 5, and a random label against wildcards).
 struct HealthProbe {
-  DnsAnswer listed;                     ///< for the point that must be there
-  DnsAnswer clean;                      ///< for the point that must not
-  DnsAnswer random;                     ///< for a name that nobody listed
+  DnsAnswer listed;  ///< for the point that must be there
+  DnsAnswer clean;   ///< for the point that must not
+  DnsAnswer random;  ///< for a name that nobody listed
 };
 
 struct Health {
   bool in_service = false;
-  bool answered = false;                ///< at least one probe got an answer: the list, not DNS, is to blame
+  bool answered = false;  ///< at least one probe got an answer: the list, not DNS, is to blame
   std::string reason;
 };
 Health judge_health(const HealthProbe& probe, const Blocklist& list);

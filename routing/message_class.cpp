@@ -11,7 +11,7 @@ namespace egret::routing {
 struct MessageClassifier::Compiled {
   struct Rule {
     ClassRule spec;
-    std::unique_ptr<RE2> pattern;   // null: no pattern
+    std::unique_ptr<RE2> pattern;  // null: no pattern
   };
   std::vector<Rule> rules;
   std::vector<std::string> classes;
@@ -59,8 +59,10 @@ Classified MessageClassifier::classify(const MessageFacts& facts) const {
     }
     const std::string_view name = smtp::trim(value);
     const auto known = std::ranges::find_if(compiled_->classes, [&](const std::string& c) { return smtp::iequals(c, name); });
-    if (known == compiled_->classes.end()) out.unknown_class = smtp::printable(name.substr(0, 64));
-    else out.class_name = *known;
+    if (known == compiled_->classes.end())
+      out.unknown_class = smtp::printable(name.substr(0, 64));
+    else
+      out.class_name = *known;
     return out;
   }
   return out;

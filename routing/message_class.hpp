@@ -12,23 +12,23 @@ namespace egret::routing {
 
 /// One rule; every condition that is set must hold.
 struct ClassRule {
-  std::string user;             ///< the authenticated user
-  std::string header;           ///< present, and matching `matches` where that is set
-  std::string matches;          ///< RE2, searched in the header's value
-  std::string sender_domain;    ///< the domain itself, or "*.example.com" for those below it
+  std::string user;           ///< the authenticated user
+  std::string header;         ///< present, and matching `matches` where that is set
+  std::string matches;        ///< RE2, searched in the header's value
+  std::string sender_domain;  ///< the domain itself, or "*.example.com" for those below it
   std::string class_name;
-  bool from_value = false;      ///< the header's value names the class
+  bool from_value = false;  ///< the header's value names the class
 };
 
 struct MessageFacts {
   std::string_view user;
   std::string_view sender_domain;
-  const std::vector<std::pair<std::string, std::string>>* headers = nullptr;   ///< lower-case names
+  const std::vector<std::pair<std::string, std::string>>* headers = nullptr;  ///< lower-case names
 };
 
 struct Classified {
-  std::optional<std::string> class_name;   ///< none: the listener's class
-  std::string unknown_class;               ///< a header named a class that does not exist
+  std::optional<std::string> class_name;  ///< none: the listener's class
+  std::string unknown_class;              ///< a header named a class that does not exist
 };
 
 class MessageClassifier {

@@ -24,9 +24,8 @@ RE2::Options pattern_options() {
 bool code_holds(const std::vector<std::string>& wanted, int code) {
   if (wanted.empty()) return true;
   const std::string digits = std::to_string(code);
-  return std::ranges::any_of(wanted, [&](const std::string& w) {
-    return w == digits || (w.size() == 3 && w.ends_with("xx") && w[0] == digits[0]);
-  });
+  return std::ranges::any_of(
+      wanted, [&](const std::string& w) { return w == digits || (w.size() == 3 && w.ends_with("xx") && w[0] == digits[0]); });
 }
 
 bool enhanced_holds(const std::vector<std::string>& wanted, const std::optional<smtp::EnhancedCode>& code) {
@@ -55,14 +54,19 @@ class NamedAddress {
     if (!known_) {
       const auto found = addresses_in(text_);
       any_ = !found.empty();
-      own_ = any_ && (!egress_ || std::ranges::any_of(found, [&](const IpAddress& a) { return a.unmapped() == egress_->unmapped(); }));
+      own_ = any_ &&
+             (!egress_ || std::ranges::any_of(found, [&](const IpAddress& a) { return a.unmapped() == egress_->unmapped(); }));
       known_ = true;
     }
     switch (condition) {
-      case IpCondition::own: return own_;
-      case IpCondition::other: return any_ && !own_ && egress_;
-      case IpCondition::none: return !any_;
-      case IpCondition::any: break;
+      case IpCondition::own:
+        return own_;
+      case IpCondition::other:
+        return any_ && !own_ && egress_;
+      case IpCondition::none:
+        return !any_;
+      case IpCondition::any:
+        break;
     }
     return true;
   }
@@ -77,19 +81,22 @@ class NamedAddress {
 
 std::string_view to_string(Confidence confidence) {
   switch (confidence) {
-    case Confidence::high: return "high";
-    case Confidence::medium: return "medium";
-    case Confidence::low: return "low";
+    case Confidence::high:
+      return "high";
+    case Confidence::medium:
+      return "medium";
+    case Confidence::low:
+      return "low";
   }
   return "low";
 }
 
 struct ReplyRules::Compiled {
-  std::vector<ReplyRule> rules;                    // by priority
-  std::vector<std::unique_ptr<RE2>> not_match;     // parallel to rules; null: no such condition
-  std::vector<int> pattern_of_rule;                // parallel to rules: index in `patterns`, -1 without one
+  std::vector<ReplyRule> rules;                 // by priority
+  std::vector<std::unique_ptr<RE2>> not_match;  // parallel to rules; null: no such condition
+  std::vector<int> pattern_of_rule;             // parallel to rules: index in `patterns`, -1 without one
   std::vector<std::size_t> rule_of_pattern;
-  std::vector<std::size_t> unconditional_text;     // rules without a match pattern
+  std::vector<std::size_t> unconditional_text;  // rules without a match pattern
   // A text is searched once for the literal strings (atoms) that patterns cannot match without; only the patterns
   // whose atoms are there are tried. One automaton of all patterns would be too large to build lazily: milliseconds
   // for every reply unlike those before.
@@ -135,7 +142,8 @@ ReplyRules::ReplyRules(std::vector<ReplyRule> rules, std::vector<std::string>& p
       problem("the name is used twice");
       continue;
     }
-    if (rule.match.empty() && rule.codes.empty() && rule.enhanced.empty() && rule.phases.empty() && rule.providers.empty() && rule.ip == IpCondition::any) {
+    if (rule.match.empty() && rule.codes.empty() && rule.enhanced.empty() && rule.phases.empty() && rule.providers.empty() &&
+        rule.ip == IpCondition::any) {
       problem("has no condition");
       continue;
     }
@@ -176,7 +184,9 @@ ReplyRules::~ReplyRules() = default;
 ReplyRules::ReplyRules(ReplyRules&&) noexcept = default;
 ReplyRules& ReplyRules::operator=(ReplyRules&&) noexcept = default;
 
-const std::vector<ReplyRule>& ReplyRules::rules() const { return compiled_->rules; }
+const std::vector<ReplyRule>& ReplyRules::rules() const {
+  return compiled_->rules;
+}
 
 Verdict ReplyRules::classify(const smtp::ReplyText& reply, const ReplyContext& context) const {
   NamedAddress named(reply.text, context.egress);

@@ -24,11 +24,11 @@ enum class IpCondition { any, own, other, none };
 /// One rule, as written. Empty conditions hold always.
 struct ReplyRule {
   std::string name;
-  int priority = 0;                    ///< lower is looked at first; equal ones in the order given
-  std::string match;                   ///< RE2, searched in the text, ASCII case-insensitive
-  std::string not_match;               ///< RE2 that must not be found
-  std::vector<std::string> codes;      ///< "550", "4xx", "5xx"
-  std::vector<std::string> enhanced;   ///< "5.7.1", "x.7.25", "4.7.x"
+  int priority = 0;                   ///< lower is looked at first; equal ones in the order given
+  std::string match;                  ///< RE2, searched in the text, ASCII case-insensitive
+  std::string not_match;              ///< RE2 that must not be found
+  std::vector<std::string> codes;     ///< "550", "4xx", "5xx"
+  std::vector<std::string> enhanced;  ///< "5.7.1", "x.7.25", "4.7.x"
   std::vector<smtp::Phase> phases;
   std::vector<std::string> providers;
   IpCondition ip = IpCondition::any;
@@ -36,8 +36,8 @@ struct ReplyRule {
   std::string blocklist;
   std::string delist;
   Confidence confidence = Confidence::high;
-  std::vector<std::string> matches;    ///< replies that this rule must judge
-  std::vector<std::string> rejects;    ///< replies that it must not
+  std::vector<std::string> matches;  ///< replies that this rule must judge
+  std::vector<std::string> rejects;  ///< replies that it must not
 };
 
 /// What is known about the connection a reply came from. Unknown things satisfy no condition about them, but for the
@@ -51,8 +51,8 @@ struct ReplyContext {
 /// The judgement of one reply.
 struct Verdict {
   Label label = Label::other;
-  std::string_view rule = "unmatched";   ///< points into the rule set
-  std::string_view blocklist;            ///< points into the rule set; empty: none named
+  std::string_view rule = "unmatched";  ///< points into the rule set
+  std::string_view blocklist;           ///< points into the rule set; empty: none named
   std::string_view delist;
   Confidence confidence = Confidence::low;
 };

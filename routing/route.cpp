@@ -30,7 +30,8 @@ class Decision {
     if (exhausted && !busy_ && pool_.when_exhausted == WhenExhausted::send_anyway) send_anyway();
     consider_smarthosts(exhausted || overflow);
     if (r_.only_source && out_.candidates.empty()) return held("waits for " + t_.sources[*r_.only_source].name);
-    if (overflow) std::ranges::stable_partition(out_.candidates, [](const Candidate& c) { return c.egress.kind == EgressKind::smarthost; });
+    if (overflow)
+      std::ranges::stable_partition(out_.candidates, [](const Candidate& c) { return c.egress.kind == EgressKind::smarthost; });
     if (out_.candidates.empty()) return held("no egress of pool " + pool_.name + " is available");
     return std::move(out_);
   }
@@ -38,8 +39,9 @@ class Decision {
  private:
   struct Available {
     std::uint32_t index;
-    double weight;   // effective: weight x share
-    double share;    // of its own full weight
+    double weight;  // effective: weight x share
+    double share;   // of its own full weight
+    bool trial;
     double key = 0;
   };
 
@@ -69,7 +71,7 @@ class Decision {
     if (!in_service(view.standing) && enforced)
       return reject(ref, std::string(to_string(view.standing)) + ": " + view.reason, view.until);
     const double share = t_.observe ? 1.0 : view.share;
-    available_.push_back({index, source.weight * share, share});
+    available_.push_back({index, source.weight * share, share, view.standing == Standing::trial});
   }
 
   static bool is_address_fault(const StandingView& view) {
@@ -88,11 +90,15 @@ class Decision {
       out_.candidates.push_back({{EgressKind::source, a.index}, total > 0 ? a.weight / total : 0});
   }
 
-  /// While every usable source is on its way back, the rest of their mail keeps to the smarthosts.
+  /// While every usable source is warming, the rest of their mail keeps to the smarthosts. A trial needs no such
+  /// share: it takes one message at a time, and what comes meanwhile finds it busy.
   bool overflows() {
     if (available_.empty() || pool_.when_exhausted != WhenExhausted::fallback || r_.no_fallback) return false;
     double best = 0;
-    for (const Available& a : available_) best = std::max(best, a.share);
+    for (const Available& a : available_) {
+      if (a.trial) return false;
+      best = std::max(best, a.share);
+    }
     return best < 1.0 && draw(dice_) >= best;
   }
 
@@ -161,7 +167,7 @@ class Decision {
   Time now_;
   std::uint64_t dice_;
   std::vector<Available> available_;
-  bool busy_ = false;   // a source on trial has its one message under way: the pool is not exhausted
+  bool busy_ = false;  // a source on trial has its one message under way: the pool is not exhausted
   Route out_;
 };
 

@@ -31,8 +31,8 @@ enum class WhenExhausted { fallback, hold, send_anyway };
 
 struct SourceInfo {
   std::string name;
-  IpAddress address;          ///< bound to
-  IpAddress reputation;       ///< asked about: `public` behind NAT, else the address
+  IpAddress address;     ///< bound to
+  IpAddress reputation;  ///< asked about: `public` behind NAT, else the address
   std::string ehlo;
   double weight = 1.0;
   bool shared = false;
@@ -48,7 +48,7 @@ struct PoolInfo {
 /// What can be routed through: indices are stable for one configuration.
 struct Topology {
   std::vector<SourceInfo> sources;
-  std::vector<std::string> smarthosts;   ///< names
+  std::vector<std::string> smarthosts;  ///< names
   std::vector<PoolInfo> pools;
   bool observe = false;
 
@@ -91,17 +91,17 @@ struct Request {
   std::uint32_t pool = 0;
   std::string_view site;
   std::string_view provider;
-  bool ipv4 = true;                           ///< the site can be reached by this family
+  bool ipv4 = true;  ///< the site can be reached by this family
   bool ipv6 = true;
-  std::vector<Excluded> excluded;             ///< tried in this round, trial taken, budget used up, ...
-  std::optional<std::uint32_t> only_source;   ///< greylisting, ambiguous outcome, content: this source and no other
+  std::vector<Excluded> excluded;            ///< tried in this round, trial taken, budget used up, ...
+  std::optional<std::uint32_t> only_source;  ///< greylisting, ambiguous outcome, content: this source and no other
   std::optional<std::uint32_t> only_smarthost;
-  bool no_fallback = false;                   ///< smarthosts are out of the question for this message
+  bool no_fallback = false;  ///< smarthosts are out of the question for this message
 };
 
 struct Candidate {
   EgressRef egress;
-  double share = 0;           ///< 0 to 1: its part of the pool's mail for this provider
+  double share = 0;  ///< 0 to 1: its part of the pool's mail for this provider
 };
 
 struct Rejected {
@@ -116,9 +116,9 @@ struct Hold {
 };
 
 struct Route {
-  std::vector<Candidate> candidates;   ///< in the order in which they are to be tried
+  std::vector<Candidate> candidates;  ///< in the order in which they are to be tried
   std::vector<Rejected> rejected;
-  std::optional<Hold> hold;            ///< set when there is no candidate
+  std::optional<Hold> hold;  ///< set when there is no candidate
 };
 
 /// Decides. `tie_break` is any number drawn by the caller for this decision.

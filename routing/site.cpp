@@ -8,8 +8,8 @@ namespace {
 
 bool suffix_fits(std::string_view suffix, std::string_view host) {
   if (suffix.starts_with('.')) return host.size() > suffix.size() && host.ends_with(suffix);
-  return host == suffix || (host.size() > suffix.size() && host.ends_with(suffix) &&
-                            host[host.size() - suffix.size() - 1] == '.');
+  return host == suffix ||
+         (host.size() > suffix.size() && host.ends_with(suffix) && host[host.size() - suffix.size() - 1] == '.');
 }
 
 }  // namespace

@@ -21,11 +21,11 @@ struct MxHost {
 /// A known operator of mail exchangers, from config/providers.yaml.
 struct Provider {
   std::string name;
-  std::vector<std::string> mx;              ///< suffixes: ".google.com" is any host below, "x.y" that host or below
-  std::optional<int> connections;           ///< per source
+  std::vector<std::string> mx;     ///< suffixes: ".google.com" is any host below, "x.y" that host or below
+  std::optional<int> connections;  ///< per source
   std::optional<int> messages_per_connection;
   bool tls_required = false;
-  std::vector<std::string> blocklists;      ///< lists it is known to consult
+  std::vector<std::string> blocklists;  ///< lists it is known to consult
   std::string postmaster;
 };
 

@@ -7,7 +7,7 @@
 namespace egret::routing {
 namespace {
 
-constexpr double epsilon = 1e-9;                         // weights are decimal fractions
+constexpr double epsilon = 1e-9;  // weights are decimal fractions
 constexpr Duration vouch_window = std::chrono::minutes(10);
 constexpr double throttle_floor = 1.0 / 16;
 
@@ -27,7 +27,9 @@ double ramp_share(const Ramp& ramp, const StandingPolicy& policy) {
   return policy.warmup[std::min(ramp.step, policy.warmup.size() - 1)];
 }
 
-void start_ramp(Ramp& ramp, Time now) { ramp = {Ramp::Phase::trial, 0, now, 0}; }
+void start_ramp(Ramp& ramp, Time now) {
+  ramp = {Ramp::Phase::trial, 0, now, 0};
+}
 
 /// The confirmed policy listing that concerns a provider, or null.
 const std::pair<const std::string, Listing>* policy_listing(const SourceState& state, std::string_view provider,
@@ -116,9 +118,14 @@ void not_listed(SourceState& state, const ListChecked& check, const StandingCont
 
 void apply(SourceState& state, const ListChecked& check, const StandingContext& context, Time now) {
   switch (check.judgement.result) {
-    case Judgement::Result::unknown: return;
-    case Judgement::Result::clean: not_listed(state, check, context, now); break;
-    case Judgement::Result::listed: listed(state, check, context, now); break;
+    case Judgement::Result::unknown:
+      return;
+    case Judgement::Result::clean:
+      not_listed(state, check, context, now);
+      break;
+    case Judgement::Result::listed:
+      listed(state, check, context, now);
+      break;
   }
   state.checked = true;
 }
@@ -229,19 +236,36 @@ struct Cause {
 };
 
 Cause cause(const ListChecked& e) {
-  std::string text = e.blocklist + (e.judgement.result == Judgement::Result::listed ? " lists the source" : " no longer lists the source");
+  std::string text =
+      e.blocklist + (e.judgement.result == Judgement::Result::listed ? " lists the source" : " no longer lists the source");
   for (const auto& code : e.judgement.codes) text += ' ' + code;
   if (!e.text.empty()) text += " (" + e.text + ")";
   return {"blocklist-check", text, e.blocklist};
 }
-Cause cause(const ListWithdrawn& e) { return {"blocklist-out-of-service", e.blocklist + " is out of service: its listings do not count", e.blocklist}; }
-Cause cause(const Refused& e) { return {e.rule, e.text, e.blocklist}; }
-Cause cause(const Delivered&) { return {"deliveries", "enough deliveries succeeded", {}}; }
-Cause cause(const SourceFault& e) { return {"source-fault", e.reason, {}}; }
-Cause cause(const SourceWorks&) { return {"source-works", "the address works again", {}}; }
-Cause cause(const Drain&) { return {"operator-drain", "drained by the operator", {}}; }
-Cause cause(const Resume&) { return {"operator-resume", "resumed by the operator", {}}; }
-Cause cause(const Tick&) { return {"time", "its time was over", {}}; }
+Cause cause(const ListWithdrawn& e) {
+  return {"blocklist-out-of-service", e.blocklist + " is out of service: its listings do not count", e.blocklist};
+}
+Cause cause(const Refused& e) {
+  return {e.rule, e.text, e.blocklist};
+}
+Cause cause(const Delivered&) {
+  return {"deliveries", "enough deliveries succeeded", {}};
+}
+Cause cause(const SourceFault& e) {
+  return {"source-fault", e.reason, {}};
+}
+Cause cause(const SourceWorks&) {
+  return {"source-works", "the address works again", {}};
+}
+Cause cause(const Drain&) {
+  return {"operator-drain", "drained by the operator", {}};
+}
+Cause cause(const Resume&) {
+  return {"operator-resume", "resumed by the operator", {}};
+}
+Cause cause(const Tick&) {
+  return {"time", "its time was over", {}};
+}
 
 }  // namespace
 
@@ -307,9 +331,8 @@ std::vector<Transition> fold(SourceState& state, const Evidence& evidence, const
   }
   // What happened to everybody need not be told for each provider again.
   if (!out.empty() && out.front().provider.empty())
-    std::erase_if(out, [&](const Transition& t) {
-      return !t.provider.empty() && t.from == out.front().from && t.to == out.front().to;
-    });
+    std::erase_if(
+        out, [&](const Transition& t) { return !t.provider.empty() && t.from == out.front().from && t.to == out.front().to; });
   return out;
 }
 
@@ -320,6 +343,8 @@ void smarthost_refused(SmarthostState& state, std::string reason, Time now) {
   ++state.rests;
 }
 
-void smarthost_delivered(SmarthostState& state) { state = {}; }
+void smarthost_delivered(SmarthostState& state) {
+  state = {};
+}
 
 }  // namespace egret::routing

@@ -17,16 +17,16 @@
 namespace egret::routing {
 
 struct StandingPolicy {
-  bool observe = false;                      ///< decide and report everything, enforce nothing
+  bool observe = false;  ///< decide and report everything, enforce nothing
   Duration interval{std::chrono::minutes(5)};
   double threshold = 1.0;
-  int confirm = 2;                           ///< consecutive checks that must agree, both ways
+  int confirm = 2;  ///< consecutive checks that must agree, both ways
   Duration confirm_interval{std::chrono::seconds(30)};
   Duration cooldown_first{std::chrono::minutes(15)};
   Duration cooldown_max{std::chrono::hours(24)};
-  std::vector<double> warmup{0.10, 0.25, 0.50, 1.0};   ///< shares of the full weight
-  Duration warmup_step{std::chrono::hours(1)};         ///< time on each
-  int trial_successes = 3;                   ///< deliveries that end a trial
+  std::vector<double> warmup{0.10, 0.25, 0.50, 1.0};  ///< shares of the full weight
+  Duration warmup_step{std::chrono::hours(1)};        ///< time on each
+  int trial_successes = 3;                            ///< deliveries that end a trial
 };
 
 /// The lists by name, as configured.
@@ -35,11 +35,11 @@ using Blocklists = std::map<std::string, Blocklist, std::less<>>;
 /// One (source, blocklist) fact.
 struct Listing {
   std::vector<std::string> codes;
-  std::string text;                          ///< the list's TXT, cleaned
+  std::string text;  ///< the list's TXT, cleaned
   Time first_seen{};
   Time last_seen{};
   bool policy = false;
-  bool confirmed = false;                    ///< counts towards the score
+  bool confirmed = false;  ///< counts towards the score
   int listed_in_a_row = 0;
   int clean_in_a_row = 0;
   std::optional<Time> clean_since;
@@ -49,7 +49,7 @@ struct Listing {
 struct Ramp {
   enum class Phase { none, trial, warming };
   Phase phase = Phase::none;
-  std::size_t step = 0;                      ///< index into warmup
+  std::size_t step = 0;  ///< index into warmup
   Time since{};
   int successes = 0;
 };
@@ -57,12 +57,12 @@ struct Ramp {
 /// What is particular to one provider.
 struct ProviderState {
   std::optional<Time> blocked_until;
-  bool config_fault = false;                 ///< the block was about PTR, FCrDNS or EHLO
-  int strikes = 0;                           ///< repetitions; double the cool-down
+  bool config_fault = false;  ///< the block was about PTR, FCrDNS or EHLO
+  int strikes = 0;            ///< repetitions; double the cool-down
   Time last_block{};
   std::string reason;
   Ramp ramp;
-  double throttle = 1.0;                     ///< factor on connections, 1 when not throttled
+  double throttle = 1.0;  ///< factor on connections, 1 when not throttled
   Time throttled_at{};
   bool drained = false;
 };
@@ -70,11 +70,11 @@ struct ProviderState {
 struct SourceState {
   std::map<std::string, Listing, std::less<>> listings;
   std::map<std::string, ProviderState, std::less<>> providers;
-  std::map<std::string, Time, std::less<>> vouched;   ///< lists that a receiver named, and when
+  std::map<std::string, Time, std::less<>> vouched;  ///< lists that a receiver named, and when
   Ramp ramp;
-  bool checked = false;                      ///< a list has given a conclusive answer
+  bool checked = false;  ///< a list has given a conclusive answer
   bool drained = false;
-  std::optional<Time> resting_until;         ///< the address or its proxy does not work
+  std::optional<Time> resting_until;  ///< the address or its proxy does not work
   int rests = 0;
   std::string rest_reason;
 };
@@ -83,42 +83,42 @@ struct SourceState {
 struct ListChecked {
   std::string blocklist;
   Judgement judgement;
-  std::string text;                          ///< the TXT record, where listed
+  std::string text;  ///< the TXT record, where listed
 };
-struct ListWithdrawn {                       ///< out of service for an interval: its listings stop counting
+struct ListWithdrawn {  ///< out of service for an interval: its listings stop counting
   std::string blocklist;
 };
-struct Refused {                             ///< a receiver's reply that blames the egress
+struct Refused {  ///< a receiver's reply that blames the egress
   std::string provider;
   Label label = Label::ip_blocked;
-  std::string blocklist;                     ///< named in the reply, or empty
+  std::string blocklist;  ///< named in the reply, or empty
   std::string rule;
   std::string text;
 };
 struct Delivered {
   std::string provider;
 };
-struct SourceFault {                         ///< EADDRNOTAVAIL and the like
+struct SourceFault {  ///< EADDRNOTAVAIL and the like
   std::string reason;
 };
 struct SourceWorks {};
 struct Drain {
-  std::string provider;                      ///< empty: all
+  std::string provider;  ///< empty: all
 };
 struct Resume {
   std::string provider;
 };
-struct Tick {};                              ///< time has passed
+struct Tick {};  ///< time has passed
 using Evidence = std::variant<ListChecked, ListWithdrawn, Refused, Delivered, SourceFault, SourceWorks, Drain, Resume, Tick>;
 
 /// A standing as routing sees it.
 struct StandingView {
   Standing standing = Standing::unknown;
-  std::optional<Time> until;                 ///< when it may change by itself
+  std::optional<Time> until;  ///< when it may change by itself
   std::string reason;
-  double share = 1.0;                        ///< of the full weight; 0 when out of service
+  double share = 1.0;  ///< of the full weight; 0 when out of service
   double throttle = 1.0;
-  bool wants_successes = false;              ///< deliveries matter to it: trial or throttled
+  bool wants_successes = false;  ///< deliveries matter to it: trial or throttled
 };
 
 /// A change of standing. `provider` is empty for "every provider without a state of its own".

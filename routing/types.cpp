@@ -8,17 +8,17 @@ namespace egret::routing {
 namespace {
 
 constexpr std::array<std::pair<Label, std::string_view>, 12> labels{{{Label::ip_blocked, "ip_blocked"},
-                                                                    {Label::ip_throttled, "ip_throttled"},
-                                                                    {Label::ip_config, "ip_config"},
-                                                                    {Label::auth_failed, "auth_failed"},
-                                                                    {Label::domain_blocked, "domain_blocked"},
-                                                                    {Label::content, "content"},
-                                                                    {Label::recipient, "recipient"},
-                                                                    {Label::mailbox_full, "mailbox_full"},
-                                                                    {Label::greylisted, "greylisted"},
-                                                                    {Label::policy_other, "policy_other"},
-                                                                    {Label::temporary, "temporary"},
-                                                                    {Label::other, "other"}}};
+                                                                     {Label::ip_throttled, "ip_throttled"},
+                                                                     {Label::ip_config, "ip_config"},
+                                                                     {Label::auth_failed, "auth_failed"},
+                                                                     {Label::domain_blocked, "domain_blocked"},
+                                                                     {Label::content, "content"},
+                                                                     {Label::recipient, "recipient"},
+                                                                     {Label::mailbox_full, "mailbox_full"},
+                                                                     {Label::greylisted, "greylisted"},
+                                                                     {Label::policy_other, "policy_other"},
+                                                                     {Label::temporary, "temporary"},
+                                                                     {Label::other, "other"}}};
 
 }  // namespace
 
@@ -29,9 +29,9 @@ std::string to_rfc3339(Time time) {
   const hh_mm_ss clock{time - day};
   std::array<char, 40> buffer{};
   std::snprintf(buffer.data(), buffer.size(), "%04d-%02u-%02uT%02d:%02d:%02d.%03dZ", static_cast<int>(date.year()),
-                static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()),
-                static_cast<int>(clock.hours().count()), static_cast<int>(clock.minutes().count()),
-                static_cast<int>(clock.seconds().count()), static_cast<int>(clock.subseconds().count()));
+                static_cast<unsigned>(date.month()), static_cast<unsigned>(date.day()), static_cast<int>(clock.hours().count()),
+                static_cast<int>(clock.minutes().count()), static_cast<int>(clock.seconds().count()),
+                static_cast<int>(clock.subseconds().count()));
   return buffer.data();
 }
 
@@ -47,7 +47,9 @@ std::string to_string(Duration duration) {
   return out;
 }
 
-std::string_view to_string(Label label) { return labels[static_cast<std::size_t>(label)].second; }
+std::string_view to_string(Label label) {
+  return labels[static_cast<std::size_t>(label)].second;
+}
 
 std::optional<Label> parse_label(std::string_view name) {
   for (const auto& [label, text] : labels)
@@ -57,15 +59,24 @@ std::optional<Label> parse_label(std::string_view name) {
 
 std::string_view to_string(Standing standing) {
   switch (standing) {
-    case Standing::clean: return "clean";
-    case Standing::trial: return "trial";
-    case Standing::warming: return "warming";
-    case Standing::throttled: return "throttled";
-    case Standing::blocked: return "blocked";
-    case Standing::listed: return "listed";
-    case Standing::misconfigured: return "misconfigured";
-    case Standing::drained: return "drained";
-    case Standing::unknown: return "unknown";
+    case Standing::clean:
+      return "clean";
+    case Standing::trial:
+      return "trial";
+    case Standing::warming:
+      return "warming";
+    case Standing::throttled:
+      return "throttled";
+    case Standing::blocked:
+      return "blocked";
+    case Standing::listed:
+      return "listed";
+    case Standing::misconfigured:
+      return "misconfigured";
+    case Standing::drained:
+      return "drained";
+    case Standing::unknown:
+      return "unknown";
   }
   return "unknown";
 }
@@ -76,11 +87,13 @@ bool in_service(Standing standing) {
     case Standing::trial:
     case Standing::warming:
     case Standing::throttled:
-    case Standing::unknown: return true;
+    case Standing::unknown:
+      return true;
     case Standing::blocked:
     case Standing::listed:
     case Standing::misconfigured:
-    case Standing::drained: return false;
+    case Standing::drained:
+      return false;
   }
   return false;
 }

@@ -50,7 +50,9 @@ bool Address::ascii() const {
   return std::ranges::all_of(local, plain) && std::ranges::all_of(domain, plain);
 }
 
-std::string Address::to_string() const { return null() ? std::string() : local + '@' + domain; }
+std::string Address::to_string() const {
+  return null() ? std::string() : local + '@' + domain;
+}
 
 bool valid_domain(std::string_view text, bool utf8) {
   if (text.empty() || text.size() > 253 || !valid_utf8(text)) return false;

@@ -11,13 +11,13 @@ namespace egret::smtp {
 namespace {
 
 constexpr std::array<std::pair<Phase, std::string_view>, 8> phases{{{Phase::connect, "connect"},
-                                                                   {Phase::ehlo, "ehlo"},
-                                                                   {Phase::tls, "tls"},
-                                                                   {Phase::auth, "auth"},
-                                                                   {Phase::mail, "mail"},
-                                                                   {Phase::rcpt, "rcpt"},
-                                                                   {Phase::data, "data"},
-                                                                   {Phase::final_dot, "final"}}};
+                                                                    {Phase::ehlo, "ehlo"},
+                                                                    {Phase::tls, "tls"},
+                                                                    {Phase::auth, "auth"},
+                                                                    {Phase::mail, "mail"},
+                                                                    {Phase::rcpt, "rcpt"},
+                                                                    {Phase::data, "data"},
+                                                                    {Phase::final_dot, "final"}}};
 
 std::string upper(std::string_view text) {
   std::string out(text);
@@ -79,7 +79,9 @@ ClientSession::Action ClientSession::fail(Reply reply, Phase phase) {
   return Action::failed;
 }
 
-ClientSession::Action ClientSession::ehlo() { return command("EHLO " + options_.helo, State::ehlo, Phase::ehlo); }
+ClientSession::Action ClientSession::ehlo() {
+  return command("EHLO " + options_.helo, State::ehlo, Phase::ehlo);
+}
 
 ClientSession::Action ClientSession::tls_done() {
   options_.tls_active = true;
@@ -116,18 +118,24 @@ ClientSession::Action ClientSession::on_reply(Reply reply) {
       return authenticate();
     case State::auth:
     case State::auth_user:
-    case State::auth_password: return on_auth(reply);
-    case State::mail: return on_mail(std::move(reply));
-    case State::rcpt: return on_rcpt(std::move(reply));
-    case State::data: return on_data(std::move(reply));
-    case State::final_dot: return on_final_dot(std::move(reply));
+    case State::auth_password:
+      return on_auth(reply);
+    case State::mail:
+      return on_mail(std::move(reply));
+    case State::rcpt:
+      return on_rcpt(std::move(reply));
+    case State::data:
+      return on_data(std::move(reply));
+    case State::final_dot:
+      return on_final_dot(std::move(reply));
     case State::rset:
       if (reply.code != 250) return fail(std::move(reply), Phase::mail);
       reset_due_ = false;
       return send(Envelope(envelope_));
     case State::handshake:
     case State::ready:
-    case State::body: break;
+    case State::body:
+      break;
   }
   // A reply that nothing asked for: usually "421 idle too long" while the connection rests.
   return fail(std::move(reply), phase_);
@@ -291,6 +299,8 @@ ClientSession::Action ClientSession::finish() {
   return Action::done;
 }
 
-void ClientSession::quit() { output_ += "QUIT\r\n"; }
+void ClientSession::quit() {
+  output_ += "QUIT\r\n";
+}
 
 }  // namespace egret::smtp

@@ -31,8 +31,8 @@ struct Credentials {
 struct ClientOptions {
   std::string helo;
   TlsMode tls = TlsMode::opportunistic;
-  bool tls_active = false;                  ///< implicit TLS: the handshake is already done
-  std::optional<Credentials> credentials;   ///< only ever sent over TLS
+  bool tls_active = false;                 ///< implicit TLS: the handshake is already done
+  std::optional<Credentials> credentials;  ///< only ever sent over TLS
 };
 
 /// What the peer offered in its last EHLO reply.
@@ -42,15 +42,15 @@ struct Capabilities {
   bool eight_bit_mime = false;
   bool smtputf8 = false;
   bool size = false;
-  std::uint64_t max_size = 0;               ///< 0: no limit told
-  std::vector<std::string> auth;            ///< upper-case mechanism names
+  std::uint64_t max_size = 0;     ///< 0: no limit told
+  std::vector<std::string> auth;  ///< upper-case mechanism names
 };
 Capabilities parse_capabilities(const Reply& ehlo);
 
 struct Envelope {
   Address sender;
   std::vector<Address> recipients;
-  std::uint64_t size = 0;                   ///< octets that will be sent
+  std::uint64_t size = 0;  ///< octets that will be sent
   bool eight_bit = false;
   bool smtputf8 = false;
 };
@@ -67,12 +67,12 @@ struct RecipientOutcome {
 class ClientSession {
  public:
   enum class Action {
-    read,        ///< write output(), then feed the next reply
-    handshake,   ///< write output(), do the TLS handshake, then call tls_done()
-    ready,       ///< a transaction may be started with send()
-    body,        ///< write output(), the message and the final dot line, then call body_sent()
-    done,        ///< outcomes() hold the result of the transaction; ready for the next
-    failed,      ///< the peer refused the session: failure() says what and where
+    read,       ///< write output(), then feed the next reply
+    handshake,  ///< write output(), do the TLS handshake, then call tls_done()
+    ready,      ///< a transaction may be started with send()
+    body,       ///< write output(), the message and the final dot line, then call body_sent()
+    done,       ///< outcomes() hold the result of the transaction; ready for the next
+    failed,     ///< the peer refused the session: failure() says what and where
   };
 
   explicit ClientSession(ClientOptions options) : options_(std::move(options)) {}
@@ -101,8 +101,23 @@ class ClientSession {
   bool awaiting_final_reply() const { return state_ == State::final_dot && accepted_ > 0; }
 
  private:
-  enum class State { greeting, ehlo, helo, starttls, handshake, auth, auth_user, auth_password, ready, mail, rcpt, data, body,
-                     final_dot, rset };
+  enum class State {
+    greeting,
+    ehlo,
+    helo,
+    starttls,
+    handshake,
+    auth,
+    auth_user,
+    auth_password,
+    ready,
+    mail,
+    rcpt,
+    data,
+    body,
+    final_dot,
+    rset
+  };
 
   Action ehlo();
   Action after_ehlo();
@@ -127,8 +142,8 @@ class ClientSession {
   Envelope envelope_;
   std::vector<RecipientOutcome> outcomes_;
   std::vector<bool> decided_;
-  std::vector<std::size_t> asked_;          // recipients that RCPT is sent for, by index
-  std::size_t next_recipient_ = 0;          // into asked_
+  std::vector<std::size_t> asked_;  // recipients that RCPT is sent for, by index
+  std::size_t next_recipient_ = 0;  // into asked_
   std::size_t accepted_ = 0;
   RecipientOutcome failure_;
   bool mail_failed_ = false;

@@ -10,19 +10,19 @@ namespace egret::smtp {
 namespace {
 
 constexpr std::array<std::pair<std::string_view, Verb>, 14> verbs{{{"EHLO", Verb::ehlo},
-                                                                  {"HELO", Verb::helo},
-                                                                  {"MAIL", Verb::mail},
-                                                                  {"RCPT", Verb::rcpt},
-                                                                  {"DATA", Verb::data},
-                                                                  {"RSET", Verb::rset},
-                                                                  {"NOOP", Verb::noop},
-                                                                  {"VRFY", Verb::vrfy},
-                                                                  {"EXPN", Verb::expn},
-                                                                  {"HELP", Verb::help},
-                                                                  {"QUIT", Verb::quit},
-                                                                  {"STARTTLS", Verb::starttls},
-                                                                  {"AUTH", Verb::auth},
-                                                                  {"BDAT", Verb::bdat}}};
+                                                                   {"HELO", Verb::helo},
+                                                                   {"MAIL", Verb::mail},
+                                                                   {"RCPT", Verb::rcpt},
+                                                                   {"DATA", Verb::data},
+                                                                   {"RSET", Verb::rset},
+                                                                   {"NOOP", Verb::noop},
+                                                                   {"VRFY", Verb::vrfy},
+                                                                   {"EXPN", Verb::expn},
+                                                                   {"HELP", Verb::help},
+                                                                   {"QUIT", Verb::quit},
+                                                                   {"STARTTLS", Verb::starttls},
+                                                                   {"AUTH", Verb::auth},
+                                                                   {"BDAT", Verb::bdat}}};
 
 /// Takes the next parameter "KEY" or "KEY=VALUE" off the front of `text`; false at the end.
 bool next_parameter(std::string_view& text, std::string_view& key, std::string_view& value) {

@@ -19,21 +19,32 @@ bool has_eight_bit(std::string_view text) {
 }
 
 /// The limit counts the line without the dot that transparency added (RFC 5321 section 4.5.3.1.6).
-std::size_t line_limit(std::string_view text, const DataLimits& limits) { return limits.max_line + text.starts_with('.'); }
+std::size_t line_limit(std::string_view text, const DataLimits& limits) {
+  return limits.max_line + text.starts_with('.');
+}
 
-bool header_name_char(unsigned char c) { return c > 32 && c < 127 && c != ':'; }
+bool header_name_char(unsigned char c) {
+  return c > 32 && c < 127 && c != ':';
+}
 
 }  // namespace
 
 std::pair<int, std::string> data_refusal(DataProblem problem) {
   switch (problem) {
-    case DataProblem::none: break;
-    case DataProblem::bare_line_end: return {550, "5.6.11 bare CR or LF in the message: line ends must be CR LF"};
-    case DataProblem::nul: return {550, "5.6.11 NUL in the message"};
-    case DataProblem::line_too_long: return {550, "5.6.0 line longer than 998 octets"};
-    case DataProblem::header_too_large: return {552, "5.3.4 header section too large"};
-    case DataProblem::too_large: return {552, "5.3.4 message too large"};
-    case DataProblem::too_many_hops: return {554, "5.4.6 too many Received fields: mail loop"};
+    case DataProblem::none:
+      break;
+    case DataProblem::bare_line_end:
+      return {550, "5.6.11 bare CR or LF in the message: line ends must be CR LF"};
+    case DataProblem::nul:
+      return {550, "5.6.11 NUL in the message"};
+    case DataProblem::line_too_long:
+      return {550, "5.6.0 line longer than 998 octets"};
+    case DataProblem::header_too_large:
+      return {552, "5.3.4 header section too large"};
+    case DataProblem::too_large:
+      return {552, "5.3.4 message too large"};
+    case DataProblem::too_many_hops:
+      return {554, "5.4.6 too many Received fields: mail loop"};
   }
   return {250, "2.0.0 ok"};
 }

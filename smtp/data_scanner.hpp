@@ -17,13 +17,13 @@
 namespace egret::smtp {
 
 struct DataLimits {
-  std::uint64_t max_size = 50u << 20;        ///< octets of the message as the client sends it
-  std::size_t max_line = 998;                ///< without CRLF, RFC 5321 section 4.5.3.1.6
-  std::size_t max_header = 256 * 1024;       ///< octets of the header section
-  int max_hops = 50;                         ///< Received fields; more is a loop (RFC 5321 section 6.3)
-  bool repair = false;                       ///< bare CR and LF become CRLF instead of a refusal
-  std::vector<std::string> wanted;           ///< lower-case names of header fields whose values are kept
-  std::vector<std::string> strip;            ///< globs of header field names that must not travel on
+  std::uint64_t max_size = 50u << 20;   ///< octets of the message as the client sends it
+  std::size_t max_line = 998;           ///< without CRLF, RFC 5321 section 4.5.3.1.6
+  std::size_t max_header = 256 * 1024;  ///< octets of the header section
+  int max_hops = 50;                    ///< Received fields; more is a loop (RFC 5321 section 6.3)
+  bool repair = false;                  ///< bare CR and LF become CRLF instead of a refusal
+  std::vector<std::string> wanted;      ///< lower-case names of header fields whose values are kept
+  std::vector<std::string> strip;       ///< globs of header field names that must not travel on
 };
 
 enum class DataProblem { none, bare_line_end, nul, line_too_long, header_too_large, too_large, too_many_hops };
@@ -68,11 +68,11 @@ class DataScanner {
   int hops_ = 0;
   bool started_ = false;
   bool in_header_ = true;
-  bool after_crlf_ = true;      // what precedes the current line is a true CRLF (or the start of data)
-  bool mid_line_ = false;       // an over-long line is being swallowed
-  bool last_was_cr_ = false;    // its last octet so far
-  bool keeping_ = false;        // the current header field is wanted: continuation lines belong to it
-  bool cutting_ = false;        // the current header field is cut
+  bool after_crlf_ = true;    // what precedes the current line is a true CRLF (or the start of data)
+  bool mid_line_ = false;     // an over-long line is being swallowed
+  bool last_was_cr_ = false;  // its last octet so far
+  bool keeping_ = false;      // the current header field is wanted: continuation lines belong to it
+  bool cutting_ = false;      // the current header field is cut
   bool eight_bit_ = false;
 };
 

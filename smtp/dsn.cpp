@@ -6,7 +6,9 @@ namespace egret::smtp {
 namespace {
 
 /// Appends remote text as one header field or text line: no line ends of its own, bounded.
-std::string one_line(std::string_view text, std::size_t limit = 700) { return std::string(cut_text(printable(text), limit)); }
+std::string one_line(std::string_view text, std::size_t limit = 700) {
+  return std::string(cut_text(printable(text), limit));
+}
 
 /// The status part of a message/delivery-status is US-ASCII (RFC 3464 section 2.1).
 std::string ascii_line(bool utf8, std::string text) {
@@ -86,8 +88,8 @@ std::string build_dsn(const DsnInput& in) {
   out += "--" + boundary + "\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" + human_part(in);
   out += "\r\n--" + boundary + "\r\nContent-Type: message/" + (in.utf8 ? "global-delivery-status" : "delivery-status") +
          "\r\n\r\n" + status_part(in);
-  out += "\r\n--" + boundary + "\r\nContent-Type: " + (in.utf8 ? "message/global-headers" : "text/rfc822-headers") +
-         "\r\n\r\n" + header_part(in) + "\r\n--" + boundary + "--\r\n";
+  out += "\r\n--" + boundary + "\r\nContent-Type: " + (in.utf8 ? "message/global-headers" : "text/rfc822-headers") + "\r\n\r\n" +
+         header_part(in) + "\r\n--" + boundary + "--\r\n";
   return out;
 }
 

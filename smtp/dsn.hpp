@@ -14,23 +14,23 @@ namespace egret::smtp {
 
 struct DsnRecipient {
   Address address;
-  Reply reply;               ///< the final word; a code of 0 means that no server said anything
-  std::string remote_host;   ///< who said it; empty for our own decisions
-  std::string status;        ///< RFC 3463 code for the Status field; from the reply where it has one
-  std::string explanation;   ///< one sentence for a person, e.g. "no delivery within 1d"
+  Reply reply;              ///< the final word; a code of 0 means that no server said anything
+  std::string remote_host;  ///< who said it; empty for our own decisions
+  std::string status;       ///< RFC 3463 code for the Status field; from the reply where it has one
+  std::string explanation;  ///< one sentence for a person, e.g. "no delivery within 1d"
 };
 
 enum class DsnAction { failed, delayed };
 
 struct DsnInput {
   DsnAction action = DsnAction::failed;
-  std::string reporting_host;                         ///< our hostname
-  MessageId id{};                                     ///< of the original message
-  MessageId dsn_id{};                                 ///< of the report itself
-  Address sender;                                     ///< of the original, to whom the report goes
+  std::string reporting_host;  ///< our hostname
+  MessageId id{};              ///< of the original message
+  MessageId dsn_id{};          ///< of the report itself
+  Address sender;              ///< of the original, to whom the report goes
   std::vector<DsnRecipient> recipients;
-  std::string original_header;                        ///< wire form, CRLF line ends
-  bool utf8 = false;                                  ///< original was SMTPUTF8: RFC 6533 types are used
+  std::string original_header;  ///< wire form, CRLF line ends
+  bool utf8 = false;            ///< original was SMTPUTF8: RFC 6533 types are used
   std::chrono::system_clock::time_point arrived;
   std::chrono::system_clock::time_point now;
   std::optional<std::chrono::system_clock::time_point> will_retry_until;

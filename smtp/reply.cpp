@@ -7,7 +7,9 @@
 namespace egret::smtp {
 namespace {
 
-bool digit(char c) { return c >= '0' && c <= '9'; }
+bool digit(char c) {
+  return c >= '0' && c <= '9';
+}
 
 /// Reads 1 to 3 digits from the front of `text`.
 std::optional<std::uint16_t> number(std::string_view& text) {
@@ -74,7 +76,9 @@ std::optional<EnhancedCode> Reply::enhanced() const {
   return std::nullopt;
 }
 
-std::string Reply::text() const { return reply_text(to_string()).text; }
+std::string Reply::text() const {
+  return reply_text(to_string()).text;
+}
 
 std::string Reply::to_string() const {
   std::string out;

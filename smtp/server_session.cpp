@@ -8,14 +8,18 @@ namespace {
 constexpr std::size_t max_command_line = 2048;
 
 /// EHLO and HELO names are remote text that ends up in the trace header: hosts and address literals only.
-bool valid_helo(std::string_view name) { return valid_domain(name, false) || valid_address_literal(name); }
+bool valid_helo(std::string_view name) {
+  return valid_domain(name, false) || valid_address_literal(name);
+}
 
 }  // namespace
 
 ServerSession::ServerSession(const ServerOptions& options, ServerPolicy& policy, ClientInfo client)
     : options_(&options), policy_(&policy), client_(std::move(client)) {}
 
-void ServerSession::greet() { reply(220, options_->hostname + " ESMTP"); }
+void ServerSession::greet() {
+  reply(220, options_->hostname + " ESMTP");
+}
 
 ServerSession::Action ServerSession::process(std::string_view& in) {
   while (true) {
@@ -50,17 +54,25 @@ ServerSession::Action ServerSession::process(std::string_view& in) {
 void ServerSession::command(std::string_view line, bool more_input) {
   const Command parsed = parse_command(line);
   switch (parsed.verb) {
-    case Verb::ehlo: return ehlo(parsed.argument, true);
-    case Verb::helo: return ehlo(parsed.argument, false);
-    case Verb::mail: return mail(parsed.argument);
-    case Verb::rcpt: return rcpt(parsed.argument);
-    case Verb::data: return parsed.argument.empty() ? data(more_input) : refuse(501, "5.5.4 DATA takes no argument");
+    case Verb::ehlo:
+      return ehlo(parsed.argument, true);
+    case Verb::helo:
+      return ehlo(parsed.argument, false);
+    case Verb::mail:
+      return mail(parsed.argument);
+    case Verb::rcpt:
+      return rcpt(parsed.argument);
+    case Verb::data:
+      return parsed.argument.empty() ? data(more_input) : refuse(501, "5.5.4 DATA takes no argument");
     case Verb::rset:
       reset();
       return reply(250, "2.0.0 ok");
-    case Verb::noop: return reply(250, "2.0.0 ok");
-    case Verb::help: return reply(214, "2.0.0 this is a mail relay: RFC 5321 commands");
-    case Verb::vrfy: return reply(252, "2.5.2 cannot verify, will take mail for relaying");
+    case Verb::noop:
+      return reply(250, "2.0.0 ok");
+    case Verb::help:
+      return reply(214, "2.0.0 this is a mail relay: RFC 5321 commands");
+    case Verb::vrfy:
+      return reply(252, "2.5.2 cannot verify, will take mail for relaying");
     case Verb::quit:
       reply(221, "2.0.0 bye");
       state_ = State::closed;
@@ -68,8 +80,10 @@ void ServerSession::command(std::string_view line, bool more_input) {
     case Verb::expn:
     case Verb::starttls:
     case Verb::auth:
-    case Verb::bdat: return refuse(502, "5.5.1 not offered here");
-    case Verb::unknown: return refuse(500, "5.5.1 command not recognised");
+    case Verb::bdat:
+      return refuse(502, "5.5.1 not offered here");
+    case Verb::unknown:
+      return refuse(500, "5.5.1 command not recognised");
   }
 }
 

@@ -17,23 +17,23 @@
 namespace egret::smtp {
 
 struct ServerOptions {
-  std::string hostname;              ///< banner and EHLO name
+  std::string hostname;  ///< banner and EHLO name
   std::size_t max_recipients = 1000;
-  int max_errors = 20;               ///< errors in a session before 421
+  int max_errors = 20;  ///< errors in a session before 421
   DataLimits data;
 };
 
 /// Who is at the other end, as far as it is known before the dialog.
 struct ClientInfo {
-  std::string address;      ///< text form, for replies and the trace header
-  bool may_relay = false;   ///< inside the listener's `allow`
+  std::string address;     ///< text form, for replies and the trace header
+  bool may_relay = false;  ///< inside the listener's `allow`
 };
 
 /// A message in the making. Recipients are those that were accepted.
 struct Transaction {
   MailCommand mail;
   std::vector<Address> recipients;
-  Body body;                ///< starts with the trace header
+  Body body;                                                 ///< starts with the trace header
   std::vector<std::pair<std::string, std::string>> headers;  ///< those asked for by DataLimits::wanted
   std::vector<Cut> cuts;
   std::uint64_t header_end = 0;

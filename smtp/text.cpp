@@ -6,7 +6,9 @@
 namespace egret::smtp {
 namespace {
 
-char lower_char(char c) { return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c; }
+char lower_char(char c) {
+  return c >= 'A' && c <= 'Z' ? static_cast<char>(c + 32) : c;
+}
 
 /// Length of the valid UTF-8 sequence at `at`, or 0.
 std::size_t sequence_length(std::string_view text, std::size_t at) {
@@ -62,7 +64,7 @@ std::string printable(std::string_view text) {
       out += c == '\t' ? ' ' : '?';
       ++i;
     } else if (length == 2 && c == 0xC2 && static_cast<unsigned char>(text[i + 1]) < 0xA0) {
-      out += '?';   // C1 controls: terminals act on them too
+      out += '?';  // C1 controls: terminals act on them too
       i += 2;
     } else {
       out.append(text.substr(i, length));

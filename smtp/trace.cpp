@@ -30,23 +30,25 @@ std::optional<MessageId> parse_message_id(std::string_view text) {
 std::string rfc5322_date(std::chrono::system_clock::time_point time) {
   static constexpr std::array<const char*, 7> days{"Sun", "Mon", "Tue", "Wed", "Thu", "Fri", "Sat"};
   static constexpr std::array<const char*, 12> months{"Jan", "Feb", "Mar", "Apr", "May", "Jun",
-                                                     "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
+                                                      "Jul", "Aug", "Sep", "Oct", "Nov", "Dec"};
   const std::time_t seconds = std::chrono::system_clock::to_time_t(time);
   std::tm parts{};
   gmtime_r(&seconds, &parts);
   std::array<char, 64> buffer{};
   std::snprintf(buffer.data(), buffer.size(), "%s, %02d %s %04d %02d:%02d:%02d +0000",
-                days[static_cast<std::size_t>(parts.tm_wday)], parts.tm_mday,
-                months[static_cast<std::size_t>(parts.tm_mon)], parts.tm_year + 1900, parts.tm_hour, parts.tm_min,
-                parts.tm_sec);
+                days[static_cast<std::size_t>(parts.tm_wday)], parts.tm_mday, months[static_cast<std::size_t>(parts.tm_mon)],
+                parts.tm_year + 1900, parts.tm_hour, parts.tm_min, parts.tm_sec);
   return buffer.data();
 }
 
 std::string received_field(const TraceInfo& info) {
   const bool v6 = info.client.find(':') != std::string::npos;
-  std::string out = "Received: from " + info.helo + " ([" + (v6 ? "IPv6:" : "") + info.client + "])\r\n\tby " +
-                    info.hostname + " with " + (info.utf8 ? "UTF8SMTP" : info.esmtp ? "ESMTP" : "SMTP") + " id " +
-                    to_string(info.id);
+  std::string out = "Received: from " + info.helo + " ([" + (v6 ? "IPv6:" : "") + info.client + "])\r\n\tby " + info.hostname +
+                    " with " +
+                    (info.utf8    ? "UTF8SMTP"
+                     : info.esmtp ? "ESMTP"
+                                  : "SMTP") +
+                    " id " + to_string(info.id);
   if (!info.recipient.empty()) out += "\r\n\tfor <" + info.recipient + ">";
   out += ";\r\n\t" + rfc5322_date(info.time) + "\r\n";
   return out;

@@ -21,13 +21,13 @@ std::optional<MessageId> parse_message_id(std::string_view text);
 std::string rfc5322_date(std::chrono::system_clock::time_point time);
 
 struct TraceInfo {
-  std::string helo;          ///< as the client said, already validated
-  std::string client;        ///< address in text form
-  std::string hostname;      ///< ours
+  std::string helo;      ///< as the client said, already validated
+  std::string client;    ///< address in text form
+  std::string hostname;  ///< ours
   MessageId id{};
   bool esmtp = true;
-  bool utf8 = false;         ///< UTF8SMTP (RFC 6531 section 4.3)
-  std::string recipient;     ///< named only when the message has exactly one; else empty
+  bool utf8 = false;      ///< UTF8SMTP (RFC 6531 section 4.3)
+  std::string recipient;  ///< named only when the message has exactly one; else empty
   std::chrono::system_clock::time_point time;
 };
 

@@ -4,8 +4,8 @@
 
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
-#include <boost/asio/write.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <boost/asio/write.hpp>
 #include <boost/beast/core/flat_buffer.hpp>
 #include <boost/beast/core/tcp_stream.hpp>
 #include <boost/beast/http.hpp>
@@ -37,7 +37,9 @@ struct Answer {
   std::string type = "application/json";
 };
 
-Answer answer(const json::value& value) { return {http::status::ok, json::serialize(value) + "\n"}; }
+Answer answer(const json::value& value) {
+  return {http::status::ok, json::serialize(value) + "\n"};
+}
 Answer problem(http::status status, std::string text) {
   return {status, json::serialize(json::object{{"error", std::move(text)}}) + "\n"};
 }
@@ -204,7 +206,8 @@ class AdminServer::Impl {
       filter.state = parameter(query, "state");
       const std::string name = parameter(query, "class");
       filter.message_class = context_.config->class_named(name);
-      if (!name.empty() && !filter.message_class) co_return problem(http::status::bad_request, "class: no class is called " + name);
+      if (!name.empty() && !filter.message_class)
+        co_return problem(http::status::bad_request, "class: no class is called " + name);
       const json::value value = co_await api::queue(context_, filter);
       co_return answer(value);
     }
@@ -262,9 +265,12 @@ class AdminServer::Impl {
     if (!source) return problem(http::status::not_found, "no such source");
     const std::string action = slash == std::string::npos ? "" : rest.substr(slash + 1);
     const std::string provider = text_of(request, "provider");
-    if (action == "drain") context_.reputation.fold(*source, routing::Drain{provider});
-    else if (action == "resume") context_.reputation.fold(*source, routing::Resume{provider});
-    else return problem(http::status::not_found, "drain or resume");
+    if (action == "drain")
+      context_.reputation.fold(*source, routing::Drain{provider});
+    else if (action == "resume")
+      context_.reputation.fold(*source, routing::Resume{provider});
+    else
+      return problem(http::status::not_found, "drain or resume");
     return answer(json::object{{"ok", true}});
   }
 
@@ -276,7 +282,8 @@ class AdminServer::Impl {
     asio::steady_timer wake(executor_);
     followers_.insert(&wake);
     const auto subscription = context_.events.subscribe([&](const Event& event) {
-      if (pending.size() < (1u << 20)) pending += "id: " + std::to_string(event.id) + "\ndata: " + json::serialize(api::event(event)) + "\n\n";
+      if (pending.size() < (1u << 20))
+        pending += "id: " + std::to_string(event.id) + "\ndata: " + json::serialize(api::event(event)) + "\n\n";
       wake.cancel();
     });
     while (!error && !stopping_) {
@@ -305,8 +312,14 @@ class AdminServer::Impl {
 AdminServer::AdminServer(const asio::any_io_executor& executor, AdminContext context)
     : impl_(std::make_unique<Impl>(executor, std::move(context))) {}
 AdminServer::~AdminServer() = default;
-void AdminServer::open() { impl_->open(); }
-void AdminServer::start() { impl_->start(); }
-asio::awaitable<void> AdminServer::stop() { co_await impl_->stop(); }
+void AdminServer::open() {
+  impl_->open();
+}
+void AdminServer::start() {
+  impl_->start();
+}
+asio::awaitable<void> AdminServer::stop() {
+  co_await impl_->stop();
+}
 
 }  // namespace egret::relay

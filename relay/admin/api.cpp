@@ -44,7 +44,10 @@ json::object source(const AdminContext& c, std::uint32_t i) {
   json::object providers;
   for (const auto& [name, provider] : state.providers) {
     const auto with = c.reputation.view(i, name);
-    providers[name] = {{"standing", to_string(with.standing)}, {"until", time_or_null(with.until)}, {"reason", with.reason}, {"share", with.share}};
+    providers[name] = {{"standing", to_string(with.standing)},
+                       {"until", time_or_null(with.until)},
+                       {"reason", with.reason},
+                       {"share", with.share}};
   }
   for (const auto& [name, l] : state.listings) listings.push_back(listing(c, name, l));
   const EgressCounters& counters = c.metrics.sources[i];
@@ -67,10 +70,14 @@ json::object source(const AdminContext& c, std::uint32_t i) {
 
 std::string_view to_string(ListStatus::State state) {
   switch (state) {
-    case ListStatus::State::unknown: return "unknown";
-    case ListStatus::State::in_service: return "in-service";
-    case ListStatus::State::out_of_service: return "out-of-service";
-    case ListStatus::State::disabled: return "disabled";
+    case ListStatus::State::unknown:
+      return "unknown";
+    case ListStatus::State::in_service:
+      return "in-service";
+    case ListStatus::State::out_of_service:
+      return "out-of-service";
+    case ListStatus::State::disabled:
+      return "disabled";
   }
   return "unknown";
 }
@@ -124,8 +131,12 @@ json::value pools(const AdminContext& c) {
     const char* when = pool.when_exhausted == routing::WhenExhausted::fallback ? "fallback"
                        : pool.when_exhausted == routing::WhenExhausted::hold   ? "hold"
                                                                                : "send-anyway";
-    out.push_back(json::object{{"name", pool.name}, {"classes", std::move(classes)}, {"sources", std::move(members)},
-                               {"fallback", std::move(fallback)}, {"when_exhausted", when}, {"exhausted", exhausted}});
+    out.push_back(json::object{{"name", pool.name},
+                               {"classes", std::move(classes)},
+                               {"sources", std::move(members)},
+                               {"fallback", std::move(fallback)},
+                               {"when_exhausted", when},
+                               {"exhausted", exhausted}});
   }
   return out;
 }
@@ -143,7 +154,8 @@ json::value smarthosts(const AdminContext& c) {
         {"state", resting ? "resting" : "ready"},
         {"until", resting ? time_or_null(state.resting_until) : json::value()},
         {"reason", state.reason},
-        {"used", json::object{{"messages", counters.delivered.get()}, {"recipients", c.budgets.used(i, now())}, {"cost", nullptr}}},
+        {"used",
+         json::object{{"messages", counters.delivered.get()}, {"recipients", c.budgets.used(i, now())}, {"cost", nullptr}}},
         {"budget", host.budget ? json::value(json::object{{"recipients", host.budget->recipients},
                                                           {"per", routing::to_string(host.budget->per)}})
                                : json::value()},
@@ -176,13 +188,20 @@ json::value blocklists(const AdminContext& c) {
 }
 
 json::object event(const Event& e) {
-  return {{"id", e.id},           {"time", routing::to_rfc3339(e.time)},
-          {"kind", e.kind},       {"source", e.source},
-          {"provider", e.provider}, {"smarthost", e.smarthost},
-          {"blocklist", e.blocklist}, {"sender", e.sender},
-          {"message", e.message}, {"rule", e.rule},
-          {"from", e.from},       {"to", e.to},
-          {"text", e.text},       {"action", e.action}};
+  return {{"id", e.id},
+          {"time", routing::to_rfc3339(e.time)},
+          {"kind", e.kind},
+          {"source", e.source},
+          {"provider", e.provider},
+          {"smarthost", e.smarthost},
+          {"blocklist", e.blocklist},
+          {"sender", e.sender},
+          {"message", e.message},
+          {"rule", e.rule},
+          {"from", e.from},
+          {"to", e.to},
+          {"text", e.text},
+          {"action", e.action}};
 }
 
 json::value events(const AdminContext& c, std::size_t limit) {
@@ -216,8 +235,12 @@ asio::awaitable<json::value> queue(const AdminContext& c, QueueFilter filter) {
   for (const auto& r : all.rows) rows.push_back(row(c, r));
   const auto age = all.oldest ? std::chrono::duration_cast<std::chrono::seconds>(now() - *all.oldest).count() : 0;
   // Messages that are being taken over this very moment are on disk already and in no list yet.
-  co_return json::object{{"total", all.total}, {"by_class", std::move(by_class)}, {"by_site", std::move(by_site)},
-                         {"by_egress", std::move(by_egress)}, {"held", all.held}, {"oldest_age_s", age},
+  co_return json::object{{"total", all.total},
+                         {"by_class", std::move(by_class)},
+                         {"by_site", std::move(by_site)},
+                         {"by_egress", std::move(by_egress)},
+                         {"held", all.held},
+                         {"oldest_age_s", age},
                          {"messages", std::move(rows)}};
 }
 
@@ -225,11 +248,12 @@ asio::awaitable<json::value> message(const AdminContext& c, smtp::MessageId id) 
   MessageHistory merged;
   bool known = false;
   for (Dispatcher* dispatcher : c.dispatchers) {
-    auto part = co_await on_worker<std::optional<MessageHistory>>(dispatcher, [dispatcher, id]() -> std::optional<MessageHistory> {
-      const MessageHistory* found = dispatcher->history(id);
-      if (!found) return std::nullopt;
-      return *found;
-    });
+    auto part =
+        co_await on_worker<std::optional<MessageHistory>>(dispatcher, [dispatcher, id]() -> std::optional<MessageHistory> {
+          const MessageHistory* found = dispatcher->history(id);
+          if (!found) return std::nullopt;
+          return *found;
+        });
     if (!part) continue;
     known = true;
     if (merged.message_class.empty()) merged.message_class = part->message_class;
@@ -245,8 +269,15 @@ asio::awaitable<json::value> message(const AdminContext& c, smtp::MessageId id) 
     for (const auto& recipient : content->recipients) recipients[recipient.to_string()] = {"pending", ""};
   json::array attempts;
   for (const auto& a : merged.attempts) {
-    attempts.push_back(json::object{{"time", routing::to_rfc3339(a.time)}, {"egress", a.egress}, {"site", a.site}, {"host", a.host},
-                                    {"outcome", a.outcome}, {"reply", a.reply}, {"label", a.label}, {"rule", a.rule}, {"route", a.route}});
+    attempts.push_back(json::object{{"time", routing::to_rfc3339(a.time)},
+                                    {"egress", a.egress},
+                                    {"site", a.site},
+                                    {"host", a.host},
+                                    {"outcome", a.outcome},
+                                    {"reply", a.reply},
+                                    {"label", a.label},
+                                    {"rule", a.rule},
+                                    {"route", a.route}});
     const bool final = a.outcome == "delivered" || a.outcome == "failed";
     for (const auto& recipient : a.recipients) recipients[recipient] = {final ? a.outcome : "pending", a.reply};
   }
@@ -256,9 +287,9 @@ asio::awaitable<json::value> message(const AdminContext& c, smtp::MessageId id) 
   const bool pending = std::ranges::any_of(recipients, [](const auto& r) { return r.second.first == "pending"; });
   if (content && merged.sender.empty()) merged.sender = content->sender.to_string();
   if (content && merged.message_class.empty()) merged.message_class = content->class_name;
-  co_return json::object{{"id", smtp::to_string(id)}, {"class", merged.message_class}, {"sender", merged.sender},
-                         {"state", content && pending ? "waiting" : "done"}, {"recipients", std::move(listed)},
-                         {"attempts", std::move(attempts)}};
+  co_return json::object{{"id", smtp::to_string(id)},       {"class", merged.message_class},
+                         {"sender", merged.sender},         {"state", content && pending ? "waiting" : "done"},
+                         {"recipients", std::move(listed)}, {"attempts", std::move(attempts)}};
 }
 
 asio::awaitable<json::value> route(const AdminContext& c, json::value request) {
@@ -284,11 +315,15 @@ asio::awaitable<json::value> route(const AdminContext& c, json::value request) {
     if (classified.class_name) index = c.config->class_named(*classified.class_name).value_or(index);
   }
   Dispatcher* dispatcher = c.dispatchers.front();
-  const auto found = co_await asio::co_spawn(dispatcher->executor(), dispatcher->explain(to->domain, c.config->classes[index].pool), asio::use_awaitable);
+  const auto found = co_await asio::co_spawn(dispatcher->executor(),
+                                             dispatcher->explain(to->domain, c.config->classes[index].pool), asio::use_awaitable);
   const auto& topology = c.config->topology;
   if (!found.second.site)
-    co_return json::object{{"site", nullptr}, {"provider", nullptr}, {"class", c.config->classes[index].name},
-                           {"candidates", json::array{}}, {"rejected", json::array{}},
+    co_return json::object{{"site", nullptr},
+                           {"provider", nullptr},
+                           {"class", c.config->classes[index].name},
+                           {"candidates", json::array{}},
+                           {"rejected", json::array{}},
                            {"hold", json::object{{"reason", found.second.refusal.to_string()}, {"until", nullptr}}}};
   json::array candidates, rejected;
   for (const auto& candidate : found.first.candidates)
@@ -298,9 +333,11 @@ asio::awaitable<json::value> route(const AdminContext& c, json::value request) {
   for (const auto& r : found.first.rejected)
     rejected.push_back(json::object{{"egress", topology.name(r.egress)}, {"reason", r.reason}, {"until", time_or_null(r.until)}});
   json::value hold;
-  if (found.first.hold) hold = json::object{{"reason", found.first.hold->reason}, {"until", time_or_null(found.first.hold->until)}};
-  co_return json::object{{"site", found.second.site->key}, {"provider", found.second.site->provider}, {"class", c.config->classes[index].name},
-                         {"candidates", std::move(candidates)}, {"rejected", std::move(rejected)}, {"hold", std::move(hold)}};
+  if (found.first.hold)
+    hold = json::object{{"reason", found.first.hold->reason}, {"until", time_or_null(found.first.hold->until)}};
+  co_return json::object{{"site", found.second.site->key},         {"provider", found.second.site->provider},
+                         {"class", c.config->classes[index].name}, {"candidates", std::move(candidates)},
+                         {"rejected", std::move(rejected)},        {"hold", std::move(hold)}};
 }
 
 asio::awaitable<void> retry_queue(const AdminContext& c) {

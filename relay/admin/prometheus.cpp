@@ -43,8 +43,10 @@ class Page {
       label.value = text;
       metric.label.push_back(std::move(label));
     }
-    if (type == MetricType::Counter) metric.counter.value = value;
-    else metric.gauge.value = value;
+    if (type == MetricType::Counter)
+      metric.counter.value = value;
+    else
+      metric.gauge.value = value;
   }
   std::map<std::string, MetricFamily> families_;
 };
@@ -57,13 +59,16 @@ void egress(Page& page, const std::string& kind, const std::string& name, const 
   recipients("delivered", c.delivered);
   recipients("deferred", c.deferred);
   recipients("failed", c.failed);
-  page.counter("egret_egress_blamed_total", "Replies that blamed the egress.", static_cast<double>(c.blamed.get()), {{"kind", kind}, {"egress", name}});
-  page.counter("egret_ambiguous_total", "Attempts that ended without a reply to the final dot.", static_cast<double>(c.ambiguous.get()),
+  page.counter("egret_egress_blamed_total", "Replies that blamed the egress.", static_cast<double>(c.blamed.get()),
                {{"kind", kind}, {"egress", name}});
+  page.counter("egret_ambiguous_total", "Attempts that ended without a reply to the final dot.",
+               static_cast<double>(c.ambiguous.get()), {{"kind", kind}, {"egress", name}});
 }
 
 void traffic(Page& page, const Metrics& m) {
-  const auto counter = [&](const char* name, const char* help, const Counter& c) { page.counter(name, help, static_cast<double>(c.get())); };
+  const auto counter = [&](const char* name, const char* help, const Counter& c) {
+    page.counter(name, help, static_cast<double>(c.get()));
+  };
   counter("egret_connections_total", "Client connections.", m.connections);
   counter("egret_connections_refused_total", "Client connections refused over a limit.", m.connections_refused);
   counter("egret_messages_accepted_total", "Messages answered with 250.", m.messages_accepted);
@@ -88,13 +93,17 @@ boost::asio::awaitable<std::string> metrics(const AdminContext& c) {
     const auto view = c.reputation.view(i, "");
     page.gauge("egret_source_standing", "1 for the standing that the source has.", 1,
                {{"source", topology.sources[i].name}, {"standing", std::string(routing::to_string(view.standing))}});
-    page.gauge("egret_source_in_service", "Whether the source carries mail.", routing::in_service(view.standing), {{"source", topology.sources[i].name}});
-    page.gauge("egret_source_score", "Sum of the weights of the lists that list the source.", c.reputation.score(i), {{"source", topology.sources[i].name}});
+    page.gauge("egret_source_in_service", "Whether the source carries mail.", routing::in_service(view.standing),
+               {{"source", topology.sources[i].name}});
+    page.gauge("egret_source_score", "Sum of the weights of the lists that list the source.", c.reputation.score(i),
+               {{"source", topology.sources[i].name}});
   }
-  for (std::uint32_t i = 0; i < topology.smarthosts.size(); ++i) egress(page, "smarthost", topology.smarthosts[i], c.metrics.smarthosts[i]);
+  for (std::uint32_t i = 0; i < topology.smarthosts.size(); ++i)
+    egress(page, "smarthost", topology.smarthosts[i], c.metrics.smarthosts[i]);
   for (const auto& [name, status] : c.prober.status())
     if (status.state != ListStatus::State::disabled)
-      page.gauge("egret_blocklist_in_service", "Whether the list passes its test points.", status.state == ListStatus::State::in_service, {{"blocklist", name}});
+      page.gauge("egret_blocklist_in_service", "Whether the list passes its test points.",
+                 status.state == ListStatus::State::in_service, {{"blocklist", name}});
   const auto counters = c.spool.counters();
   page.gauge("egret_spool_messages", "Messages waiting on disk.", static_cast<double>(counters.waiting));
   page.gauge("egret_spool_segments", "Segment files.", static_cast<double>(counters.segments));
@@ -107,7 +116,8 @@ boost::asio::awaitable<std::string> metrics(const AdminContext& c) {
     Dispatcher* dispatcher = c.dispatchers[i];
     const std::string worker = std::to_string(i);
     const auto read = [](Dispatcher* d, QueueFilter f) -> boost::asio::awaitable<QueueSummary> { co_return d->queue(f); };
-    const QueueSummary part = co_await boost::asio::co_spawn(dispatcher->executor(), read(dispatcher, filter), boost::asio::use_awaitable);
+    const QueueSummary part =
+        co_await boost::asio::co_spawn(dispatcher->executor(), read(dispatcher, filter), boost::asio::use_awaitable);
     for (const auto& [index, n] : part.by_class)
       page.gauge("egret_queue_messages", "Waiting messages by class and worker.", static_cast<double>(n),
                  {{"class", c.config->classes[index].name}, {"worker", worker}});

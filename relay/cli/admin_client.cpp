@@ -63,7 +63,9 @@ AdminTarget parse_admin_url(const std::string& url) {
   return out;
 }
 
-json::value admin_get(const AdminTarget& target, const std::string& path) { return request(target, http::verb::get, path, ""); }
+json::value admin_get(const AdminTarget& target, const std::string& path) {
+  return request(target, http::verb::get, path, "");
+}
 
 json::value admin_post(const AdminTarget& target, const std::string& path, const json::value& body) {
   return request(target, http::verb::post, path, json::serialize(body));

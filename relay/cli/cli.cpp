@@ -73,8 +73,11 @@ std::string unescape(const std::string& line) {
 }
 
 json::object verdict_json(const routing::Verdict& v) {
-  return {{"label", to_string(v.label)}, {"blocklist", v.blocklist.empty() ? json::value() : json::value(v.blocklist)},
-          {"rule", v.rule}, {"confidence", to_string(v.confidence)}, {"delist", v.delist.empty() ? json::value() : json::value(v.delist)}};
+  return {{"label", to_string(v.label)},
+          {"blocklist", v.blocklist.empty() ? json::value() : json::value(v.blocklist)},
+          {"rule", v.rule},
+          {"confidence", to_string(v.confidence)},
+          {"delist", v.delist.empty() ? json::value() : json::value(v.delist)}};
 }
 
 int classify(const Options& o) {
@@ -130,7 +133,9 @@ int show(const Options& o, const json::value& value, Printer print) {
   return 0;
 }
 
-int get(const Options& o, const std::string& path, Printer print) { return show(o, admin_get(target(o), path), print); }
+int get(const Options& o, const std::string& path, Printer print) {
+  return show(o, admin_get(target(o), path), print);
+}
 
 int done(const Options& o, const json::value& value) {
   std::cout << (o.as_json ? json::serialize(value) : "done") << "\n";
@@ -196,8 +201,9 @@ int run_cli(int argc, char** argv) {
   remote(app, "pools", "pools and their members", [&] { return get(o, "/api/v1/pools", print_pools); });
   remote(app, "smarthosts", "smarthosts, their state and budget", [&] { return get(o, "/api/v1/smarthosts", print_smarthosts); });
   remote(app, "blocklists", "blocklists and their health", [&] { return get(o, "/api/v1/blocklists", print_blocklists); });
-  remote(app, "events", "what happened lately", [&] { return get(o, "/api/v1/events?limit=" + std::to_string(o.limit), print_events); })
-      ->add_option("--limit", o.limit, "how many");
+  remote(app, "events", "what happened lately", [&] {
+    return get(o, "/api/v1/events?limit=" + std::to_string(o.limit), print_events);
+  })->add_option("--limit", o.limit, "how many");
   sub = remote(app, "message", "history of one message", [&] { return get(o, "/api/v1/messages/" + o.name, print_message); });
   sub->add_option("id", o.name, "message id")->required();
   sub = remote(app, "recheck", "ask all blocklists again now", [&] { return recheck(o); });
@@ -211,7 +217,8 @@ int run_cli(int argc, char** argv) {
   CLI::App* source = app.add_subcommand("source", "take a source out of service or bring it back");
   source->require_subcommand(1);
   for (const std::string action : {"drain", "resume"}) {
-    sub = remote(*source, action.c_str(), action == "drain" ? "no new mail by this source" : "end a drain", [&o, action] { return drain(o, action); });
+    sub = remote(*source, action.c_str(), action == "drain" ? "no new mail by this source" : "end a drain",
+                 [&o, action] { return drain(o, action); });
     sub->add_option("name", o.name, "source")->required();
     sub->add_option("--provider", o.provider, "only with this provider");
   }

@@ -74,12 +74,19 @@ std::string table(const json::value& rows, const std::vector<std::pair<std::stri
 }  // namespace
 
 std::string print_sources(const json::value& value) {
-  std::string out = table(value, {{"SOURCE", "name"}, {"ADDRESS", "address"}, {"POOLS", "pools"}, {"STANDING", "standing"},
-                                  {"SHARE", "share"}, {"SCORE", "score"}, {"SENT", "sent"}, {"BLOCKED", "blocked"}, {"REASON", "reason"}});
+  std::string out = table(value, {{"SOURCE", "name"},
+                                  {"ADDRESS", "address"},
+                                  {"POOLS", "pools"},
+                                  {"STANDING", "standing"},
+                                  {"SHARE", "share"},
+                                  {"SCORE", "score"},
+                                  {"SENT", "sent"},
+                                  {"BLOCKED", "blocked"},
+                                  {"REASON", "reason"}});
   for (const auto& source : value.as_array()) {
     for (const auto& [name, provider] : source.at("providers").as_object())
-      out += "  " + get(source, "name") + " with " + std::string(name) + ": " + get(provider, "standing") + " until " + get(provider, "until") +
-             " (" + get(provider, "reason") + ")\n";
+      out += "  " + get(source, "name") + " with " + std::string(name) + ": " + get(provider, "standing") + " until " +
+             get(provider, "until") + " (" + get(provider, "reason") + ")\n";
     for (const auto& listing : source.at("listings").as_array())
       out += "  " + get(source, "name") + " listed by " + get(listing, "blocklist") + " " + get(listing, "codes") + " since " +
              get(listing, "first_seen") + " removal: " + get(listing, "delist") + "\n";
@@ -93,7 +100,8 @@ std::string print_pools(const json::value& value) {
     out += get(pool, "name") + " (classes: " + get(pool, "classes") + "; when exhausted: " + get(pool, "when_exhausted") +
            "; fallback: " + get(pool, "fallback") + ")" + (pool.at("exhausted").as_bool() ? " EXHAUSTED" : "") + "\n";
     for (const auto& source : pool.at("sources").as_array())
-      out += "  " + get(source, "source") + " weight " + get(source, "weight") + " share " + get(source, "share") + " " + get(source, "standing") + "\n";
+      out += "  " + get(source, "source") + " weight " + get(source, "weight") + " share " + get(source, "share") + " " +
+             get(source, "standing") + "\n";
   }
   return out;
 }
@@ -110,47 +118,76 @@ std::string print_smarthosts(const json::value& value) {
 }
 
 std::string print_blocklists(const json::value& value) {
-  return table(value, {{"LIST", "name"}, {"ZONE", "zone"}, {"STATE", "state"}, {"ROLE", "role"}, {"WEIGHT", "weight"},
-                       {"LISTED", "listed"}, {"CHECKED", "last_checked"}, {"REASON", "reason"}});
+  return table(value, {{"LIST", "name"},
+                       {"ZONE", "zone"},
+                       {"STATE", "state"},
+                       {"ROLE", "role"},
+                       {"WEIGHT", "weight"},
+                       {"LISTED", "listed"},
+                       {"CHECKED", "last_checked"},
+                       {"REASON", "reason"}});
 }
 
 std::string print_queue(const json::value& value) {
-  std::string out = get(value, "total") + " waiting, " + get(value, "held") + " held, oldest " + get(value, "oldest_age_s") + " s\n";
+  std::string out =
+      get(value, "total") + " waiting, " + get(value, "held") + " held, oldest " + get(value, "oldest_age_s") + " s\n";
   const auto counts = [&](const char* title, const char* key) {
-    for (const auto& [name, n] : value.at(key).as_object()) out += std::string(title) + " " + std::string(name) + ": " + text(n) + "\n";
+    for (const auto& [name, n] : value.at(key).as_object())
+      out += std::string(title) + " " + std::string(name) + ": " + text(n) + "\n";
   };
   counts("class", "by_class");
   counts("site", "by_site");
   counts("egress", "by_egress");
   if (!value.at("messages").as_array().empty())
-    out += table(value.at("messages"), {{"ID", "id"}, {"CLASS", "class"}, {"STATE", "state"}, {"AGE", "age_s"}, {"TRIES", "attempts"},
-                                        {"SENDER", "sender"}, {"SITE", "site"}, {"EGRESS", "egress"}, {"NEXT", "next_at"}, {"REASON", "reason"}});
+    out += table(value.at("messages"), {{"ID", "id"},
+                                        {"CLASS", "class"},
+                                        {"STATE", "state"},
+                                        {"AGE", "age_s"},
+                                        {"TRIES", "attempts"},
+                                        {"SENDER", "sender"},
+                                        {"SITE", "site"},
+                                        {"EGRESS", "egress"},
+                                        {"NEXT", "next_at"},
+                                        {"REASON", "reason"}});
   return out;
 }
 
 std::string print_message(const json::value& value) {
-  std::string out = get(value, "id") + " class " + get(value, "class") + " from " + get(value, "sender") + ": " + get(value, "state") + "\n";
-  for (const auto& r : value.at("recipients").as_array()) out += "  " + get(r, "address") + ": " + get(r, "state") + " " + get(r, "reply") + "\n";
+  std::string out =
+      get(value, "id") + " class " + get(value, "class") + " from " + get(value, "sender") + ": " + get(value, "state") + "\n";
+  for (const auto& r : value.at("recipients").as_array())
+    out += "  " + get(r, "address") + ": " + get(r, "state") + " " + get(r, "reply") + "\n";
   for (const auto& a : value.at("attempts").as_array())
-    out += "  " + get(a, "time") + " " + get(a, "outcome") + " by " + get(a, "egress") + " at " + get(a, "host") + ": " + get(a, "reply") +
-           " [" + get(a, "label") + " " + get(a, "rule") + "] route: " + get(a, "route") + "\n";
+    out += "  " + get(a, "time") + " " + get(a, "outcome") + " by " + get(a, "egress") + " at " + get(a, "host") + ": " +
+           get(a, "reply") + " [" + get(a, "label") + " " + get(a, "rule") + "] route: " + get(a, "route") + "\n";
   return out;
 }
 
 std::string print_events(const json::value& value) {
-  return table(value.at("events"), {{"TIME", "time"}, {"KIND", "kind"}, {"SOURCE", "source"}, {"PROVIDER", "provider"},
-                                    {"LIST", "blocklist"}, {"FROM", "from"}, {"TO", "to"}, {"RULE", "rule"}, {"TEXT", "text"}, {"ACTION", "action"}});
+  return table(value.at("events"), {{"TIME", "time"},
+                                    {"KIND", "kind"},
+                                    {"SOURCE", "source"},
+                                    {"PROVIDER", "provider"},
+                                    {"LIST", "blocklist"},
+                                    {"FROM", "from"},
+                                    {"TO", "to"},
+                                    {"RULE", "rule"},
+                                    {"TEXT", "text"},
+                                    {"ACTION", "action"}});
 }
 
 std::string print_route(const json::value& value) {
-  std::string out = "site " + get(value, "site") + " (provider " + get(value, "provider") + "), class " + get(value, "class") + "\n";
+  std::string out =
+      "site " + get(value, "site") + " (provider " + get(value, "provider") + "), class " + get(value, "class") + "\n";
   int rank = 1;
   for (const auto& c : value.at("candidates").as_array())
     out += "  " + std::to_string(rank++) + ". " + get(c, "egress") + " (" + get(c, "kind") + ", share " + get(c, "share") + ")\n";
   for (const auto& r : value.at("rejected").as_array())
-    out += "  not " + get(r, "egress") + ": " + get(r, "reason") + (r.at("until").is_null() ? "" : " until " + get(r, "until")) + "\n";
+    out += "  not " + get(r, "egress") + ": " + get(r, "reason") + (r.at("until").is_null() ? "" : " until " + get(r, "until")) +
+           "\n";
   if (value.at("hold").is_object())
-    out += "  hold: " + get(value.at("hold"), "reason") + (value.at("hold").at("until").is_null() ? "" : " until " + get(value.at("hold"), "until")) + "\n";
+    out += "  hold: " + get(value.at("hold"), "reason") +
+           (value.at("hold").at("until").is_null() ? "" : " until " + get(value.at("hold"), "until")) + "\n";
   return out;
 }
 

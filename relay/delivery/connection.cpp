@@ -18,11 +18,14 @@ std::chrono::steady_clock::duration reply_timeout(Phase phase) {
     case Phase::connect:
     case Phase::ehlo:
     case Phase::mail:
-    case Phase::rcpt: return 5min;
+    case Phase::rcpt:
+      return 5min;
     case Phase::tls:
     case Phase::auth:
-    case Phase::data: return 2min;
-    case Phase::final_dot: return 10min;
+    case Phase::data:
+      return 2min;
+    case Phase::final_dot:
+      return 10min;
   }
   return 5min;
 }
@@ -112,10 +115,15 @@ boost::asio::awaitable<Connection::Opened> Connection::open(TlsContext& tls, boo
         action = session_.tls_done();
         break;
       }
-      case ClientSession::Action::ready: co_return Opened::ready;
-      case ClientSession::Action::failed: usable_ = false; co_return Opened::refused;
+      case ClientSession::Action::ready:
+        co_return Opened::ready;
+      case ClientSession::Action::failed:
+        usable_ = false;
+        co_return Opened::refused;
       case ClientSession::Action::body:
-      case ClientSession::Action::done: fail("dialog out of step"); co_return Opened::lost;
+      case ClientSession::Action::done:
+        fail("dialog out of step");
+        co_return Opened::lost;
     }
   }
 }
@@ -143,7 +151,9 @@ boost::asio::awaitable<AttemptResult> Connection::send(std::shared_ptr<const spo
   out.host = host_;
   if (const auto limit = session_.capabilities().max_size; session_.capabilities().size && limit && envelope.size > limit) {
     out.kind = Kind::answered;
-    out.outcomes.assign(recipients.size(), {smtp::make_reply(552, "5.3.4 (local) larger than the receiver's limit of " + std::to_string(limit)), Phase::mail});
+    out.outcomes.assign(
+        recipients.size(),
+        {smtp::make_reply(552, "5.3.4 (local) larger than the receiver's limit of " + std::to_string(limit)), Phase::mail});
     co_return out;
   }
   ++messages_;
@@ -174,7 +184,9 @@ boost::asio::awaitable<AttemptResult> Connection::send(std::shared_ptr<const spo
         usable_ = false;
         co_return out;
       case ClientSession::Action::handshake:
-      case ClientSession::Action::ready: fail("dialog out of step"); co_return broken(Kind::lost);
+      case ClientSession::Action::ready:
+        fail("dialog out of step");
+        co_return broken(Kind::lost);
     }
   }
 }
@@ -209,7 +221,8 @@ boost::asio::awaitable<bool> Connection::write_cut(std::span<const std::string> 
     stream_->expires_at(in(block_timeout));
     const error_code error = co_await stream_->write(std::span(buffers).subspan(at, count));
     if (error) {
-      fail(stream_->timed_out() ? "timed out while sending the message" : "connection lost while sending the message: " + error.message());
+      fail(stream_->timed_out() ? "timed out while sending the message"
+                                : "connection lost while sending the message: " + error.message());
       co_return false;
     }
   }

@@ -15,17 +15,17 @@ namespace egret::relay {
 /// How one attempt to hand over a message ended.
 struct AttemptResult {
   enum class Kind {
-    answered,      ///< the peer said something about every recipient
-    unreachable,   ///< no connection could be made
-    local_fault,   ///< the source address does not work on this host
-    lost,          ///< the connection broke before the final dot: nothing was delivered
-    ambiguous,     ///< it broke behind the final dot: the message may have been delivered
+    answered,     ///< the peer said something about every recipient
+    unreachable,  ///< no connection could be made
+    local_fault,  ///< the source address does not work on this host
+    lost,         ///< the connection broke before the final dot: nothing was delivered
+    ambiguous,    ///< it broke behind the final dot: the message may have been delivered
   };
   Kind kind = Kind::unreachable;
-  std::vector<smtp::RecipientOutcome> outcomes;   ///< parallel to the recipients, for `answered`
-  std::string text;                               ///< what went wrong, otherwise
+  std::vector<smtp::RecipientOutcome> outcomes;  ///< parallel to the recipients, for `answered`
+  std::string text;                              ///< what went wrong, otherwise
   std::string host;
-  bool before_any_reply = false;                  ///< `lost` before the peer answered this transaction
+  bool before_any_reply = false;  ///< `lost` before the peer answered this transaction
 };
 
 class Connection {

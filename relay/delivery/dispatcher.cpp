@@ -13,12 +13,13 @@ namespace egret::relay {
 namespace {
 
 constexpr std::size_t max_preparing = 64;
-constexpr std::size_t max_ready = 50'000;             // jobs with a connection to wait for; the rest rests on disk
-constexpr std::size_t recipients_per_job = 100;       // what every server must take (RFC 5321 section 4.5.3.1.8)
+constexpr std::size_t max_ready = 50'000;        // jobs with a connection to wait for; the rest rests on disk
+constexpr std::size_t recipients_per_job = 100;  // what every server must take (RFC 5321 section 4.5.3.1.8)
 
 }  // namespace
 
-Dispatcher::Dispatcher(const boost::asio::any_io_executor& executor, std::uint32_t index, DeliveryShared& shared, Deadlines& deadlines)
+Dispatcher::Dispatcher(const boost::asio::any_io_executor& executor, std::uint32_t index, DeliveryShared& shared,
+                       Deadlines& deadlines)
     : executor_(executor),
       index_(index),
       shared_(shared),
@@ -114,8 +115,7 @@ boost::asio::awaitable<void> Dispatcher::prepare(JobPtr job) {
   std::map<std::string, std::vector<std::uint32_t>> by_domain;
   std::map<std::string, SiteAnswer> sites;
   if (loaded) {
-    for (const auto index : job->recipients)
-      by_domain[smtp::lower(job->content->recipients[index].domain)].push_back(index);
+    for (const auto index : job->recipients) by_domain[smtp::lower(job->content->recipients[index].domain)].push_back(index);
     for (const auto& [domain, recipients] : by_domain) sites[domain] = co_await sites_.find(domain);
   }
   --preparing_;
@@ -156,14 +156,17 @@ void Dispatcher::prepared(JobPtr job, std::map<std::string, std::vector<std::uin
     JobPtr refused = part(*job, recipients);
     refused->last_reply = answer.refusal.to_string();
     note(*refused, answer.refusal.permanent() ? "failed" : "deferred", "", refused->last_reply, "", "dns", recipients);
-    if (answer.refusal.permanent()) fail(std::move(refused), std::vector(recipients.size(), answer.refusal), "The address cannot be delivered to.", "");
-    else retry_later(std::move(refused), Keep{job->sticky, job->sticky_strict, job->ambiguous});
+    if (answer.refusal.permanent())
+      fail(std::move(refused), std::vector(recipients.size(), answer.refusal), "The address cannot be delivered to.", "");
+    else
+      retry_later(std::move(refused), Keep{job->sticky, job->sticky_strict, job->ambiguous});
   }
   for (auto& [key, group] : by_site) {
     auto& recipients = group.second;
     for (std::size_t at = 0; at < recipients.size(); at += recipients_per_job) {
       const auto end = std::min(recipients.size(), at + recipients_per_job);
-      JobPtr piece = part(*job, {recipients.begin() + static_cast<std::ptrdiff_t>(at), recipients.begin() + static_cast<std::ptrdiff_t>(end)});
+      JobPtr piece = part(
+          *job, {recipients.begin() + static_cast<std::ptrdiff_t>(at), recipients.begin() + static_cast<std::ptrdiff_t>(end)});
       piece->site = group.first;
       piece->pool = pool_of(*piece, job->content->recipients[recipients[at]].domain);
       route_to_owner(std::move(piece));
@@ -179,12 +182,15 @@ JobPtr Dispatcher::part(const Job& job, std::vector<std::uint32_t> recipients) c
   return out;
 }
 
-Dispatcher& Dispatcher::owner_of(const std::string& key) const { return *all_[std::hash<std::string>{}(key) % all_.size()]; }
+Dispatcher& Dispatcher::owner_of(const std::string& key) const {
+  return *all_[std::hash<std::string>{}(key) % all_.size()];
+}
 
 void Dispatcher::route_to_owner(JobPtr job) {
   Dispatcher& owner = owner_of(job->site->key);
   if (&owner == this) return dispatch(std::move(job));
-  boost::asio::post(owner.executor_, [&owner, job = std::make_shared<JobPtr>(std::move(job))] { owner.dispatch(std::move(*job)); });
+  boost::asio::post(owner.executor_,
+                    [&owner, job = std::make_shared<JobPtr>(std::move(job))] { owner.dispatch(std::move(*job)); });
 }
 
 // ---- decision ----------------------------------------------------------------------------------------------------
@@ -260,9 +266,8 @@ void Dispatcher::enqueue(JobPtr job, bool front) {
   const std::string site = smarthost ? "smarthost:" + shared_.config->topology.smarthosts[job->egress.index] : job->site->key;
   Dispatcher& owner = owner_of(site);
   if (&owner != this) {
-    boost::asio::post(owner.executor_, [&owner, front, job = std::make_shared<JobPtr>(std::move(job))] {
-      owner.enqueue(std::move(*job), front);
-    });
+    boost::asio::post(owner.executor_,
+                      [&owner, front, job = std::make_shared<JobPtr>(std::move(job))] { owner.enqueue(std::move(*job), front); });
     return;
   }
   if (stopping_) return schedule(std::move(job));
@@ -275,8 +280,10 @@ void Dispatcher::enqueue(JobPtr job, bool front) {
   // A long queue does not keep bodies in memory: they are read back when their turn comes.
   if (shared_.cache.full() && lane->ready.size() > 100) job->content.reset();
   ++ready_;
-  if (front) lane->ready.push_front(std::move(job));
-  else lane->ready.push_back(std::move(job));
+  if (front)
+    lane->ready.push_front(std::move(job));
+  else
+    lane->ready.push_back(std::move(job));
   kick(*lane);
 }
 
@@ -312,7 +319,8 @@ void Dispatcher::release_held(bool all) {
       request.site = job->site->key;
       request.ipv4 = key.ipv4;
       request.ipv6 = key.ipv6;
-      if (key.sticky >= 0) (key.sticky % 2 ? request.only_smarthost : request.only_source) = static_cast<std::uint32_t>(key.sticky / 2);
+      if (key.sticky >= 0)
+        (key.sticky % 2 ? request.only_smarthost : request.only_source) = static_cast<std::uint32_t>(key.sticky / 2);
       const routing::Route route = routing::route(shared_.config->topology, *snapshot_, request, now(), random_());
       const bool expired = now() >= job->message->expires;
       if (route.hold && !all && !expired) {

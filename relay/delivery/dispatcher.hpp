@@ -31,7 +31,7 @@ struct QueueRow {
   std::uint32_t message_class = 0;
   std::string site;
   std::string egress;
-  std::string state;      ///< ready, active, scheduled, held
+  std::string state;  ///< ready, active, scheduled, held
   routing::Time accepted{};
   routing::Time next_at{};
   std::uint32_t attempts = 0;
@@ -144,7 +144,8 @@ class Dispatcher {
   void kick(Lane& lane);
   boost::asio::awaitable<void> run_lane(Lane* lane);
   boost::asio::awaitable<Established> establish(Lane* lane, const Job* job);
-  boost::asio::awaitable<Established> establish_at(Lane* lane, const Target* target, routing::IpAddress address, smtp::TlsMode tls);
+  boost::asio::awaitable<Established> establish_at(Lane* lane, const Target* target, routing::IpAddress address,
+                                                   smtp::TlsMode tls);
   boost::asio::awaitable<bool> load(Job* job);
   boost::asio::awaitable<std::shared_ptr<const Site>> smarthost_site(std::uint32_t index);
   void defer_lane(Lane& lane, const AttemptResult& result);
@@ -177,8 +178,8 @@ class Dispatcher {
   std::mt19937_64 random_;
   History history_;
 
-  std::deque<JobPtr> due_;                         ///< to be prepared
-  std::vector<JobPtr> scheduled_;                  ///< heap by next_at
+  std::deque<JobPtr> due_;         ///< to be prepared
+  std::vector<JobPtr> scheduled_;  ///< heap by next_at
   std::map<HeldKey, HeldJobs> held_;
   std::map<LaneKey, std::unique_ptr<Lane>> lanes_;
   std::set<const Job*> active_;
@@ -195,7 +196,7 @@ struct Dispatcher::Lane {
   std::shared_ptr<const Site> site;
   std::deque<JobPtr> ready;
   std::size_t connections = 0;
-  std::vector<boost::asio::steady_timer*> idle;    ///< connections that wait for a job
+  std::vector<boost::asio::steady_timer*> idle;  ///< connections that wait for a job
 };
 
 }  // namespace egret::relay

@@ -17,7 +17,7 @@ struct AttemptRecord {
   std::string egress;
   std::string site;
   std::string host;
-  std::string outcome;      ///< delivered, failed, deferred, failover, ambiguous
+  std::string outcome;  ///< delivered, failed, deferred, failover, ambiguous
   std::string reply;
   std::string label;
   std::string rule;

@@ -21,21 +21,21 @@ struct MessageRef {
   routing::Time accepted{};
   routing::Time expires{};
   std::uint64_t size = 0;
-  bool report = false;                      ///< a DSN of our own: never answered with another
-  std::atomic<std::uint32_t> open{0};       ///< recipients not done
+  bool report = false;                 ///< a DSN of our own: never answered with another
+  std::atomic<std::uint32_t> open{0};  ///< recipients not done
 };
 
 struct Job {
   std::shared_ptr<MessageRef> message;
-  std::shared_ptr<const spool::Message> content;   ///< null while the job rests: read back when it is due
-  std::shared_ptr<const Site> site;                ///< null until the domain was looked up
-  std::uint32_t pool = 0;                          ///< known together with the site
-  std::vector<std::uint32_t> recipients;           ///< indices into the message's
+  std::shared_ptr<const spool::Message> content;  ///< null while the job rests: read back when it is due
+  std::shared_ptr<const Site> site;               ///< null until the domain was looked up
+  std::uint32_t pool = 0;                         ///< known together with the site
+  std::vector<std::uint32_t> recipients;          ///< indices into the message's
 
-  std::uint32_t attempts = 0;                      ///< rounds that ended without an end
+  std::uint32_t attempts = 0;  ///< rounds that ended without an end
   routing::Time next_at{};
-  std::optional<routing::EgressRef> sticky;        ///< the egress it keeps to
-  bool sticky_strict = false;                      ///< also while that egress is out of service (ambiguous, content)
+  std::optional<routing::EgressRef> sticky;  ///< the egress it keeps to
+  bool sticky_strict = false;                ///< also while that egress is out of service (ambiguous, content)
   bool ambiguous = false;
   bool warned = false;
   bool held_by_operator = false;
@@ -44,8 +44,8 @@ struct Job {
 
   // This round.
   std::vector<routing::Excluded> tried;
-  std::string route;                               ///< the explanation of the last decision
-  routing::EgressRef egress;                       ///< chosen
+  std::string route;          ///< the explanation of the last decision
+  routing::EgressRef egress;  ///< chosen
   bool holds_trial = false;
   bool charged = false;
   int reconnects = 0;

@@ -11,17 +11,17 @@ namespace {
 
 using namespace std::chrono_literals;
 
-constexpr auto connect_timeout = 30s;        // per address
-constexpr auto idle_time = 5s;               // a connection without work is kept this long
-constexpr int max_addresses = 6;             // tried for one message
+constexpr auto connect_timeout = 30s;  // per address
+constexpr auto idle_time = 5s;         // a connection without work is kept this long
+constexpr int max_addresses = 6;       // tried for one message
 
 }  // namespace
 
 /// What came of opening a connection.
 struct Dispatcher::Established {
   std::unique_ptr<Connection> connection;
-  AttemptResult result;         ///< why there is none: unreachable, local_fault, or answered for every recipient
-  bool try_next = false;        ///< another address may do better
+  AttemptResult result;   ///< why there is none: unreachable, local_fault, or answered for every recipient
+  bool try_next = false;  ///< another address may do better
   bool tls_failed = false;
 };
 
@@ -50,7 +50,7 @@ void Dispatcher::kick(Lane& lane) {
 boost::asio::awaitable<bool> Dispatcher::load(Job* job) {
   if (job->content) co_return true;
   auto content = co_await shared_.spool.read(job->message->id);
-  if (!content) co_return false;   // the spool has said so in the log; the message stays on disk
+  if (!content) co_return false;  // the spool has said so in the log; the message stays on disk
   job->content = shared_.cache.count(std::move(content));
   co_return true;
 }
@@ -186,8 +186,8 @@ boost::asio::awaitable<Dispatcher::Established> Dispatcher::establish(Lane* lane
   co_return last;
 }
 
-boost::asio::awaitable<Dispatcher::Established> Dispatcher::establish_at(Lane* lane, const Target* target, routing::IpAddress address,
-                                                                         smtp::TlsMode tls) {
+boost::asio::awaitable<Dispatcher::Established> Dispatcher::establish_at(Lane* lane, const Target* target,
+                                                                         routing::IpAddress address, smtp::TlsMode tls) {
   Established out;
   const routing::EgressRef egress = lane->key.egress;
   const bool smarthost = egress.kind == routing::EgressKind::smarthost;
@@ -212,10 +212,12 @@ boost::asio::awaitable<Dispatcher::Established> Dispatcher::establish_at(Lane* l
   ConnectResult connected = co_await relay::connect(options, deadlines_);
   shared_.metrics.connections_out.add();
   if (!connected.stream) {
-    out.result.text = target->host + " [" + address.to_string() + "]:" + std::to_string(target->port) + ": " + connected.error.message();
+    out.result.text =
+        target->host + " [" + address.to_string() + "]:" + std::to_string(target->port) + ": " + connected.error.message();
     if (connected.local_fault) {
       out.result.kind = AttemptResult::Kind::local_fault;
-      out.result.text = "address " + config.topology.sources[egress.index].address.to_string() + " cannot be used on this host: " + connected.error.message();
+      out.result.text = "address " + config.topology.sources[egress.index].address.to_string() +
+                        " cannot be used on this host: " + connected.error.message();
       out.try_next = false;
     }
     co_return out;
@@ -224,7 +226,9 @@ boost::asio::awaitable<Dispatcher::Established> Dispatcher::establish_at(Lane* l
   auto connection = std::make_unique<Connection>(std::move(connected.stream), std::move(client), target->host);
   const Connection::Opened opened = co_await connection->open(context, implicit_tls);
   switch (opened) {
-    case Connection::Opened::ready: out.connection = std::move(connection); break;
+    case Connection::Opened::ready:
+      out.connection = std::move(connection);
+      break;
     case Connection::Opened::refused: {
       out.result.kind = AttemptResult::Kind::answered;
       out.result.outcomes = {connection->session().failure()};
@@ -233,7 +237,8 @@ boost::asio::awaitable<Dispatcher::Established> Dispatcher::establish_at(Lane* l
       routing::ReplyContext reply_context{out.result.outcomes[0].phase, lane->site->provider, {}};
       if (!smarthost) reply_context.egress = config.topology.sources[egress.index].reputation;
       const auto label = config.replies->classify(reply, reply_context).label;
-      out.try_next = !smarthost && label != routing::Label::ip_blocked && label != routing::Label::ip_config && label != routing::Label::ip_throttled;
+      out.try_next = !smarthost && label != routing::Label::ip_blocked && label != routing::Label::ip_config &&
+                     label != routing::Label::ip_throttled;
       co_await connection->quit();
       break;
     }

@@ -21,7 +21,8 @@ struct Ways {
 
 std::string join_addresses(const spool::Message& message, const std::vector<std::uint32_t>& recipients) {
   std::string out;
-  for (std::size_t i = 0; i < recipients.size() && i < 10; ++i) out += (i ? "," : "") + message.recipients[recipients[i]].to_string();
+  for (std::size_t i = 0; i < recipients.size() && i < 10; ++i)
+    out += (i ? "," : "") + message.recipients[recipients[i]].to_string();
   if (recipients.size() > 10) out += ",... (" + std::to_string(recipients.size()) + ")";
   return out;
 }
@@ -36,8 +37,10 @@ void Dispatcher::conclude(JobPtr job, const AttemptResult& result) {
   shared_.metrics.attempts.add();
   job->last_host = result.host;
   release_trial(*job);
-  if (result.kind == AttemptResult::Kind::answered) conclude_answered(std::move(job), result);
-  else conclude_trouble(std::move(job), result);
+  if (result.kind == AttemptResult::Kind::answered)
+    conclude_answered(std::move(job), result);
+  else
+    conclude_trouble(std::move(job), result);
 }
 
 /// The peer spoke. Every recipient is judged by its own reply; equal replies are judged once.
@@ -86,12 +89,15 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
       action = outcome.reply.permanent() ? routing::Action::fail : routing::Action::retry;
     job->last_reply = text;
     switch (action) {
-      case routing::Action::delivered: break;
+      case routing::Action::delivered:
+        break;
       case routing::Action::fail:
         ways.failed.push_back(recipient);
         ways.failures.push_back(outcome.reply);
         break;
-      case routing::Action::retry: ways.retry.push_back(recipient); break;
+      case routing::Action::retry:
+        ways.retry.push_back(recipient);
+        break;
       case routing::Action::retry_same_egress:
         (verdict.label == routing::Label::content ? ways.same_only : ways.greylisted).push_back(recipient);
         break;
@@ -129,7 +135,8 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
     }
     finish(*job, ways.delivered, spool::RecipientState::delivered);
   }
-  if (!ways.failed.empty()) fail(part(*job, ways.failed), std::move(ways.failures), "The receiving server refused it.", result.host);
+  if (!ways.failed.empty())
+    fail(part(*job, ways.failed), std::move(ways.failures), "The receiving server refused it.", result.host);
   if (!ways.retry.empty()) retry_later(part(*job, ways.retry), {});
   if (!ways.greylisted.empty()) retry_later(part(*job, ways.greylisted), {egress, false, false});
   if (!ways.same_only.empty()) retry_later(part(*job, ways.same_only), {egress, true, false});
@@ -151,7 +158,7 @@ void Dispatcher::conclude_trouble(JobPtr job, const AttemptResult& result) {
   if (result.kind == AttemptResult::Kind::ambiguous) {
     // It may have been delivered. Another egress now would make two of it (RFC 1047): the same way, later.
     counters(egress).ambiguous.add();
-    give_back(*job, job->recipients.size());   // it counts as sent
+    give_back(*job, job->recipients.size());  // it counts as sent
     note(*job, "ambiguous", result.host, result.text, "", "connection", recipients);
     return retry_later(std::move(job), {egress, true, true});
   }
@@ -176,7 +183,7 @@ void Dispatcher::conclude_trouble(JobPtr job, const AttemptResult& result) {
 void Dispatcher::next_egress(JobPtr job, const std::string& reason) {
   shared_.metrics.failovers.add();
   job->tried.push_back({job->egress, "refused it in this round: " + reason, {}});
-  if (job->sticky == job->egress) job->sticky.reset();   // the egress it kept to is out of service
+  if (job->sticky == job->egress) job->sticky.reset();  // the egress it kept to is out of service
   route_to_owner(std::move(job));
 }
 
@@ -212,7 +219,8 @@ void Dispatcher::warn_if_late(Job& job) {
   const auto after = shared_.config->delivery.warn_after;
   if (job.warned || job.message->report || after.count() == 0 || now() - job.message->accepted < after) return;
   job.warned = true;
-  tasks_.spawn(report(part(job, job.recipients), {}, "It has not been delivered yet; attempts go on.", job.last_host, true), "report");
+  tasks_.spawn(report(part(job, job.recipients), {}, "It has not been delivered yet; attempts go on.", job.last_host, true),
+               "report");
 }
 
 /// The end for these recipients: a report to the sender first, then the record. `replies` are parallel to the

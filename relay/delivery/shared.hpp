@@ -62,7 +62,7 @@ struct DeliveryShared {
   BodyCache cache;
   TrialGate trials;
   std::unique_ptr<TlsContext> opportunistic_tls;
-  std::vector<std::unique_ptr<TlsContext>> smarthost_tls;   ///< parallel to config->smarthosts
+  std::vector<std::unique_ptr<TlsContext>> smarthost_tls;  ///< parallel to config->smarthosts
 };
 
 }  // namespace egret::relay

@@ -13,7 +13,7 @@
 namespace egret::relay {
 namespace {
 
-constexpr int max_records = 100;       // a zone with more is broken or hostile
+constexpr int max_records = 100;  // a zone with more is broken or hostile
 constexpr std::size_t max_text = 2048;
 
 std::optional<std::string> name_at(const ns_msg& message, const unsigned char* at) {
@@ -108,10 +108,18 @@ DnsReply parse_dns(const unsigned char* data, std::size_t size, DnsType type) {
 routing::DnsAnswer to_answer(const DnsReply& reply) {
   routing::DnsAnswer out;
   switch (reply.status) {
-    case DnsReply::Status::ok: out.status = routing::DnsAnswer::Status::answer; break;
-    case DnsReply::Status::nxdomain: out.status = routing::DnsAnswer::Status::nxdomain; break;
-    case DnsReply::Status::nodata: out.status = routing::DnsAnswer::Status::nodata; break;
-    case DnsReply::Status::failed: out.status = routing::DnsAnswer::Status::failed; break;
+    case DnsReply::Status::ok:
+      out.status = routing::DnsAnswer::Status::answer;
+      break;
+    case DnsReply::Status::nxdomain:
+      out.status = routing::DnsAnswer::Status::nxdomain;
+      break;
+    case DnsReply::Status::nodata:
+      out.status = routing::DnsAnswer::Status::nodata;
+      break;
+    case DnsReply::Status::failed:
+      out.status = routing::DnsAnswer::Status::failed;
+      break;
   }
   out.addresses = reply.addresses;
   out.error = reply.error;

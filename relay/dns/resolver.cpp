@@ -20,11 +20,16 @@ namespace asio = boost::asio;
 
 int record_type(DnsType type) {
   switch (type) {
-    case DnsType::a: return ns_t_a;
-    case DnsType::aaaa: return ns_t_aaaa;
-    case DnsType::mx: return ns_t_mx;
-    case DnsType::txt: return ns_t_txt;
-    case DnsType::ptr: return ns_t_ptr;
+    case DnsType::a:
+      return ns_t_a;
+    case DnsType::aaaa:
+      return ns_t_aaaa;
+    case DnsType::mx:
+      return ns_t_mx;
+    case DnsType::txt:
+      return ns_t_txt;
+    case DnsType::ptr:
+      return ns_t_ptr;
   }
   return ns_t_a;
 }
@@ -42,17 +47,36 @@ std::string server_list(const config::Dns& options) {
 DnsReply from_status(int status) {
   DnsReply out;
   switch (status) {
-    case ARES_ENOTFOUND: out.status = DnsReply::Status::nxdomain; break;
-    case ARES_ENODATA: out.status = DnsReply::Status::nodata; break;
-    case ARES_ESERVFAIL: out.error = "SERVFAIL"; break;
-    case ARES_EREFUSED: out.error = "REFUSED"; break;
-    case ARES_ETIMEOUT: out.error = "timeout"; break;
-    case ARES_EBADNAME: out.error = "not a name"; break;
-    case ARES_ECONNREFUSED: out.error = "no DNS server answers"; break;
-    case ARES_EBADRESP: out.error = "malformed answer"; break;
+    case ARES_ENOTFOUND:
+      out.status = DnsReply::Status::nxdomain;
+      break;
+    case ARES_ENODATA:
+      out.status = DnsReply::Status::nodata;
+      break;
+    case ARES_ESERVFAIL:
+      out.error = "SERVFAIL";
+      break;
+    case ARES_EREFUSED:
+      out.error = "REFUSED";
+      break;
+    case ARES_ETIMEOUT:
+      out.error = "timeout";
+      break;
+    case ARES_EBADNAME:
+      out.error = "not a name";
+      break;
+    case ARES_ECONNREFUSED:
+      out.error = "no DNS server answers";
+      break;
+    case ARES_EBADRESP:
+      out.error = "malformed answer";
+      break;
     case ARES_ECANCELLED:
-    case ARES_EDESTRUCTION: out.error = "cancelled"; break;
-    default: out.error = ares_strerror(status);
+    case ARES_EDESTRUCTION:
+      out.error = "cancelled";
+      break;
+    default:
+      out.error = ares_strerror(status);
   }
   return out;
 }
@@ -168,6 +192,8 @@ asio::awaitable<DnsReply> Resolver::query(std::string name, DnsType type) {
       [impl, name = std::move(name), type](OperationPtr<DnsReply> operation) { impl->start(name, type, std::move(operation)); });
 }
 
-void Resolver::cancel() { impl_->cancel(); }
+void Resolver::cancel() {
+  impl_->cancel();
+}
 
 }  // namespace egret::relay

@@ -21,11 +21,11 @@ enum class DnsType { a, aaaa, mx, txt, ptr };
 struct DnsReply {
   enum class Status { ok, nxdomain, nodata, failed };
   Status status = Status::failed;
-  std::string error;                            ///< for failed: "SERVFAIL", "timeout", ...
-  std::uint32_t ttl = 0;                        ///< seconds; least of all records, 0 where there are none
-  std::vector<routing::IpAddress> addresses;    ///< a, aaaa
-  std::vector<routing::MxHost> mx;              ///< host "" is the root: a null MX (RFC 7505)
-  std::vector<std::string> texts;               ///< txt (strings of one record joined), ptr
+  std::string error;                          ///< for failed: "SERVFAIL", "timeout", ...
+  std::uint32_t ttl = 0;                      ///< seconds; least of all records, 0 where there are none
+  std::vector<routing::IpAddress> addresses;  ///< a, aaaa
+  std::vector<routing::MxHost> mx;            ///< host "" is the root: a null MX (RFC 7505)
+  std::vector<std::string> texts;             ///< txt (strings of one record joined), ptr
 };
 
 /// The same as what judge() of a blocklist wants.

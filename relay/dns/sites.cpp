@@ -12,10 +12,12 @@ namespace egret::relay {
 namespace {
 
 constexpr std::size_t max_hosts = 16;
-constexpr std::size_t max_addresses = 8;   // per host
+constexpr std::size_t max_addresses = 8;  // per host
 constexpr std::size_t max_cached = 100'000;
 
-SiteAnswer refuse(int code, std::string text) { return {nullptr, smtp::make_reply(code, std::move(text))}; }
+SiteAnswer refuse(int code, std::string text) {
+  return {nullptr, smtp::make_reply(code, std::move(text))};
+}
 
 /// The A-label form of a domain that may hold other scripts; empty when there is none.
 std::string to_ascii(std::string_view domain) {
@@ -30,8 +32,7 @@ std::string to_ascii(std::string_view domain) {
 
 }  // namespace
 
-Sites::Sites(Resolver& resolver, std::shared_ptr<const config::Config> config)
-    : resolver_(resolver), config_(std::move(config)) {
+Sites::Sites(Resolver& resolver, std::shared_ptr<const config::Config> config) : resolver_(resolver), config_(std::move(config)) {
   ask_ipv6_ = std::ranges::any_of(config_->topology.sources, [](const auto& s) { return s.address.v6; });
 }
 
@@ -81,7 +82,8 @@ boost::asio::awaitable<Sites::Lookup> Sites::look_up_mx(std::string domain) {
       std::vector<routing::MxHost> implicit{{0, domain}};
       co_return co_await addresses_of(std::move(implicit), 60, true);
     }
-    case DnsReply::Status::ok: break;
+    case DnsReply::Status::ok:
+      break;
   }
   std::vector<routing::MxHost> hosts = mx.mx;
   const auto null_mx = [](const routing::MxHost& h) { return h.host.empty(); };
@@ -118,8 +120,7 @@ boost::asio::awaitable<Sites::Lookup> Sites::addresses_of(std::vector<routing::M
   }
   if (!site->targets.empty()) co_return Lookup{{std::move(site), {}}, ttl};
   if (!trouble.empty()) co_return Lookup{refuse(451, "4.4.3 (local) address look-up failed: " + trouble), 5};
-  if (!refused.empty())
-    co_return Lookup{refuse(550, "5.4.4 (local) refusing to deliver to a private address: " + refused), 60};
+  if (!refused.empty()) co_return Lookup{refuse(550, "5.4.4 (local) refusing to deliver to a private address: " + refused), 60};
   co_return Lookup{refuse(550, implicit ? "5.1.2 (local) the domain " + hosts[0].host + " has neither MX nor address"
                                         : "5.4.4 (local) no mail exchanger of " + site->key + " has an address"),
                    60};

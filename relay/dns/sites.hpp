@@ -28,10 +28,10 @@ struct Target {
 struct Site {
   std::string key;
   std::string provider;
-  std::vector<Target> targets;      ///< by preference; those without an address are left out
+  std::vector<Target> targets;  ///< by preference; those without an address are left out
   bool ipv4 = false;
   bool ipv6 = false;
-  int connections = 20;             ///< per source
+  int connections = 20;  ///< per source
   int messages_per_connection = 100;
   smtp::TlsMode tls = smtp::TlsMode::opportunistic;
 };

@@ -19,8 +19,8 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 using namespace std::chrono_literals;
 
-constexpr auto command_timeout = 5min;          // RFC 5321 section 4.5.3.2.7
-constexpr auto data_timeout = 3min;             // for each block of data
+constexpr auto command_timeout = 5min;  // RFC 5321 section 4.5.3.2.7
+constexpr auto data_timeout = 3min;     // for each block of data
 constexpr std::size_t command_buffer = 4096;
 constexpr std::size_t data_buffer = 64 * 1024;
 constexpr std::uint64_t chunk_size = 1u << 20;  // a larger body goes to the spool while it comes in
@@ -158,9 +158,12 @@ class Ingress::Session final : private smtp::ServerPolicy {
   std::optional<smtp::CommandError> admit(std::uint64_t) override {
     if (ingress_.stopping_) return smtp::CommandError{421, "4.3.2 shutting down"};
     switch (ingress_.shared_.spool.trouble()) {
-      case spool::Trouble::none: return std::nullopt;
-      case spool::Trouble::no_space: return smtp::CommandError{452, "4.3.1 insufficient storage, try again later"};
-      case spool::Trouble::broken: return smtp::CommandError{421, "4.3.0 the queue cannot be written, try again later"};
+      case spool::Trouble::none:
+        return std::nullopt;
+      case spool::Trouble::no_space:
+        return smtp::CommandError{452, "4.3.1 insufficient storage, try again later"};
+      case spool::Trouble::broken:
+        return smtp::CommandError{421, "4.3.0 the queue cannot be written, try again later"};
     }
     return std::nullopt;
   }
@@ -198,7 +201,7 @@ class Ingress::Session final : private smtp::ServerPolicy {
   /// Moves what has come in of a large body to the spool, so that a session's memory is bounded.
   asio::awaitable<bool> spill(smtp::ServerSession::Action action) {
     if (!session_.in_data() && action != smtp::ServerSession::Action::commit && !extents_.empty()) {
-      ingress_.shared_.spool.abandon(std::move(extents_));   // the message was refused at its end
+      ingress_.shared_.spool.abandon(std::move(extents_));  // the message was refused at its end
       extents_.clear();
       spilled_ = 0;
     }
@@ -230,7 +233,8 @@ class Ingress::Session final : private smtp::ServerPolicy {
     facts.headers = &t.headers;
     const routing::Classified classified = config.classifier->classify(facts);
     if (!classified.unknown_class.empty())
-      log::warn("a header names a class that does not exist", {{"id", smtp::to_string(id_)}, {"class", classified.unknown_class}});
+      log::warn("a header names a class that does not exist",
+                {{"id", smtp::to_string(id_)}, {"class", classified.unknown_class}});
     out->class_name = classified.class_name.value_or(config.classes[listener_.message_class].name);
     out->sender = std::move(t.mail.reverse_path);
     out->recipients = std::move(t.recipients);
@@ -255,8 +259,10 @@ class Ingress::Session final : private smtp::ServerPolicy {
     if (trouble != spool::Trouble::none) {
       metrics.messages_unstored.add();
       ingress_.shared_.spool.abandon(stored->extents);
-      if (trouble == spool::Trouble::no_space) session_.finish(452, "4.3.1 insufficient storage, try again later");
-      else session_.finish(421, "4.3.0 the queue cannot be written, try again later");
+      if (trouble == spool::Trouble::no_space)
+        session_.finish(452, "4.3.1 insufficient storage, try again later");
+      else
+        session_.finish(421, "4.3.0 the queue cannot be written, try again later");
       co_return;
     }
     metrics.messages_accepted.add();
@@ -289,7 +295,12 @@ class Ingress::Session final : private smtp::ServerPolicy {
 
 Ingress::Ingress(const asio::any_io_executor& executor, DeliveryShared& shared, Dispatcher& dispatcher, Deadlines& deadlines,
                  Admission& admission)
-    : executor_(executor), shared_(shared), dispatcher_(dispatcher), deadlines_(deadlines), admission_(admission), tasks_(executor) {
+    : executor_(executor),
+      shared_(shared),
+      dispatcher_(dispatcher),
+      deadlines_(deadlines),
+      admission_(admission),
+      tasks_(executor) {
   smtp::ServerOptions options;
   options.hostname = shared.config->hostname;
   options.max_recipients = static_cast<std::size_t>(shared.config->limits.recipients);
@@ -318,7 +329,8 @@ asio::awaitable<void> Ingress::accept(std::size_t listener) {
     if (stopping_) break;
     if (error) {
       // Out of descriptors or memory: what is open goes on, and new connections wait a moment.
-      log::warn("cannot accept a connection", {{"listener", shared_.config->listeners[listener].address}, {"reason", error.message()}});
+      log::warn("cannot accept a connection",
+                {{"listener", shared_.config->listeners[listener].address}, {"reason", error.message()}});
       asio::steady_timer pause(executor_, 100ms);
       co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
       continue;

@@ -38,7 +38,8 @@ class Admission {
 
 /// Opens the listening sockets of one worker (SO_REUSEPORT, so that each worker has its own). Throws
 /// std::runtime_error with one line that names the address.
-std::vector<boost::asio::ip::tcp::acceptor> open_listeners(const boost::asio::any_io_executor& executor, const config::Config& config);
+std::vector<boost::asio::ip::tcp::acceptor> open_listeners(const boost::asio::any_io_executor& executor,
+                                                           const config::Config& config);
 
 /// Throws like open_listeners() when another program listens there already: with SO_REUSEPORT the kernel would let
 /// two of them share the port.
@@ -64,7 +65,7 @@ class Ingress {
   Dispatcher& dispatcher_;
   Deadlines& deadlines_;
   Admission& admission_;
-  std::vector<smtp::ServerOptions> options_;          ///< by listener, then with repair
+  std::vector<smtp::ServerOptions> options_;  ///< by listener, then with repair
   std::vector<smtp::ServerOptions> repairing_;
   std::vector<boost::asio::ip::tcp::acceptor> acceptors_;
   std::set<Session*> sessions_;

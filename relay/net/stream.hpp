@@ -40,7 +40,7 @@ class Stream {
   /// Makes a pending read fail without closing: the driver still has something to say.
   virtual void interrupt() = 0;
   virtual void close() = 0;
-  virtual std::string tls_summary() const = 0;   ///< "TLSv1.3 TLS_AES_256_GCM_SHA384", or empty
+  virtual std::string tls_summary() const = 0;  ///< "TLSv1.3 TLS_AES_256_GCM_SHA384", or empty
 };
 
 boost::asio::awaitable<error_code> write_all(Stream& stream, std::string_view bytes);
@@ -51,14 +51,14 @@ std::unique_ptr<Stream> make_stream(boost::asio::ip::tcp::socket socket, Deadlin
 struct ConnectOptions {
   routing::IpAddress to;
   std::uint16_t port = 25;
-  std::optional<routing::IpAddress> from;   ///< bound to before connecting
+  std::optional<routing::IpAddress> from;  ///< bound to before connecting
   Deadline deadline = Deadline::max();
 };
 
 struct ConnectResult {
   std::unique_ptr<Stream> stream;
   error_code error;
-  bool local_fault = false;                 ///< the source address cannot be used on this host
+  bool local_fault = false;  ///< the source address cannot be used on this host
 };
 
 /// Connects. TCP_NODELAY is set: replies and commands are written whole.

@@ -17,9 +17,13 @@ std::unique_ptr<TlsContext> TlsContext::client(bool verify, const std::string& c
   boost::system::error_code error;
   if (verify) {
     native->context.set_verify_mode(boost::asio::ssl::verify_peer, error);
-    if (!ca.empty()) native->context.load_verify_file(ca, error);
-    else native->context.set_default_verify_paths(error);
-    if (error) throw std::runtime_error("cannot load certificates from " + (ca.empty() ? "the system's store" : ca) + ": " + error.message());
+    if (!ca.empty())
+      native->context.load_verify_file(ca, error);
+    else
+      native->context.set_default_verify_paths(error);
+    if (error)
+      throw std::runtime_error("cannot load certificates from " + (ca.empty() ? "the system's store" : ca) + ": " +
+                               error.message());
   } else {
     native->context.set_verify_mode(boost::asio::ssl::verify_none, error);
   }

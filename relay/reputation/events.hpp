@@ -14,8 +14,8 @@ namespace egret::relay {
 struct Event {
   std::uint64_t id = 0;
   routing::Time time{};
-  std::string kind;        ///< listed, delisted, blocked, throttled, misconfigured, trial, warming, clean, drained,
-                           ///< list-down, list-up, pool-exhausted, smarthost-rests, budget, spool
+  std::string kind;  ///< listed, delisted, blocked, throttled, misconfigured, trial, warming, clean, drained,
+                     ///< list-down, list-up, pool-exhausted, smarthost-rests, budget, spool
   std::string source;
   std::string provider;
   std::string smarthost;
@@ -25,8 +25,8 @@ struct Event {
   std::string rule;
   std::string from;
   std::string to;
-  std::string text;        ///< what was seen
-  std::string action;      ///< what the operator can do
+  std::string text;    ///< what was seen
+  std::string action;  ///< what the operator can do
 };
 
 class Events {

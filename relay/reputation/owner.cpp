@@ -67,7 +67,9 @@ void Reputation::start() {
   tick();
 }
 
-void Reputation::stop() { timer_.cancel(); }
+void Reputation::stop() {
+  timer_.cancel();
+}
 
 void Reputation::report(std::uint32_t source, routing::Evidence evidence) {
   boost::asio::post(executor_, [this, source, evidence = std::move(evidence)] { fold(source, evidence); });
@@ -111,15 +113,19 @@ routing::StandingView Reputation::view(std::uint32_t source, std::string_view pr
   return routing::view(states_[source], provider, context());
 }
 
-double Reputation::score(std::uint32_t source) const { return routing::score(states_[source], "", context()); }
+double Reputation::score(std::uint32_t source) const {
+  return routing::score(states_[source], "", context());
+}
 
 void Reputation::tick() {
   for (std::uint32_t i = 0; i < states_.size(); ++i) {
     const auto until = states_[i].resting_until;
     if (until && now() >= *until) {
       const auto fault = address_fault(config_->topology.sources[i].address);
-      if (fault.empty()) fold(i, routing::SourceWorks{});
-      else fold(i, routing::SourceFault{fault});
+      if (fault.empty())
+        fold(i, routing::SourceWorks{});
+      else
+        fold(i, routing::SourceFault{fault});
     }
     fold(i, routing::Tick{});
   }
@@ -176,9 +182,15 @@ void Reputation::tell_exhausted(const routing::Transition& t) {
     event.rule = t.rule;
     event.text = "every source of pool " + pool.name + " is out of service";
     switch (pool.when_exhausted) {
-      case routing::WhenExhausted::fallback: event.action = "its mail goes by its smarthosts"; break;
-      case routing::WhenExhausted::hold: event.action = "its mail is held until a source is back"; break;
-      case routing::WhenExhausted::send_anyway: event.action = "its mail is sent anyway (when_exhausted: send-anyway)"; break;
+      case routing::WhenExhausted::fallback:
+        event.action = "its mail goes by its smarthosts";
+        break;
+      case routing::WhenExhausted::hold:
+        event.action = "its mail is held until a source is back";
+        break;
+      case routing::WhenExhausted::send_anyway:
+        event.action = "its mail is sent anyway (when_exhausted: send-anyway)";
+        break;
     }
     events_.add(std::move(event));
   }
@@ -189,10 +201,12 @@ std::string Reputation::advice(const routing::Transition& t) const {
   std::string out;
   if (t.until) out = "out of service until " + routing::to_rfc3339(*t.until) + ". ";
   const auto list = config_->blocklists.find(t.blocklist);
-  if (list != config_->blocklists.end() && !list->second.delist.empty()) out += "Removal: " + list->second.delist;
+  if (list != config_->blocklists.end() && !list->second.delist.empty())
+    out += "Removal: " + list->second.delist;
   else if (const auto* provider = config_->providers.named(t.provider); provider && !provider->postmaster.empty())
     out += "Contact: " + provider->postmaster;
-  else if (t.to == routing::Standing::misconfigured) out += "Check the address, its PTR record and EHLO name";
+  else if (t.to == routing::Standing::misconfigured)
+    out += "Check the address, its PTR record and EHLO name";
   return out;
 }
 

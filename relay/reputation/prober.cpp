@@ -73,7 +73,8 @@ boost::asio::awaitable<void> Prober::run(std::string name) {
   const routing::Duration period = interval(*list.definition);
   // Lists do not all start in the same instant.
   const routing::Duration spread = std::min<routing::Duration>(period / 4, std::chrono::seconds(2));
-  bool going = co_await sleep(routing::Duration(static_cast<std::int64_t>(static_cast<double>(spread.count()) * (jitter() - 0.8))));
+  bool going =
+      co_await sleep(routing::Duration(static_cast<std::int64_t>(static_cast<double>(spread.count()) * (jitter() - 0.8))));
   bool first = true;
   while (going) {
     const routing::Duration health_age = std::min(period * 6, health_interval_max);
@@ -90,7 +91,9 @@ boost::asio::awaitable<void> Prober::run(std::string name) {
       going = co_await sleep(routing::Duration(static_cast<std::int64_t>(static_cast<double>(gap.count()) * jitter())));
       if (!going) break;
     }
-    if (first && going) going = co_await sleep(std::max(routing::Duration{0}, period - first_round_gap * static_cast<std::int64_t>(sources.size())));
+    if (first && going)
+      going =
+          co_await sleep(std::max(routing::Duration{0}, period - first_round_gap * static_cast<std::int64_t>(sources.size())));
     first = false;
   }
 }
@@ -188,7 +191,9 @@ boost::asio::awaitable<void> Prober::check(std::string name, std::uint32_t sourc
   if (log::enabled(log::Level::debug))
     log::debug("blocklist check", {{"blocklist", name},
                                    {"source", config_->topology.sources[source].name},
-                                   {"result", listed ? "listed" : evidence.judgement.reason.empty() ? "clean" : evidence.judgement.reason}});
+                                   {"result", listed                              ? "listed"
+                                              : evidence.judgement.reason.empty() ? "clean"
+                                                                                  : evidence.judgement.reason}});
   owner_.fold(source, evidence);
   // What is about to change is looked at again soon, not after a whole interval.
   const auto after = owner_.state(source).listings.find(name);

@@ -46,9 +46,9 @@ class Prober {
   struct List {
     const routing::Blocklist* definition = nullptr;
     std::optional<routing::Time> health_checked;
-    std::optional<routing::Time> out_since;      ///< when it went out of service
-    bool answered = true;                        ///< at its last probe: the list, not DNS, is to blame
-    bool withdrawn = false;                      ///< its listings were taken back
+    std::optional<routing::Time> out_since;  ///< when it went out of service
+    bool answered = true;                    ///< at its last probe: the list, not DNS, is to blame
+    bool withdrawn = false;                  ///< its listings were taken back
     std::size_t next_source = 0;
   };
 

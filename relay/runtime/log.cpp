@@ -22,15 +22,21 @@ std::shared_ptr<spdlog::logger> logger;
 
 std::string_view name(Level level) {
   switch (level) {
-    case Level::debug: return "debug";
-    case Level::info: return "info";
-    case Level::warn: return "warn";
-    case Level::error: return "error";
+    case Level::debug:
+      return "debug";
+    case Level::info:
+      return "info";
+    case Level::warn:
+      return "warn";
+    case Level::error:
+      return "error";
   }
   return "info";
 }
 
-std::string json_string(std::string_view text) { return boost::json::serialize(boost::json::value(smtp::printable(text))); }
+std::string json_string(std::string_view text) {
+  return boost::json::serialize(boost::json::value(smtp::printable(text)));
+}
 
 std::string json_line(Level level, std::string_view message, const std::vector<Field>& fields) {
   std::string out = R"({"time":")" + routing::to_rfc3339(now()) + R"(","level":")" + std::string(name(level)) +
@@ -66,11 +72,13 @@ void start(std::string_view level, std::string_view format) {
 void stop() {
   if (!logger) return;
   logger->flush();
-  spdlog::shutdown();   // ends the writing thread: from here on nobody else holds the logger
+  spdlog::shutdown();  // ends the writing thread: from here on nobody else holds the logger
   logger.reset();
 }
 
-bool enabled(Level level) { return level >= least.load(std::memory_order_relaxed); }
+bool enabled(Level level) {
+  return level >= least.load(std::memory_order_relaxed);
+}
 
 void write(Level level, std::string_view message, const std::vector<Field>& fields) {
   if (!enabled(level)) return;

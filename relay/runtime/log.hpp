@@ -21,9 +21,17 @@ void stop();
 bool enabled(Level level);
 void write(Level level, std::string_view message, const std::vector<Field>& fields);
 
-inline void debug(std::string_view message, const std::vector<Field>& fields = {}) { write(Level::debug, message, fields); }
-inline void info(std::string_view message, const std::vector<Field>& fields = {}) { write(Level::info, message, fields); }
-inline void warn(std::string_view message, const std::vector<Field>& fields = {}) { write(Level::warn, message, fields); }
-inline void error(std::string_view message, const std::vector<Field>& fields = {}) { write(Level::error, message, fields); }
+inline void debug(std::string_view message, const std::vector<Field>& fields = {}) {
+  write(Level::debug, message, fields);
+}
+inline void info(std::string_view message, const std::vector<Field>& fields = {}) {
+  write(Level::info, message, fields);
+}
+inline void warn(std::string_view message, const std::vector<Field>& fields = {}) {
+  write(Level::warn, message, fields);
+}
+inline void error(std::string_view message, const std::vector<Field>& fields = {}) {
+  write(Level::error, message, fields);
+}
 
 }  // namespace egret::relay::log

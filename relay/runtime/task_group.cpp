@@ -10,7 +10,9 @@
 
 namespace egret::relay {
 
-TaskGroup::~TaskGroup() { assert(size_ == 0); }
+TaskGroup::~TaskGroup() {
+  assert(size_ == 0);
+}
 
 void TaskGroup::spawn(boost::asio::awaitable<void> task, const char* name) {
   ++size_;

@@ -79,8 +79,12 @@ class Reader {
   bool ok_ = true;
 };
 
-std::uint64_t time_value(routing::Time time) { return static_cast<std::uint64_t>(time.time_since_epoch().count()); }
-routing::Time to_time(std::uint64_t value) { return routing::Time(routing::Duration(static_cast<std::int64_t>(value))); }
+std::uint64_t time_value(routing::Time time) {
+  return static_cast<std::uint64_t>(time.time_since_epoch().count());
+}
+routing::Time to_time(std::uint64_t value) {
+  return routing::Time(routing::Duration(static_cast<std::int64_t>(value)));
+}
 
 }  // namespace
 

@@ -53,14 +53,14 @@ struct Message {
   std::vector<smtp::Address> recipients;
   bool eight_bit = false;
   bool utf8 = false;
-  bool report = false;                 ///< a DSN of our own
+  bool report = false;  ///< a DSN of our own
   routing::Time accepted{};
-  std::uint64_t header_end = 0;        ///< octets of the header section
+  std::uint64_t header_end = 0;  ///< octets of the header section
   std::vector<smtp::Cut> cuts;
-  std::string client;                  ///< address of the client, for logs
+  std::string client;  ///< address of the client, for logs
   std::uint64_t body_size = 0;
-  std::vector<Extent> extents;         ///< the beginning of the body, on disk
-  std::vector<std::string> tail;       ///< the rest, in memory
+  std::vector<Extent> extents;    ///< the beginning of the body, on disk
+  std::vector<std::string> tail;  ///< the rest, in memory
 };
 
 enum class RecipientState : std::uint8_t { pending = 0, delivered = 1, failed = 2 };
@@ -68,16 +68,16 @@ enum class RecipientState : std::uint8_t { pending = 0, delivered = 1, failed = 
 /// What became of some recipients of a message in one attempt round.
 struct Progress {
   smtp::MessageId id{};
-  std::uint64_t sequence = 0;          ///< set by the spool
-  std::vector<std::pair<std::uint32_t, RecipientState>> recipients;   ///< by index
+  std::uint64_t sequence = 0;                                        ///< set by the spool
+  std::vector<std::pair<std::uint32_t, RecipientState>> recipients;  ///< by index
   std::uint32_t attempts = 0;
   routing::Time next_at{};
-  std::string sticky;                  ///< egress that the pending ones keep to, or empty
-  bool strict = false;                 ///< keeps to it also while it is out of service
+  std::string sticky;   ///< egress that the pending ones keep to, or empty
+  bool strict = false;  ///< keeps to it also while it is out of service
   bool ambiguous = false;
   bool warned = false;
-  bool held = false;                   ///< held by the operator
-  std::string reply;                   ///< the last one, cut to 1000 octets
+  bool held = false;  ///< held by the operator
+  std::string reply;  ///< the last one, cut to 1000 octets
   std::string reply_host;
 };
 
@@ -110,6 +110,8 @@ std::string encode_done(std::uint32_t segment);
 std::optional<std::uint32_t> decode_done(std::string_view payload);
 
 /// Octets a record takes in a segment, padding included.
-inline std::uint64_t record_size(std::uint64_t payload) { return record_header_size + ((payload + 7) & ~std::uint64_t{7}); }
+inline std::uint64_t record_size(std::uint64_t payload) {
+  return record_header_size + ((payload + 7) & ~std::uint64_t{7});
+}
 
 }  // namespace egret::relay::spool

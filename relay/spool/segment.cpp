@@ -16,7 +16,9 @@
 namespace egret::relay::spool {
 namespace {
 
-[[noreturn]] void fail(const std::string& what) { throw std::system_error(errno, std::generic_category(), what); }
+[[noreturn]] void fail(const std::string& what) {
+  throw std::system_error(errno, std::generic_category(), what);
+}
 
 }  // namespace
 
@@ -49,7 +51,8 @@ void sync_directory(const std::filesystem::path& directory) {
   if (result != 0) fail("cannot sync " + directory.string());
 }
 
-std::shared_ptr<SegmentFile> SegmentFile::create(const std::filesystem::path& directory, std::uint32_t number, std::uint64_t now_ms) {
+std::shared_ptr<SegmentFile> SegmentFile::create(const std::filesystem::path& directory, std::uint32_t number,
+                                                 std::uint64_t now_ms) {
   const auto path = segment_path(directory, number);
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (fd < 0) fail("cannot create " + path.string());
@@ -78,7 +81,9 @@ std::shared_ptr<SegmentFile> SegmentFile::open(const std::filesystem::path& path
   return std::shared_ptr<SegmentFile>(new SegmentFile(fd, number, path));
 }
 
-SegmentFile::~SegmentFile() { ::close(fd_); }
+SegmentFile::~SegmentFile() {
+  ::close(fd_);
+}
 
 int SegmentFile::write(std::vector<iovec>& parts, std::uint64_t offset) const {
   std::size_t at = 0;
@@ -101,8 +106,12 @@ int SegmentFile::write(std::vector<iovec>& parts, std::uint64_t offset) const {
   return 0;
 }
 
-int SegmentFile::sync() const { return fdatasync(fd_) == 0 ? 0 : errno; }
-int SegmentFile::truncate(std::uint64_t size) const { return ftruncate(fd_, static_cast<off_t>(size)) == 0 ? 0 : errno; }
+int SegmentFile::sync() const {
+  return fdatasync(fd_) == 0 ? 0 : errno;
+}
+int SegmentFile::truncate(std::uint64_t size) const {
+  return ftruncate(fd_, static_cast<off_t>(size)) == 0 ? 0 : errno;
+}
 
 bool SegmentFile::read(std::uint64_t offset, std::size_t size, std::string& out) const {
   out.resize(size);

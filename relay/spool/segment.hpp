@@ -53,15 +53,15 @@ void sync_directory(const std::filesystem::path& directory);
 struct WalkedRecord {
   std::uint32_t offset = 0;
   RecordHeader header;
-  std::string_view payload;   ///< valid during the call
+  std::string_view payload;  ///< valid during the call
 };
 
 /// What walk() ended with.
 struct WalkResult {
-  std::uint64_t end = 0;      ///< offset behind the last good record
-  bool clean = true;          ///< only zeros follow
-  bool torn = false;          ///< what follows was never known to be on disk, so it was never acknowledged
-  std::string problem;        ///< what was found at `end`, when not clean
+  std::uint64_t end = 0;  ///< offset behind the last good record
+  bool clean = true;      ///< only zeros follow
+  bool torn = false;      ///< what follows was never known to be on disk, so it was never acknowledged
+  std::string problem;    ///< what was found at `end`, when not clean
 };
 
 /// Calls `visit(const WalkedRecord&)` for every record in order. Throws std::system_error when the file cannot be read.

@@ -34,16 +34,16 @@ namespace asio = boost::asio;
 struct Place {
   std::uint32_t segment = 0;
   std::uint32_t offset = 0;
-  std::uint32_t length = 0;    // of the payload
+  std::uint32_t length = 0;  // of the payload
 };
 
 struct SegmentInfo {
   std::shared_ptr<SegmentFile> file;
   std::uint64_t used = segment_header_size;
   std::uint64_t live_bytes = 0;
-  std::uint32_t live = 0;          // waiting messages with a record here that they need (ACCEPT or CHUNK)
-  std::uint32_t live_chunks = 0;   // those of them that need a CHUNK: such a segment is never copied forward
-  bool carries = false;            // holds DONE or PROGRESS of messages that may be stored elsewhere
+  std::uint32_t live = 0;         // waiting messages with a record here that they need (ACCEPT or CHUNK)
+  std::uint32_t live_chunks = 0;  // those of them that need a CHUNK: such a segment is never copied forward
+  bool carries = false;           // holds DONE or PROGRESS of messages that may be stored elsewhere
   // Segments with older copies of messages that are here (a crash interrupted copying them forward). They must be
   // gone before this one may go, or the old copies would come back without their DONE.
   std::vector<std::uint32_t> after;
@@ -75,7 +75,7 @@ struct Waiting {
 
 struct AcceptItem {
   std::shared_ptr<const Message> message;
-  Waiting<Trouble> waiting;        // empty for internal ones
+  Waiting<Trouble> waiting;  // empty for internal ones
 };
 struct ChunkItem {
   std::string octets;
@@ -147,11 +147,11 @@ class Spool::Impl {
   friend class Recovery;
   struct Batch {
     std::vector<iovec> parts;
-    std::deque<std::string> owned;                        // headers and metadata, addresses stable
-    std::vector<std::shared_ptr<const void>> keep;        // messages and chunks being written
+    std::deque<std::string> owned;                  // headers and metadata, addresses stable
+    std::vector<std::shared_ptr<const void>> keep;  // messages and chunks being written
     std::vector<std::pair<Waiting<Trouble>, Trouble>> accepts;
     std::vector<std::pair<Waiting<StoredChunk>, StoredChunk>> chunks;
-    std::uint64_t start = 0;                              // offset in the active segment
+    std::uint64_t start = 0;  // offset in the active segment
     std::uint64_t end = 0;
     bool urgent = false;
   };
@@ -185,13 +185,13 @@ class Spool::Impl {
   Options options_;
   DirectoryLock lock_;
   boost::unordered_flat_map<std::uint64_t, Place> index_;
-  boost::unordered_flat_map<std::uint64_t, std::vector<Extent>> extents_;   // of waiting messages that have any
+  boost::unordered_flat_map<std::uint64_t, std::vector<Extent>> extents_;  // of waiting messages that have any
   std::map<std::uint32_t, SegmentInfo> segments_;
   std::uint32_t active_ = 0;
   std::uint64_t synced_to_ = 0;
   std::uint64_t sequence_ = 0;
   std::atomic<std::uint64_t> last_id_{0};
-  std::vector<Item> deferred_;   // DONE and PROGRESS that found no room; tried again when there is some
+  std::vector<Item> deferred_;  // DONE and PROGRESS that found no room; tried again when there is some
   bool dirty_ = false;
   Deadline dirty_since_{};
   Deadline reserve_checked_{};
@@ -217,7 +217,8 @@ Spool::Impl::Impl(Options options, const std::function<void(Recovered)>& recover
   // A fresh segment: what a crash left behind in the last one is never written to again.
   try {
     active_ = segments_.empty() ? 1 : segments_.rbegin()->first + 1;
-    segments_[active_].file = SegmentFile::create(options_.directory, active_, static_cast<std::uint64_t>(now().time_since_epoch().count()));
+    segments_[active_].file =
+        SegmentFile::create(options_.directory, active_, static_cast<std::uint64_t>(now().time_since_epoch().count()));
     synced_to_ = segment_header_size;
   } catch (const std::system_error& e) {
     throw std::runtime_error(std::string("spool: ") + e.what());
@@ -298,7 +299,8 @@ class Recovery {
     const std::uint64_t id = record.header.id;
     State& state = messages_[id];
     switch (record.header.type) {
-      case RecordType::chunk: break;
+      case RecordType::chunk:
+        break;
       case RecordType::accept:
         if (state.accepted && state.place.segment != file.number()) info.after.push_back(state.place.segment);
         state.accepted = true;
@@ -345,8 +347,10 @@ class Recovery {
     for (const Progress& p : history)
       for (const auto& [index, state] : p.recipients) {
         if (index >= latest.size() || states[index] != RecipientState::pending) continue;
-        if (state != RecipientState::pending) states[index] = state;
-        else if (!latest[index] || latest[index]->sequence < p.sequence) latest[index] = &p;
+        if (state != RecipientState::pending)
+          states[index] = state;
+        else if (!latest[index] || latest[index]->sequence < p.sequence)
+          latest[index] = &p;
       }
     std::map<const Progress*, Progress> grouped;
     for (std::uint32_t i = 0; i < latest.size(); ++i) {
@@ -362,7 +366,7 @@ class Recovery {
   }
 
   Spool::Impl& spool_;
-  std::map<std::uint64_t, State> messages_;   // in order of acceptance
+  std::map<std::uint64_t, State> messages_;  // in order of acceptance
 };
 
 void Spool::Impl::recover(const std::function<void(Recovered)>& recovered) {
@@ -402,8 +406,10 @@ bool Spool::Impl::next_batch(std::vector<Item>& items) {
   std::unique_lock lock(mutex_);
   sleeping_ = true;
   const auto ready = [&] { return stop_ || !queue_.empty(); };
-  if (dirty_ && trouble.load() != Trouble::broken) wake_.wait_until(lock, dirty_since_ + options_.lazy_sync, ready);
-  else wake_.wait_for(lock, std::chrono::seconds(1), ready);
+  if (dirty_ && trouble.load() != Trouble::broken)
+    wake_.wait_until(lock, dirty_since_ + options_.lazy_sync, ready);
+  else
+    wake_.wait_for(lock, std::chrono::seconds(1), ready);
   sleeping_ = false;
   items.swap(queue_);
   return !(stop_ && items.empty());
@@ -431,7 +437,7 @@ void Spool::Impl::run() {
     reclaim();
   }
   SegmentInfo& last = segments_.at(active_);
-  if (trouble.load() != Trouble::broken) last.file->truncate(last.used);   // what was preallocated and not used
+  if (trouble.load() != Trouble::broken) last.file->truncate(last.used);  // what was preallocated and not used
 }
 
 void Spool::Impl::handle(Item& item, Batch& batch) {
@@ -449,7 +455,7 @@ bool Spool::Impl::make_room(Batch& batch, std::uint64_t size) {
   try {
     const std::uint32_t next = active_ + 1;
     auto file = SegmentFile::create(options_.directory, next, static_cast<std::uint64_t>(now().time_since_epoch().count()));
-    old.file->truncate(old.used);   // gives the unused end back; failing costs space only
+    old.file->truncate(old.used);  // gives the unused end back; failing costs space only
     segments_[next].file = std::move(file);
     active_ = next;
   } catch (const std::system_error& e) {
@@ -462,7 +468,8 @@ bool Spool::Impl::make_room(Batch& batch, std::uint64_t size) {
   return true;
 }
 
-bool Spool::Impl::append(Batch& batch, RecordType type, std::uint64_t id, const std::vector<std::string_view>& payload, Place& place) {
+bool Spool::Impl::append(Batch& batch, RecordType type, std::uint64_t id, const std::vector<std::string_view>& payload,
+                         Place& place) {
   std::size_t length = 0;
   for (const auto part : payload) length += part.size();
   if (record_size(length) > segment_size - segment_header_size) {
@@ -574,7 +581,7 @@ void Spool::Impl::on(ReadItem& item, Batch& batch) {
   Place place;
   if (it != index_.end()) {
     place = it->second;
-    if (place.segment == active_) flush(batch);   // it may be in this very batch
+    if (place.segment == active_) flush(batch);  // it may be in this very batch
     file = segments_.at(place.segment).file;
   }
   asio::post(readers_, [file, place, id = static_cast<std::uint64_t>(item.id), waiting = std::move(item.waiting)]() mutable {
@@ -641,8 +648,7 @@ void Spool::Impl::sync(Batch&) {
 void Spool::Impl::complete(Batch& batch) {
   const bool broken = trouble.load() == Trouble::broken;
   Completions completions;
-  for (auto& [waiter, result] : batch.accepts)
-    completions.add(std::move(waiter), broken ? Trouble::broken : result);
+  for (auto& [waiter, result] : batch.accepts) completions.add(std::move(waiter), broken ? Trouble::broken : result);
   for (auto& [waiter, result] : batch.chunks) {
     if (broken) result.trouble = Trouble::broken;
     completions.add(std::move(waiter), result);
@@ -657,8 +663,10 @@ void Spool::Impl::fail(const std::string& what, int error) {
 void Spool::Impl::set_trouble(Trouble value, std::string text) {
   if (trouble.load() == Trouble::broken) return;
   if (trouble.load() != value || value == Trouble::broken) {
-    if (value == Trouble::none) log::info("spool: accepting again");
-    else log::error("spool: not accepting", {{"reason", text}});
+    if (value == Trouble::none)
+      log::info("spool: accepting again");
+    else
+      log::error("spool: not accepting", {{"reason", text}});
   }
   {
     const std::lock_guard lock(text_mutex);
@@ -689,7 +697,7 @@ void Spool::Impl::note_live(const Message& message, const Place& place, int sign
   SegmentInfo& home = segments_.at(place.segment);
   home.live += static_cast<std::uint32_t>(sign);
   home.live_bytes += static_cast<std::uint64_t>(sign) * record_size(place.length);
-  if (sign > 0 && writer_.joinable()) return;   // its chunks were counted when they were stored
+  if (sign > 0 && writer_.joinable()) return;  // its chunks were counted when they were stored
   for (const Extent& extent : message.extents)
     if (const auto it = segments_.find(extent.segment); it != segments_.end())
       it->second.live_chunks += static_cast<std::uint32_t>(sign);
@@ -803,7 +811,9 @@ asio::awaitable<Trouble> Spool::accept(std::shared_ptr<const Message> message) {
   });
 }
 
-void Spool::accept_internal(std::shared_ptr<const Message> message) { impl_->push(AcceptItem{std::move(message), {}}); }
+void Spool::accept_internal(std::shared_ptr<const Message> message) {
+  impl_->push(AcceptItem{std::move(message), {}});
+}
 
 asio::awaitable<Spool::StoredChunk> Spool::chunk(std::string octets) {
   const auto home = co_await asio::this_coro::executor;
@@ -818,28 +828,40 @@ void Spool::abandon(std::vector<Extent> extents) {
   if (!extents.empty()) impl_->push(AbandonItem{std::move(extents)});
 }
 
-void Spool::progress(Progress progress) { impl_->push(ProgressItem{std::move(progress)}); }
-void Spool::done(smtp::MessageId id) { impl_->push(DoneItem{id}); }
+void Spool::progress(Progress progress) {
+  impl_->push(ProgressItem{std::move(progress)});
+}
+void Spool::done(smtp::MessageId id) {
+  impl_->push(DoneItem{id});
+}
 
 asio::awaitable<std::shared_ptr<const Message>> Spool::read(smtp::MessageId id) {
   using Result = std::shared_ptr<const Message>;
   const auto home = co_await asio::this_coro::executor;
   Impl* impl = impl_.get();
-  co_return co_await await_operation<Result>(
-      [impl, id, home](OperationPtr<Result> operation) { impl->push(ReadItem{id, {home, std::move(operation)}}); });
+  co_return co_await await_operation<Result>([impl, id, home](OperationPtr<Result> operation) {
+    impl->push(ReadItem{id, {home, std::move(operation)}});
+  });
 }
 
 asio::awaitable<std::string> Spool::read(Extent extent) {
   const auto home = co_await asio::this_coro::executor;
   Impl* impl = impl_.get();
-  co_return co_await await_operation<std::string>(
-      [impl, extent, home](OperationPtr<std::string> operation) { impl->push(ExtentItem{extent, {home, std::move(operation)}}); });
+  co_return co_await await_operation<std::string>([impl, extent, home](OperationPtr<std::string> operation) {
+    impl->push(ExtentItem{extent, {home, std::move(operation)}});
+  });
 }
 
-smtp::MessageId Spool::next_id() { return impl_->next_id(); }
-Trouble Spool::trouble() const { return impl_->trouble.load(); }
+smtp::MessageId Spool::next_id() {
+  return impl_->next_id();
+}
+Trouble Spool::trouble() const {
+  return impl_->trouble.load();
+}
 
-bool Spool::delivery_paused() const { return impl_->deferring.load() || impl_->trouble.load() == Trouble::broken; }
+bool Spool::delivery_paused() const {
+  return impl_->deferring.load() || impl_->trouble.load() == Trouble::broken;
+}
 
 std::string Spool::trouble_text() const {
   const std::lock_guard lock(impl_->text_mutex);

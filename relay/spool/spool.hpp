@@ -21,14 +21,14 @@ namespace egret::relay::spool {
 /// Why something was not stored.
 enum class Trouble {
   none,
-  no_space,   ///< temporary: below the reserve, or the disk is full
-  broken,     ///< a write or sync failed: nothing more is stored until the program starts again
+  no_space,  ///< temporary: below the reserve, or the disk is full
+  broken,    ///< a write or sync failed: nothing more is stored until the program starts again
 };
 
 struct Options {
   std::filesystem::path directory;
-  std::uint64_t reserve = 1u << 30;          ///< octets of free disk that accepting leaves alone
-  std::chrono::milliseconds lazy_sync{50};   ///< the longest that DONE and PROGRESS wait for their sync
+  std::uint64_t reserve = 1u << 30;         ///< octets of free disk that accepting leaves alone
+  std::chrono::milliseconds lazy_sync{50};  ///< the longest that DONE and PROGRESS wait for their sync
 };
 
 /// A message that was waiting when the program started, without its body.
@@ -43,7 +43,7 @@ struct Recovered {
 };
 
 struct Counters {
-  std::uint64_t waiting = 0;                 ///< messages not done
+  std::uint64_t waiting = 0;  ///< messages not done
   std::uint64_t segments = 0;
   std::uint64_t syncs = 0;
   std::uint64_t records = 0;

@@ -9,10 +9,16 @@ namespace {
 namespace json = boost::json;
 using routing::Time;
 
-std::int64_t ms(Time time) { return time.time_since_epoch().count(); }
-Time time_of(const json::value& value) { return Time(routing::Duration(value.to_number<std::int64_t>())); }
+std::int64_t ms(Time time) {
+  return time.time_since_epoch().count();
+}
+Time time_of(const json::value& value) {
+  return Time(routing::Duration(value.to_number<std::int64_t>()));
+}
 
-json::value optional_time(const std::optional<Time>& time) { return time ? json::value(ms(*time)) : json::value(); }
+json::value optional_time(const std::optional<Time>& time) {
+  return time ? json::value(ms(*time)) : json::value();
+}
 std::optional<Time> to_optional(const json::value& value) {
   if (value.is_null()) return std::nullopt;
   return time_of(value);
@@ -33,9 +39,15 @@ routing::Ramp decode_ramp(const json::value& value) {
 }
 
 json::object encode(const routing::Listing& l) {
-  return {{"codes", json::value_from(l.codes)}, {"text", l.text}, {"first_seen", ms(l.first_seen)}, {"last_seen", ms(l.last_seen)},
-          {"policy", l.policy}, {"confirmed", l.confirmed}, {"listed_in_a_row", l.listed_in_a_row},
-          {"clean_in_a_row", l.clean_in_a_row}, {"clean_since", optional_time(l.clean_since)}};
+  return {{"codes", json::value_from(l.codes)},
+          {"text", l.text},
+          {"first_seen", ms(l.first_seen)},
+          {"last_seen", ms(l.last_seen)},
+          {"policy", l.policy},
+          {"confirmed", l.confirmed},
+          {"listed_in_a_row", l.listed_in_a_row},
+          {"clean_in_a_row", l.clean_in_a_row},
+          {"clean_since", optional_time(l.clean_since)}};
 }
 
 routing::Listing decode_listing(const json::value& v) {
@@ -53,9 +65,15 @@ routing::Listing decode_listing(const json::value& v) {
 }
 
 json::object encode(const routing::ProviderState& p) {
-  return {{"blocked_until", optional_time(p.blocked_until)}, {"config_fault", p.config_fault}, {"strikes", p.strikes},
-          {"last_block", ms(p.last_block)}, {"reason", p.reason}, {"ramp", encode(p.ramp)}, {"throttle", p.throttle},
-          {"throttled_at", ms(p.throttled_at)}, {"drained", p.drained}};
+  return {{"blocked_until", optional_time(p.blocked_until)},
+          {"config_fault", p.config_fault},
+          {"strikes", p.strikes},
+          {"last_block", ms(p.last_block)},
+          {"reason", p.reason},
+          {"ramp", encode(p.ramp)},
+          {"throttle", p.throttle},
+          {"throttled_at", ms(p.throttled_at)},
+          {"drained", p.drained}};
 }
 
 routing::ProviderState decode_provider(const json::value& v) {
@@ -80,15 +98,18 @@ std::string encode_state(const routing::SourceState& state) {
   for (const auto& [name, listing] : state.listings) listings[name] = encode(listing);
   for (const auto& [name, provider] : state.providers) providers[name] = encode(provider);
   for (const auto& [name, time] : state.vouched) vouched[name] = ms(time);
-  return json::serialize(json::object{{"listings", std::move(listings)}, {"providers", std::move(providers)},
-                                      {"vouched", std::move(vouched)}, {"ramp", encode(state.ramp)},
-                                      {"checked", state.checked}, {"drained", state.drained}});
+  return json::serialize(json::object{{"listings", std::move(listings)},
+                                      {"providers", std::move(providers)},
+                                      {"vouched", std::move(vouched)},
+                                      {"ramp", encode(state.ramp)},
+                                      {"checked", state.checked},
+                                      {"drained", state.drained}});
 }
 
 std::optional<routing::SourceState> decode_state(std::string_view text) {
   try {
     json::parse_options options;
-    options.allow_invalid_utf8 = true;   // remote texts are cleaned, but one octet must not cost a whole state
+    options.allow_invalid_utf8 = true;  // remote texts are cleaned, but one octet must not cost a whole state
     const json::value value = json::parse(text, {}, options);
     routing::SourceState out;
     for (const auto& [name, listing] : value.at("listings").as_object()) out.listings[name] = decode_listing(listing);

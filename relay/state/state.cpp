@@ -14,7 +14,8 @@ namespace {
 class Statement {
  public:
   Statement(sqlite3* db, const char* sql) {
-    if (sqlite3_prepare_v2(db, sql, -1, &raw_, nullptr) != SQLITE_OK) throw std::runtime_error(std::string("state: ") + sqlite3_errmsg(db));
+    if (sqlite3_prepare_v2(db, sql, -1, &raw_, nullptr) != SQLITE_OK)
+      throw std::runtime_error(std::string("state: ") + sqlite3_errmsg(db));
   }
   ~Statement() { sqlite3_finalize(raw_); }
   Statement(const Statement&) = delete;
@@ -34,7 +35,9 @@ class Statement {
 };
 
 /// A source is the one that was saved only while its address is the same: reputation belongs to the address.
-std::string key_of(const routing::SourceInfo& source) { return source.name + "@" + source.reputation.to_string(); }
+std::string key_of(const routing::SourceInfo& source) {
+  return source.name + "@" + source.reputation.to_string();
+}
 
 }  // namespace
 
@@ -58,7 +61,9 @@ State::State(const std::filesystem::path& directory, const config::Config& confi
   }
 }
 
-State::~State() { sqlite3_close(db_); }
+State::~State() {
+  sqlite3_close(db_);
+}
 
 void State::execute(const char* sql) {
   char* message = nullptr;
@@ -99,10 +104,12 @@ void State::save(Reputation& reputation, Budgets& budgets) {
   if (dirty_.empty() && !budgets.take_changed()) return;
   try {
     execute("BEGIN");
-    for (const std::uint32_t source : dirty_) put("source", key_of(config_.topology.sources[source]), encode_state(reputation.state(source)));
+    for (const std::uint32_t source : dirty_)
+      put("source", key_of(config_.topology.sources[source]), encode_state(reputation.state(source)));
     for (std::uint32_t i = 0; i < config_.smarthosts.size(); ++i) {
       const auto use = budgets.use(i);
-      put("budget", config_.smarthosts[i].name, std::to_string(use.window.time_since_epoch().count()) + " " + std::to_string(use.used));
+      put("budget", config_.smarthosts[i].name,
+          std::to_string(use.window.time_since_epoch().count()) + " " + std::to_string(use.used));
     }
     execute("COMMIT");
     dirty_.clear();
@@ -127,7 +134,7 @@ void State::arm(Reputation& reputation, Budgets& budgets) {
 }
 
 void State::stop(Reputation& reputation, Budgets& budgets) {
-  timer_.reset();   // it must not outlive its executor
+  timer_.reset();  // it must not outlive its executor
   save(reputation, budgets);
 }
 

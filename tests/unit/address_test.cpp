@@ -5,8 +5,12 @@
 namespace egret::smtp {
 namespace {
 
-std::optional<Address> mailbox(std::string_view text) { return parse_mailbox(text, false); }
-std::optional<Address> utf8_mailbox(std::string_view text) { return parse_mailbox(text, true); }
+std::optional<Address> mailbox(std::string_view text) {
+  return parse_mailbox(text, false);
+}
+std::optional<Address> utf8_mailbox(std::string_view text) {
+  return parse_mailbox(text, true);
+}
 
 /// The address of a path and what stands behind it, as "address|rest"; "-" where there is no path.
 std::string path(std::string_view text) {
@@ -48,22 +52,22 @@ TEST(Mailbox, NeedsBothParts) {
 }
 
 TEST(Mailbox, RefusesMisplacedDots) {
-  for (const auto text : {".a@example.com", "a.@example.com", "a..b@example.com", "a@.example.com",
-                          "a@example..com", "a@example.com."})
+  for (const auto text :
+       {".a@example.com", "a.@example.com", "a..b@example.com", "a@.example.com", "a@example..com", "a@example.com."})
     EXPECT_FALSE(mailbox(text)) << text;
 }
 
 TEST(Mailbox, RefusesSpacesAndSpecialsOutsideQuotes) {
-  for (const auto text : {"a b@example.com", "a,b@example.com", "a<b@example.com", "a(b)@example.com",
-                          "a@exam ple.com", "a@b@example.com"})
+  for (const auto text :
+       {"a b@example.com", "a,b@example.com", "a<b@example.com", "a(b)@example.com", "a@exam ple.com", "a@b@example.com"})
     EXPECT_FALSE(mailbox(text)) << text;
 }
 
 TEST(Mailbox, RefusesControlCharactersEvenQuoted) {
   using namespace std::string_view_literals;
-  for (const auto text : {"\"a\rb\"@example.com"sv, "\"a\nb\"@example.com"sv, "\"a\0b\"@example.com"sv,
-                          "\"a\\\rb\"@example.com"sv, "\"a\x7f\"@example.com"sv, "a\0@example.com"sv,
-                          "a@example.com\0"sv, "a@exam\r\nple.com"sv})
+  for (const auto text :
+       {"\"a\rb\"@example.com"sv, "\"a\nb\"@example.com"sv, "\"a\0b\"@example.com"sv, "\"a\\\rb\"@example.com"sv,
+        "\"a\x7f\"@example.com"sv, "a\0@example.com"sv, "a@example.com\0"sv, "a@exam\r\nple.com"sv})
     EXPECT_FALSE(mailbox(text)) << text;
 }
 
@@ -104,7 +108,9 @@ TEST(Address, KnowsItsAlphabet) {
   EXPECT_FALSE((Address{"a", "\xC3\xBC.example"}).ascii());
 }
 
-TEST(Path, LeavesWhatFollowsIt) { EXPECT_EQ(path("<a@b.example> SIZE=1"), "a@b.example| SIZE=1"); }
+TEST(Path, LeavesWhatFollowsIt) {
+  EXPECT_EQ(path("<a@b.example> SIZE=1"), "a@b.example| SIZE=1");
+}
 
 TEST(Path, OfNothingIsTheNullAddress) {
   std::string_view text = "<> BODY=7BIT";
@@ -114,11 +120,12 @@ TEST(Path, OfNothingIsTheNullAddress) {
   EXPECT_EQ(address->to_string(), "");
 }
 
-TEST(Path, ToleratesASpaceBeforeTheBracket) { EXPECT_EQ(path(" <a@b.example>"), "a@b.example|"); }
+TEST(Path, ToleratesASpaceBeforeTheBracket) {
+  EXPECT_EQ(path(" <a@b.example>"), "a@b.example|");
+}
 
 TEST(Path, NeedsBrackets) {
-  for (const auto text :
-       {"", " ", "a@b.example", "<a@b.example", "a@b.example>", "< a@b.example>", "<<a@b.example>>"})
+  for (const auto text : {"", " ", "a@b.example", "<a@b.example", "a@b.example>", "< a@b.example>", "<<a@b.example>>"})
     EXPECT_EQ(path(text), "-") << text;
 }
 
@@ -134,11 +141,9 @@ TEST(Path, IsLeftAloneWhenMalformed) {
 }
 
 TEST(Domain, IsMadeOfLabels) {
-  for (const auto text :
-       {"a", "example.com", "a-b.example", "_dmarc.example.com", "1.2", "xn--bcher-kva.example"})
+  for (const auto text : {"a", "example.com", "a-b.example", "_dmarc.example.com", "1.2", "xn--bcher-kva.example"})
     EXPECT_TRUE(valid_domain(text, false)) << text;
-  for (const auto text :
-       {"", ".", "a..b", ".a", "a.", "-a.example", "a-.example", "a.b-", "a b", "a/b", "a:b", "[1.2.3.4]"})
+  for (const auto text : {"", ".", "a..b", ".a", "a.", "-a.example", "a-.example", "a.b-", "a b", "a/b", "a:b", "[1.2.3.4]"})
     EXPECT_FALSE(valid_domain(text, false)) << text;
 }
 
@@ -150,10 +155,8 @@ TEST(Domain, LimitsLabelsTo63AndAllTo253) {
 }
 
 TEST(AddressLiteral, HasBracketsAndDigits) {
-  for (const auto text : {"[192.0.2.1]", "[IPv6:2001:db8::1]", "[ipv6:::1]"})
-    EXPECT_TRUE(valid_address_literal(text)) << text;
-  for (const auto text :
-       {"", "[]", "192.0.2.1", "[192.0.2.1", "[IPv6:]", "[a.b]", "[2001:db8::1]", "[IPv6:x]", "[1 ]"})
+  for (const auto text : {"[192.0.2.1]", "[IPv6:2001:db8::1]", "[ipv6:::1]"}) EXPECT_TRUE(valid_address_literal(text)) << text;
+  for (const auto text : {"", "[]", "192.0.2.1", "[192.0.2.1", "[IPv6:]", "[a.b]", "[2001:db8::1]", "[IPv6:x]", "[1 ]"})
     EXPECT_FALSE(valid_address_literal(text)) << text;
 }
 

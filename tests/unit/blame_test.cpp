@@ -30,30 +30,28 @@ Verdict labelled(Label label) {
 Blame source(int code, Label label, bool spill = false) {
   return blame_source(outcome(code), labelled(label), spill);
 }
-Blame smarthost(const smtp::RecipientOutcome& o, Label label) { return blame_smarthost(o, labelled(label)); }
+Blame smarthost(const smtp::RecipientOutcome& o, Label label) {
+  return blame_smarthost(o, labelled(label));
+}
 
-constexpr Blame fails{Action::fail, false}, retries{Action::retry, false},
-    keeps{Action::retry_same_egress, false}, moves{Action::next_egress, true},
-    is_delivered{Action::delivered, false};
+constexpr Blame fails{Action::fail, false}, retries{Action::retry, false}, keeps{Action::retry_same_egress, false},
+    moves{Action::next_egress, true}, is_delivered{Action::delivered, false};
 
 constexpr Label about_message_or_recipient[] = {Label::auth_failed,  Label::domain_blocked, Label::recipient,
                                                 Label::mailbox_full, Label::policy_other,   Label::other};
 
 TEST(BlameSource, ADeliveryBlamesNobody) {
-  EXPECT_EQ(blame_source(outcome(250, "queued", Phase::final_dot), labelled(Label::other), true),
-            is_delivered);
+  EXPECT_EQ(blame_source(outcome(250, "queued", Phase::final_dot), labelled(Label::other), true), is_delivered);
 }
 
 TEST(BlameSource, AStray250IsNoDelivery) {
   for (const auto phase : {Phase::mail, Phase::rcpt, Phase::data})
-    EXPECT_NE(blame_source(outcome(250, "ok", phase), labelled(Label::other), true).action,
-              Action::delivered);
+    EXPECT_NE(blame_source(outcome(250, "ok", phase), labelled(Label::other), true).action, Action::delivered);
 }
 
 TEST(BlameSource, ABlockMovesOnWhateverTheCode) {
   for (const int code : {421, 450, 550, 554})
-    for (const auto label : {Label::ip_blocked, Label::ip_config})
-      EXPECT_EQ(source(code, label), moves) << code;
+    for (const auto label : {Label::ip_blocked, Label::ip_config}) EXPECT_EQ(source(code, label), moves) << code;
 }
 
 TEST(BlameSource, ThrottlingMovesOnOnlyWhereTheClassSpills) {
@@ -62,13 +60,11 @@ TEST(BlameSource, ThrottlingMovesOnOnlyWhereTheClassSpills) {
 }
 
 TEST(BlameSource, MessageAndRecipientAreFinalAndNobodysFault) {
-  for (const auto label : about_message_or_recipient)
-    EXPECT_EQ(source(550, label, true), fails) << to_string(label);
+  for (const auto label : about_message_or_recipient) EXPECT_EQ(source(550, label, true), fails) << to_string(label);
 }
 
 TEST(BlameSource, TemporaryRefusalsOfThemAreRetried) {
-  for (const auto label : about_message_or_recipient)
-    EXPECT_EQ(source(450, label, true), retries) << to_string(label);
+  for (const auto label : about_message_or_recipient) EXPECT_EQ(source(450, label, true), retries) << to_string(label);
 }
 
 TEST(BlameSource, GreylistingKeepsTheSource) {
@@ -89,10 +85,8 @@ TEST(BlameSource, AReceiversOwnTroubleIsRetriedEvenWith5xx) {
 TEST(BlameSource, OnlyLabelsOfTheEgressBlameIt) {
   for (int i = 0; i <= static_cast<int>(Label::other); ++i) {
     const auto label = static_cast<Label>(i);
-    const bool egress =
-        label == Label::ip_blocked || label == Label::ip_config || label == Label::ip_throttled;
-    for (const int code : {450, 550})
-      EXPECT_EQ(source(code, label).egress_at_fault, egress) << to_string(label);
+    const bool egress = label == Label::ip_blocked || label == Label::ip_config || label == Label::ip_throttled;
+    for (const int code : {450, 550}) EXPECT_EQ(source(code, label).egress_at_fault, egress) << to_string(label);
   }
 }
 
@@ -102,19 +96,15 @@ TEST(BlameSmarthost, ADeliveryBlamesNobody) {
 
 TEST(BlameSmarthost, AnyRefusalBeforeTheEnvelopeMovesOn) {
   for (const auto phase : {Phase::connect, Phase::ehlo, Phase::tls, Phase::auth})
-    for (const int code : {421, 454, 535, 554})
-      EXPECT_EQ(smarthost(outcome(code, "no", phase), Label::other), moves);
+    for (const int code : {421, 454, 535, 554}) EXPECT_EQ(smarthost(outcome(code, "no", phase), Label::other), moves);
 }
 
 TEST(BlameSmarthost, ItsRefusalsOfUsAsACustomerMoveOn) {
-  EXPECT_EQ(smarthost(outcome(454, "Throttling failure: Daily message quota exceeded.", Phase::final_dot),
-                      Label::ip_throttled),
+  EXPECT_EQ(smarthost(outcome(454, "Throttling failure: Daily message quota exceeded.", Phase::final_dot), Label::ip_throttled),
             moves);
-  EXPECT_EQ(smarthost(outcome(554, "Message rejected: Email address is not verified.", Phase::final_dot),
-                      Label::policy_other),
+  EXPECT_EQ(smarthost(outcome(554, "Message rejected: Email address is not verified.", Phase::final_dot), Label::policy_other),
             moves);
-  EXPECT_EQ(smarthost(outcome(554, "Sending paused for this account.", Phase::final_dot), Label::other),
-            moves);
+  EXPECT_EQ(smarthost(outcome(554, "Sending paused for this account.", Phase::final_dot), Label::other), moves);
   EXPECT_EQ(smarthost(outcome(550, "sender not allowed to send", Phase::mail), Label::other), moves);
   EXPECT_EQ(smarthost(outcome(451, "Maximum credits exceeded", Phase::rcpt), Label::other), moves);
 }

@@ -8,7 +8,9 @@ namespace {
 using Result = Judgement::Result;
 using Status = DnsAnswer::Status;
 
-IpAddress ip(std::string_view text) { return *IpAddress::parse(text); }
+IpAddress ip(std::string_view text) {
+  return *IpAddress::parse(text);
+}
 
 DnsAnswer answer(std::initializer_list<std::string_view> addresses) {
   DnsAnswer out;
@@ -17,7 +19,9 @@ DnsAnswer answer(std::initializer_list<std::string_view> addresses) {
   return out;
 }
 
-DnsAnswer status(Status s, std::string error = {}) { return {s, {}, std::move(error)}; }
+DnsAnswer status(Status s, std::string error = {}) {
+  return {s, {}, std::move(error)};
+}
 const DnsAnswer nxdomain = status(Status::nxdomain);
 
 Blocklist zen() {
@@ -101,8 +105,7 @@ TEST(Judge, AnUndefinedCodeBesideADefinedOneIsAListing) {
 }
 
 TEST(Judge, AnAddressOutside127IsUnknownWhateverElseIsSaid) {
-  for (const auto a : {"146.112.61.108", "91.195.240.117", "10.0.0.2", "126.0.0.2", "128.0.0.2", "::1",
-                       "::ffff:127.0.0.2"}) {
+  for (const auto a : {"146.112.61.108", "91.195.240.117", "10.0.0.2", "126.0.0.2", "128.0.0.2", "::1", "::ffff:127.0.0.2"}) {
     EXPECT_EQ(judged({a}).result, Result::unknown) << a;
     EXPECT_EQ(judged({"127.0.0.2", a}).result, Result::unknown) << a;
     EXPECT_NE(judged({a}).reason.find("127.0.0.0/8"), std::string::npos) << a;
@@ -110,8 +113,7 @@ TEST(Judge, AnAddressOutside127IsUnknownWhateverElseIsSaid) {
 }
 
 TEST(Judge, AnErrorOfTheListIsUnknownWhateverElseIsSaid) {
-  for (const auto a :
-       {"127.255.255.252", "127.255.255.254", "127.255.255.255", "127.255.255.1", "127.0.0.30"}) {
+  for (const auto a : {"127.255.255.252", "127.255.255.254", "127.255.255.255", "127.255.255.1", "127.0.0.30"}) {
     EXPECT_EQ(judged({a}).result, Result::unknown) << a;
     EXPECT_EQ(judged({"127.0.0.2", a}).result, Result::unknown) << a;
     EXPECT_FALSE(judged({a}).reason.empty());
@@ -129,7 +131,9 @@ TEST(Judge, AnInfoCodeIsNoListing) {
   EXPECT_EQ(judged({"127.0.0.20", "127.0.0.2"}).codes, std::vector<std::string>{"127.0.0.2"});
 }
 
-TEST(Judge, AnAnswerWithoutAddressesIsUnknown) { EXPECT_EQ(judged({}).result, Result::unknown); }
+TEST(Judge, AnAnswerWithoutAddressesIsUnknown) {
+  EXPECT_EQ(judged({}).result, Result::unknown);
+}
 
 TEST(Judge, CanBeToldThat127001IsAListing) {
   Blocklist list = zen();
@@ -165,7 +169,9 @@ TEST(Concern, IsEverybodysByDefault) {
 // ---- the list's own health
 // ---------------------------------------------------------------------------------------
 
-HealthProbe healthy() { return {answer({"127.0.0.2"}), nxdomain, nxdomain}; }
+HealthProbe healthy() {
+  return {answer({"127.0.0.2"}), nxdomain, nxdomain};
+}
 
 TEST(ListHealth, IsGoodWhenTheTestPointsAre) {
   const Health h = judge_health(healthy(), zen());
@@ -236,10 +242,8 @@ TEST(ListHealth, ATestPointMayBeTurnedOff) {
 // --------------------------------------------------------------------------------------------------
 
 TEST(DeadZones, AreTheZoneAndAllBelowIt) {
-  const std::vector<DeadZone> dead{{"sorbs.net", "2024-06-05", "decommissioned"},
-                                   {"ix.dnsbl.manitu.net", "2025-01-16", "shut"}};
-  for (const auto zone :
-       {"sorbs.net", "dnsbl.sorbs.net", "a.b.sorbs.net", "DNSBL.Sorbs.NET", "dnsbl.sorbs.net."}) {
+  const std::vector<DeadZone> dead{{"sorbs.net", "2024-06-05", "decommissioned"}, {"ix.dnsbl.manitu.net", "2025-01-16", "shut"}};
+  for (const auto zone : {"sorbs.net", "dnsbl.sorbs.net", "a.b.sorbs.net", "DNSBL.Sorbs.NET", "dnsbl.sorbs.net."}) {
     ASSERT_NE(find_dead(dead, zone), nullptr) << zone;
     EXPECT_EQ(find_dead(dead, zone)->reason, "decommissioned");
   }

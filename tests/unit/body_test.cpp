@@ -97,7 +97,9 @@ TEST(Cuts, MayBeginBeforeAndEndBehindAPiece) {
   EXPECT_EQ(outside_cuts("0123", 10, {{0, 50}}), "");
 }
 
-TEST(Cuts, ThatTouchAreOne) { EXPECT_EQ(outside_cuts("0123456789", 0, {{2, 2}, {4, 2}}), "016789"); }
+TEST(Cuts, ThatTouchAreOne) {
+  EXPECT_EQ(outside_cuts("0123456789", 0, {{2, 2}, {4, 2}}), "016789");
+}
 
 TEST(Cuts, NeverEmitAnEmptyPart) {
   for (const auto& cuts : {std::vector<Cut>{{0, 4}}, {{0, 2}}, {{2, 2}}, {}})

@@ -63,12 +63,10 @@ class Peer {
   /// What was decided on recipient `i`: "550 rcpt", or "250 final delivered".
   std::string outcome(std::size_t i) const {
     const RecipientOutcome& o = session.outcomes().at(i);
-    return std::to_string(o.reply.code) + " " + std::string(to_string(o.phase)) +
-           (o.delivered() ? " delivered" : "");
+    return std::to_string(o.reply.code) + " " + std::string(to_string(o.phase)) + (o.delivered() ? " delivered" : "");
   }
   std::string failure() const {
-    return std::to_string(session.failure().reply.code) + " " +
-           std::string(to_string(session.failure().phase));
+    return std::to_string(session.failure().reply.code) + " " + std::string(to_string(session.failure().phase));
   }
 
   ClientSession session;
@@ -151,8 +149,7 @@ TEST(Capabilities, AreNotTakenFromTheGreetingLine) {
 }
 
 TEST(Capabilities, KnowTheOldSpellingOfAuth) {
-  EXPECT_EQ(parse_capabilities(reply_of("250-mx\r\n250 AUTH=LOGIN PLAIN")).auth,
-            (std::vector<std::string>{"LOGIN", "PLAIN"}));
+  EXPECT_EQ(parse_capabilities(reply_of("250-mx\r\n250 AUTH=LOGIN PLAIN")).auth, (std::vector<std::string>{"LOGIN", "PLAIN"}));
 }
 
 TEST(Capabilities, SizeMayHaveNoLimit) {
@@ -274,8 +271,7 @@ TEST(ClientAuth, FailsWithoutACommonMechanism) {
 
 TEST(ClientAuth, SendsNoPasswordWithoutTls) {
   for (const auto mode : {TlsMode::none, TlsMode::opportunistic, TlsMode::required})
-    for (const auto* ehlo :
-         {"250-mx\r\n250 AUTH PLAIN LOGIN", "250-mx\r\n250-STARTTLS\r\n250 AUTH PLAIN LOGIN"}) {
+    for (const auto* ehlo : {"250-mx\r\n250 AUTH PLAIN LOGIN", "250-mx\r\n250-STARTTLS\r\n250 AUTH PLAIN LOGIN"}) {
       ClientOptions options = with_login({"PLAIN", "LOGIN"}, false);
       options.tls = mode;
       Peer peer(options);
@@ -410,8 +406,7 @@ TEST(ClientTransaction, A3xxToTheDotIsNoDelivery) {
 TEST(ClientPipelining, SendsTheEnvelopeInOneWrite) {
   Peer peer = ready(pipelining);
   peer.session.send(to({"b", "c"}));
-  EXPECT_EQ(peer.sent(),
-            "MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nRCPT TO:<c@example.net>\r\nDATA\r\n");
+  EXPECT_EQ(peer.sent(), "MAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\nRCPT TO:<c@example.net>\r\nDATA\r\n");
   EXPECT_EQ(peer.says({"250 ok", "250 ok", "250 ok", "354 go"}), Action::body);
   EXPECT_EQ(peer.sent(), "");
   peer.session.body_sent();
@@ -622,8 +617,8 @@ TEST(ClientPhase, ALoneDotIsNotAmbiguous) {
 }
 
 TEST(ClientPhase, NamesRoundTrip) {
-  for (const auto phase : {Phase::connect, Phase::ehlo, Phase::tls, Phase::auth, Phase::mail, Phase::rcpt,
-                           Phase::data, Phase::final_dot})
+  for (const auto phase :
+       {Phase::connect, Phase::ehlo, Phase::tls, Phase::auth, Phase::mail, Phase::rcpt, Phase::data, Phase::final_dot})
     EXPECT_EQ(parse_phase(to_string(phase)), phase);
   EXPECT_FALSE(parse_phase("unknown"));
 }

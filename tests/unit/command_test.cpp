@@ -43,8 +43,7 @@ TEST(Command, KnowsItsVerbsInAnyCase) {
 }
 
 TEST(Command, KnowsWholeWordsOnly) {
-  for (const auto line :
-       {"", " ", "DAT", "DATAX", "MAILFROM:<>", "RCPT\tTO:<a@b>", " DATA", "GET / HTTP/1.1"})
+  for (const auto line : {"", " ", "DAT", "DATAX", "MAILFROM:<>", "RCPT\tTO:<a@b>", " DATA", "GET / HTTP/1.1"})
     EXPECT_EQ(parse_command(line).verb, Verb::unknown) << line;
 }
 
@@ -81,15 +80,14 @@ TEST(MailCommand, TakesParametersInAnyOrderAndSpacing) {
 }
 
 TEST(MailCommand, RefusesBadSyntaxWith501) {
-  for (const auto text :
-       {"", "FROM", "FROM <a@b>", "TO:<a@b>", "FROM:a@b", "FROM:<a@b", "FROM:<a b@c>", "FROM:<a@b>SIZE=1"})
+  for (const auto text : {"", "FROM", "FROM <a@b>", "TO:<a@b>", "FROM:a@b", "FROM:<a@b", "FROM:<a b@c>", "FROM:<a@b>SIZE=1"})
     EXPECT_EQ(mail_code(text), 501) << text;
 }
 
 TEST(MailCommand, RefusesUnknownAndMalformedParametersWith555) {
-  for (const auto text : {"FROM:<> FOO", "FROM:<> FOO=1", "FROM:<> SIZE", "FROM:<> SIZE=", "FROM:<> SIZE=-1",
-                          "FROM:<> SIZE=1x", "FROM:<> SIZE=99999999999999999999", "FROM:<> BODY",
-                          "FROM:<> BODY=BINARYMIME", "FROM:<> SMTPUTF8=yes", "FROM:<> ="})
+  for (const auto text :
+       {"FROM:<> FOO", "FROM:<> FOO=1", "FROM:<> SIZE", "FROM:<> SIZE=", "FROM:<> SIZE=-1", "FROM:<> SIZE=1x",
+        "FROM:<> SIZE=99999999999999999999", "FROM:<> BODY", "FROM:<> BODY=BINARYMIME", "FROM:<> SMTPUTF8=yes", "FROM:<> ="})
     EXPECT_EQ(mail_code(text), 555) << text;
 }
 
@@ -116,7 +114,9 @@ TEST(RcptCommand, RefusesBadSyntaxWith501) {
     EXPECT_EQ(rcpt_code(text), 501) << text;
 }
 
-TEST(RcptCommand, KnowsNoParameters) { EXPECT_EQ(rcpt_code("TO:<a@b.example> NOTIFY=NEVER"), 555); }
+TEST(RcptCommand, KnowsNoParameters) {
+  EXPECT_EQ(rcpt_code("TO:<a@b.example> NOTIFY=NEVER"), 555);
+}
 
 TEST(RcptCommand, NeedsSmtputf8ForANonAsciiAddress) {
   EXPECT_EQ(rcpt_code("TO:<gr\xC3\xBC\xC3\x9F@b.example>", false), 553);

@@ -33,8 +33,11 @@ std::string with(const std::string& other) {
 }
 
 std::optional<std::string> environment(const std::string& name) {
-  static const std::map<std::string, std::string> values{{"EGRET_HOSTNAME", "relay.example.com"}, {"EGRET_DATA_DIR", "/tmp/egret"},
-                                                         {"EGRET_SOURCE_ADDRESS", "192.0.2.1"}, {"KEY", "s3cret"}, {"EMPTY", ""}};
+  static const std::map<std::string, std::string> values{{"EGRET_HOSTNAME", "relay.example.com"},
+                                                         {"EGRET_DATA_DIR", "/tmp/egret"},
+                                                         {"EGRET_SOURCE_ADDRESS", "192.0.2.1"},
+                                                         {"KEY", "s3cret"},
+                                                         {"EMPTY", ""}};
   const auto it = values.find(name);
   if (it == values.end()) return std::nullopt;
   return it->second;
@@ -114,7 +117,9 @@ TEST(ConfigFile, ThatIsBadIsRefusedForTheRightReason) {
     std::ifstream expected(std::filesystem::path(entry.path()).replace_extension(".expected"));
     ASSERT_TRUE(expected) << entry.path();
     for (std::string line; std::getline(expected, line);)
-      EXPECT_NE(to_text(problems).find(line), std::string::npos) << entry.path() << " expected\n" << line << "\nin\n" << to_text(problems);
+      EXPECT_NE(to_text(problems).find(line), std::string::npos) << entry.path() << " expected\n"
+                                                                 << line << "\nin\n"
+                                                                 << to_text(problems);
   }
   EXPECT_GE(seen, 20);
 }
@@ -190,13 +195,16 @@ TEST(ConfigDefaults, HoldWhereThereIsNoSmarthost) {
 }
 
 TEST(ConfigDefaults, FallBackWhereThereIsASmarthost) {
-  const auto config = good("smarthosts: {other: {address: \"smtp.example.net:587\"}}\npools: {main: {sources: [out1], fallback: [other]}}");
+  const auto config =
+      good("smarthosts: {other: {address: \"smtp.example.net:587\"}}\npools: {main: {sources: [out1], fallback: [other]}}");
   EXPECT_EQ(config->topology.pools.at(0).when_exhausted, WhenExhausted::fallback);
 }
 
 TEST(ConfigDefaults, MakeTheFirstClassTheListeners) {
-  const auto config = good("classes: {bulk: {pool: other}, transactional: {pool: main}}\nsources: {out1: {address: 192.0.2.1}, out2: {address: 192.0.2.2}}\n"
-                           "pools: {main: {sources: [out1]}, other: {sources: [out2]}}");
+  const auto config = good(
+      "classes: {bulk: {pool: other}, transactional: {pool: main}}\nsources: {out1: {address: 192.0.2.1}, out2: {address: "
+      "192.0.2.2}}\n"
+      "pools: {main: {sources: [out1]}, other: {sources: [out2]}}");
   EXPECT_EQ(config->classes.at(config->listeners.at(0).message_class).name, "bulk");
 }
 
@@ -238,7 +246,9 @@ TEST(ConfigValues, OfAListener) {
   EXPECT_EQ(full().classes.at(listener.message_class).name, "bulk");
 }
 
-TEST(ConfigValues, MayLetNobodyRelay) { EXPECT_TRUE(full().listeners.at(1).allow.empty()); }
+TEST(ConfigValues, MayLetNobodyRelay) {
+  EXPECT_TRUE(full().listeners.at(1).allow.empty());
+}
 
 TEST(ConfigValues, OfASourceBehindNat) {
   const auto& source = full().topology.sources.at(0);
@@ -268,16 +278,22 @@ TEST(ConfigValues, AreTakenAsWritten) {
   EXPECT_EQ(full().reputation.confirm_interval, routing::Duration(20ms));
 }
 
-TEST(ConfigValues, LetObserveReachTheRouter) { EXPECT_TRUE(full().reputation.observe && full().topology.observe); }
+TEST(ConfigValues, LetObserveReachTheRouter) {
+  EXPECT_TRUE(full().reputation.observe && full().topology.observe);
+}
 
-TEST(ConfigValues, EndTheWarmupAtTheFullWeight) { EXPECT_EQ(full().reputation.warmup, (std::vector<double>{0.2, 0.6, 1.0})); }
+TEST(ConfigValues, EndTheWarmupAtTheFullWeight) {
+  EXPECT_EQ(full().reputation.warmup, (std::vector<double>{0.2, 0.6, 1.0}));
+}
 
 TEST(ConfigValues, OfRoutes) {
   EXPECT_EQ(full().routes.at(0).to.value().host, "10.0.0.9");
   EXPECT_EQ(full().routes.at(1).pool, 0u);
 }
 
-TEST(ConfigValues, AlwaysStripTheClassHeader) { EXPECT_EQ(full().strip, (std::vector<std::string>{"X-Mine-*", "X-Egret-Class"})); }
+TEST(ConfigValues, AlwaysStripTheClassHeader) {
+  EXPECT_EQ(full().strip, (std::vector<std::string>{"X-Mine-*", "X-Egret-Class"}));
+}
 
 TEST(ConfigValues, OfDnsServers) {
   ASSERT_EQ(full().dns.servers.size(), 3u);
@@ -295,7 +311,9 @@ TEST(ConfigValues, OfClassificationReachTheClassifier) {
 
 // ---- the environment ---------------------------------------------------------------------------------------------
 
-TEST(ConfigEnvironment, FillsSecretsIn) { EXPECT_EQ(full().admin.token, "s3cret"); }
+TEST(ConfigEnvironment, FillsSecretsIn) {
+  EXPECT_EQ(full().admin.token, "s3cret");
+}
 
 TEST(ConfigEnvironment, FillsFilesInAndIgnoresComments) {
   const std::string path = testing::TempDir() + "egret_config_test_token";
@@ -317,8 +335,9 @@ TEST(ConfigEnvironment, NamesEveryKeyThatLacksSomething) {
 // ---- never mix ---------------------------------------------------------------------------------------------------
 
 TEST(NeverMix, RefusesTwoClassesOnOneSource) {
-  const std::string text = bad("classes:\n  transactional: {pool: main}\n  bulk: {pool: other}\n"
-                               "pools: {main: {sources: [out1]}, other: {sources: [out1]}}");
+  const std::string text =
+      bad("classes:\n  transactional: {pool: main}\n  bulk: {pool: other}\n"
+          "pools: {main: {sources: [out1]}, other: {sources: [out1]}}");
   EXPECT_NE(text.find("f:3:16: classes.bulk.pool: classes transactional and bulk share source out1"), std::string::npos) << text;
 }
 
@@ -331,8 +350,9 @@ TEST(NeverMix, AllowsWhatIsSharedKnowingly) {
 }
 
 TEST(NeverMix, WantsEverySharedSourceToSaySo) {
-  const std::string text = bad("classes: {transactional: {pool: main}, bulk: {pool: main}}\n"
-                               "sources: {out1: {address: 192.0.2.1, shared: true}, out2: {address: 192.0.2.2}}\npools: {main: {sources: [out1, out2]}}");
+  const std::string text = bad(
+      "classes: {transactional: {pool: main}, bulk: {pool: main}}\n"
+      "sources: {out1: {address: 192.0.2.1, shared: true}, out2: {address: 192.0.2.2}}\npools: {main: {sources: [out1, out2]}}");
   EXPECT_EQ(text.find("share source out1"), std::string::npos) << text;
   EXPECT_NE(text.find("share source out2"), std::string::npos) << text;
 }
@@ -343,14 +363,18 @@ TEST(NeverMix, AllowsTwoClassesOneFallback) {
 
 // ---- smarthosts --------------------------------------------------------------------------------------------------
 
-const Smarthost& smarthost(const std::string& name) { return *std::ranges::find(full().smarthosts, name, &Smarthost::name); }
+const Smarthost& smarthost(const std::string& name) {
+  return *std::ranges::find(full().smarthosts, name, &Smarthost::name);
+}
 
 TEST(Smarthosts, StandInTheOrderOfTheTopology) {
   ASSERT_EQ(full().smarthosts.size(), full().topology.smarthosts.size());
   for (std::size_t i = 0; i < full().smarthosts.size(); ++i) EXPECT_EQ(full().smarthosts[i].name, full().topology.smarthosts[i]);
 }
 
-TEST(Smarthosts, FillTheRegionIntoThePresetsHost) { EXPECT_EQ(smarthost("ses").host, "email-smtp.eu-west-1.amazonaws.com"); }
+TEST(Smarthosts, FillTheRegionIntoThePresetsHost) {
+  EXPECT_EQ(smarthost("ses").host, "email-smtp.eu-west-1.amazonaws.com");
+}
 
 TEST(Smarthosts, TakeWhatThePresetSays) {
   const Smarthost& ses = smarthost("ses");
@@ -403,15 +427,20 @@ TEST(Smarthosts, SendNoPasswordWithoutTls) {
 }
 
 TEST(Smarthosts, WantUserAndPasswordTogether) {
-  const std::string text = bad("smarthosts: {a: {address: \"h.example:587\", username: u}, b: {address: \"h.example:587\", password: p}}");
+  const std::string text =
+      bad("smarthosts: {a: {address: \"h.example:587\", username: u}, b: {address: \"h.example:587\", password: p}}");
   EXPECT_NE(text.find("smarthosts.a.password: user name and password go together"), std::string::npos) << text;
   EXPECT_NE(text.find("smarthosts.b.password: user name and password go together"), std::string::npos) << text;
 }
 
 // ---- blocklists --------------------------------------------------------------------------------------------------
 
-const routing::Blocklist& shipped(const std::string& name) { return defaults().blocklists.at(name); }
-const routing::Blocklist& own(const std::string& name) { return full().blocklists.at(name); }
+const routing::Blocklist& shipped(const std::string& name) {
+  return defaults().blocklists.at(name);
+}
+const routing::Blocklist& own(const std::string& name) {
+  return full().blocklists.at(name);
+}
 
 TEST(BlocklistConfig, AddsToTheShippedOnes) {
   EXPECT_EQ(own("mine").zone, "bl.example.net");
@@ -422,7 +451,8 @@ TEST(BlocklistConfig, AddsToTheShippedOnes) {
 }
 
 TEST(BlocklistConfig, TakesTheUsualCodeWhereNoneIsGiven) {
-  EXPECT_EQ(own("mine").codes, (std::map<IpAddress, routing::CodeMeaning>{{IpAddress::v4(127, 0, 0, 2), routing::CodeMeaning::listed}}));
+  EXPECT_EQ(own("mine").codes,
+            (std::map<IpAddress, routing::CodeMeaning>{{IpAddress::v4(127, 0, 0, 2), routing::CodeMeaning::listed}}));
 }
 
 TEST(BlocklistConfig, KeepsTheCodesOfAListThatIsOverridden) {
@@ -431,7 +461,9 @@ TEST(BlocklistConfig, KeepsTheCodesOfAListThatIsOverridden) {
   EXPECT_EQ(own("zen").weight, 0.7);
 }
 
-TEST(BlocklistConfig, ReplacesCodesThatAreGiven) { EXPECT_EQ(own("psbl").codes.size(), 1u); }
+TEST(BlocklistConfig, ReplacesCodesThatAreGiven) {
+  EXPECT_EQ(own("psbl").codes.size(), 1u);
+}
 
 TEST(BlocklistConfig, RemovesAListThatIsNotEnabled) {
   EXPECT_TRUE(shipped("spamcop").enabled);
@@ -467,30 +499,41 @@ TEST(BlocklistConfig, RefusesDeadListsByNameWithTheReason) {
 }
 
 TEST(BlocklistConfig, RefusesDeadListsHoweverTheyAreWritten) {
-  const std::string text = bad("reputation: {blocklists: {a: {zone: DNSBL.Sorbs.NET}, b: {zone: dnsbl.sorbs.net.}, c: {zone: sorbs.net},"
-                               " d: {zone: a.b.ahbl.org}}}");
-  for (const char* key : {"a.zone: dnsbl.sorbs.net is dead", "b.zone: dnsbl.sorbs.net is dead", "c.zone: sorbs.net is dead", "d.zone: a.b.ahbl.org is dead"})
+  const std::string text =
+      bad("reputation: {blocklists: {a: {zone: DNSBL.Sorbs.NET}, b: {zone: dnsbl.sorbs.net.}, c: {zone: sorbs.net},"
+          " d: {zone: a.b.ahbl.org}}}");
+  for (const char* key : {"a.zone: dnsbl.sorbs.net is dead", "b.zone: dnsbl.sorbs.net is dead", "c.zone: sorbs.net is dead",
+                          "d.zone: a.b.ahbl.org is dead"})
     EXPECT_NE(text.find(key), std::string::npos) << text;
 }
 
-TEST(BlocklistConfig, LetsADeadListStandThatIsNotEnabled) { EXPECT_FALSE(own("nix").enabled); }
+TEST(BlocklistConfig, LetsADeadListStandThatIsNotEnabled) {
+  EXPECT_FALSE(own("nix").enabled);
+}
 
-TEST(BlocklistConfig, TakesNoNeighbourForADeadList) { EXPECT_TRUE(own("living").enabled); }
+TEST(BlocklistConfig, TakesNoNeighbourForADeadList) {
+  EXPECT_TRUE(own("living").enabled);
+}
 
 // ---- problems ----------------------------------------------------------------------------------------------------
 
 TEST(ConfigProblems, AreReportedAllAtOnceWithTheirPlaces) {
-  const std::string text = bad("threads: x\nlimits:\n  recipients: 0\n  nonsense: 1\nsources: {out1: {address: 1.2.3}}\nlisteners: [{address: here}]");
-  for (const char* expected : {"f:1:10: threads: ", "f:3:15: limits.recipients: ", "f:4:3: limits.nonsense: unknown key", "f:5:27: sources.out1.address: ",
-                               "f:6:23: listeners[0].address: "})
+  const std::string text =
+      bad("threads: x\nlimits:\n  recipients: 0\n  nonsense: 1\nsources: {out1: {address: 1.2.3}}\nlisteners: [{address: here}]");
+  for (const char* expected : {"f:1:10: threads: ", "f:3:15: limits.recipients: ", "f:4:3: limits.nonsense: unknown key",
+                               "f:5:27: sources.out1.address: ", "f:6:23: listeners[0].address: "})
     EXPECT_NE(text.find(expected), std::string::npos) << expected << " in\n" << text;
 }
 
 TEST(ConfigProblems, OfUnknownKeysSayWhatIsKnown) {
-  EXPECT_NE(bad("delivery: {prot: 25}").find("f:1:12: delivery.prot: unknown key; known here: allow_private, connections_per_site"), std::string::npos);
+  EXPECT_NE(
+      bad("delivery: {prot: 25}").find("f:1:12: delivery.prot: unknown key; known here: allow_private, connections_per_site"),
+      std::string::npos);
 }
 
-TEST(ConfigProblems, ComeWithoutAConfiguration) { EXPECT_FALSE(load(with("nonsense: 1")).config); }
+TEST(ConfigProblems, ComeWithoutAConfiguration) {
+  EXPECT_FALSE(load(with("nonsense: 1")).config);
+}
 
 TEST(ConfigProblems, OfLoadsBeforeDoNotMatter) {
   Problems problems{{"other", 1, 1, "", "x"}};

@@ -48,7 +48,9 @@ Scanned scan_at(std::string_view bytes, const DataLimits& limits, std::uint64_t 
   return out;
 }
 
-Scanned scan(std::string_view bytes, const DataLimits& limits = {}) { return scan_at(bytes, limits, 0); }
+Scanned scan(std::string_view bytes, const DataLimits& limits = {}) {
+  return scan_at(bytes, limits, 0);
+}
 
 /// One byte at a time, whatever the length.
 Scanned scan_bytewise(std::string_view bytes, const DataLimits& limits) {
@@ -63,7 +65,8 @@ Scanned scan_bytewise(std::string_view bytes, const DataLimits& limits) {
     buffer = in;
     if (out.ended) buffer += bytes.substr(i + 1);
   }
-  return {out.ended, scanner.problem(), body.flat(), buffer, scanner.headers(), scanner.cuts(), scanner.header_end(), scanner.eight_bit()};
+  return {out.ended,         scanner.problem(), body.flat(),          buffer,
+          scanner.headers(), scanner.cuts(),    scanner.header_end(), scanner.eight_bit()};
 }
 
 DataLimits repairing() {
@@ -112,7 +115,9 @@ TEST(DataScanner, WaitsForTheWholeDotLine) {
   for (const auto text : {"", "a\r\n", "a\r\n.", "a\r\n.\r", "a\r\n..\r\n", "a."}) EXPECT_FALSE(scan(text).ended) << text;
 }
 
-TEST(DataScanner, KeepsDotStuffingAsItIs) { EXPECT_EQ(scan("\r\n..\r\n..a\r\n.\r\n").body, "\r\n..\r\n..a\r\n"); }
+TEST(DataScanner, KeepsDotStuffingAsItIs) {
+  EXPECT_EQ(scan("\r\n..\r\n..a\r\n.\r\n").body, "\r\n..\r\n..a\r\n");
+}
 
 struct Smuggle {
   const char* name;
@@ -120,7 +125,9 @@ struct Smuggle {
   DataProblem problem;
 };
 
-std::ostream& operator<<(std::ostream& out, const Smuggle& s) { return out << s.name; }
+std::ostream& operator<<(std::ostream& out, const Smuggle& s) {
+  return out << s.name;
+}
 
 /// What other servers have taken for the end of data (facts B4; CVE-2023-51764, -51765, -51766 and their kin).
 const std::vector<Smuggle> smuggles{
@@ -159,11 +166,17 @@ TEST_P(Smuggling, DoesNotEndTheMessage) {
   EXPECT_EQ(s.rest, "MAIL FROM:<>\r\n");
 }
 
-TEST_P(Smuggling, IsRefusedUnlessItIsHarmless) { EXPECT_EQ(scan(message()).problem, GetParam().problem); }
+TEST_P(Smuggling, IsRefusedUnlessItIsHarmless) {
+  EXPECT_EQ(scan(message()).problem, GetParam().problem);
+}
 
-TEST_P(Smuggling, IsJudgedTheSameInEveryChunking) { every_chunking({}); }
+TEST_P(Smuggling, IsJudgedTheSameInEveryChunking) {
+  every_chunking({});
+}
 
-TEST_P(Smuggling, IsRepairedTheSameInEveryChunking) { every_chunking(repairing()); }
+TEST_P(Smuggling, IsRepairedTheSameInEveryChunking) {
+  every_chunking(repairing());
+}
 
 TEST_P(Smuggling, EndsARepairedMessageOnlyAtItsEndForTheNextServerToo) {
   const Scanned first = scan(message(), repairing());
@@ -181,9 +194,13 @@ TEST(DataRepair, StuffsADotBehindABareLineEnd) {
   EXPECT_EQ(scan("a\r.b\r\n.\r\n", repairing()).body, "a\r\n..b\r\n");
 }
 
-TEST(DataRepair, MakesEveryLineEndCrlf) { EXPECT_EQ(scan("a\rb\nc\r\r\n.\r\n", repairing()).body, "a\r\nb\r\nc\r\n\r\n"); }
+TEST(DataRepair, MakesEveryLineEndCrlf) {
+  EXPECT_EQ(scan("a\rb\nc\r\r\n.\r\n", repairing()).body, "a\r\nb\r\nc\r\n\r\n");
+}
 
-TEST(DataRepair, StillRefusesNul) { EXPECT_EQ(scan("a\0\n.\r\n.\r\n"s, repairing()).problem, DataProblem::nul); }
+TEST(DataRepair, StillRefusesNul) {
+  EXPECT_EQ(scan("a\0\n.\r\n.\r\n"s, repairing()).problem, DataProblem::nul);
+}
 
 // ---- against a naive model ---------------------------------------------------------------------------------------
 
@@ -343,8 +360,10 @@ TEST(DataScannerProperty, ChunkingChangesNothing) {
 // ---- header fields -----------------------------------------------------------------------------------------------
 
 TEST(DataHeaders, WantedOnesAreKeptInOrderWithLowerCaseNames) {
-  const Scanned s = scan("Subject:  hi \r\nX: 1\r\nPRECEDENCE: bulk\r\nsubject: again\r\n\r\n.\r\n", wanting({"subject", "precedence"}));
-  EXPECT_EQ(s.headers, (std::vector<std::pair<std::string, std::string>>{{"subject", "hi"}, {"precedence", "bulk"}, {"subject", "again"}}));
+  const Scanned s =
+      scan("Subject:  hi \r\nX: 1\r\nPRECEDENCE: bulk\r\nsubject: again\r\n\r\n.\r\n", wanting({"subject", "precedence"}));
+  EXPECT_EQ(s.headers,
+            (std::vector<std::pair<std::string, std::string>>{{"subject", "hi"}, {"precedence", "bulk"}, {"subject", "again"}}));
 }
 
 TEST(DataHeaders, AreUnfolded) {
@@ -365,7 +384,9 @@ TEST(DataHeaders, EndAtALineThatIsNoField) {
   EXPECT_EQ(s.header_end, 6u);
 }
 
-TEST(DataHeaders, MayBeTheWholeMessage) { EXPECT_EQ(scan("A: 1\r\nB: 2\r\n.\r\n").header_end, 12u); }
+TEST(DataHeaders, MayBeTheWholeMessage) {
+  EXPECT_EQ(scan("A: 1\r\nB: 2\r\n.\r\n").header_end, 12u);
+}
 
 TEST(DataHeaders, EndIsCountedBehindTheTraceHeader) {
   EXPECT_EQ(scan_at("A: 1\r\n\r\nx\r\n.\r\n", {}, 0, "Received: us\r\n").header_end, 14u + 6u);
@@ -378,7 +399,8 @@ TEST(DataHeaders, OfTheTraceHeaderAreNotCounted) {
 }
 
 TEST(DataHeaders, UnwantedOnesAreCutWithTheirContinuations) {
-  const Scanned s = scan("A: 1\r\nX-SES-Tag: a\r\n b\r\n\tc\r\nB: 2\r\nx-ses-other:d\r\n\r\nX-SES-Tag: body\r\n.\r\n", stripping({"X-SES-*"}));
+  const Scanned s =
+      scan("A: 1\r\nX-SES-Tag: a\r\n b\r\n\tc\r\nB: 2\r\nx-ses-other:d\r\n\r\nX-SES-Tag: body\r\n.\r\n", stripping({"X-SES-*"}));
   EXPECT_EQ(sent(s), "A: 1\r\nB: 2\r\n\r\nX-SES-Tag: body\r\n");
 }
 

@@ -12,8 +12,12 @@ using Status = DnsReply::Status;
 
 // ---- messages, built by hand (RFC 1035 section 4.1) ----------------------------------------------------------------
 
-std::string u16(unsigned v) { return {static_cast<char>(v >> 8), static_cast<char>(v & 0xff)}; }
-std::string u32(std::uint32_t v) { return u16(v >> 16) + u16(v & 0xffff); }
+std::string u16(unsigned v) {
+  return {static_cast<char>(v >> 8), static_cast<char>(v & 0xff)};
+}
+std::string u32(std::uint32_t v) {
+  return u16(v >> 16) + u16(v & 0xffff);
+}
 
 /// "mx.example" as labels.
 std::string name(std::string_view text) {
@@ -28,9 +32,10 @@ std::string name(std::string_view text) {
 }
 
 constexpr unsigned type_a = 1, type_cname = 5, type_ptr = 12, type_mx = 15, type_txt = 16, type_aaaa = 28;
-const std::string question_name = "\xc0\x0c";   // a pointer to the name at offset 12
+const std::string question_name = "\xc0\x0c";  // a pointer to the name at offset 12
 
-std::string record(unsigned type, std::uint32_t ttl, const std::string& data, const std::string& owner = question_name, unsigned klass = 1) {
+std::string record(unsigned type, std::uint32_t ttl, const std::string& data, const std::string& owner = question_name,
+                   unsigned klass = 1) {
   return owner + u16(type) + u16(klass) + u32(ttl) + u16(static_cast<unsigned>(data.size())) + data;
 }
 
@@ -47,8 +52,12 @@ DnsReply parse(const std::string& octets, DnsType type) {
   return parse_dns(exact.data(), exact.size(), type);
 }
 
-std::string mx(unsigned preference, const std::string& host) { return u16(preference) + host; }
-std::string text(const std::string& s) { return std::string(1, static_cast<char>(s.size())) + s; }
+std::string mx(unsigned preference, const std::string& host) {
+  return u16(preference) + host;
+}
+std::string text(const std::string& s) {
+  return std::string(1, static_cast<char>(s.size())) + s;
+}
 const std::string a1 = std::string("\xc0\x00\x02\x01", 4), a2 = std::string("\xc0\x00\x02\x02", 4);
 
 // ---- what records mean -------------------------------------------------------------------------------------------
@@ -72,14 +81,17 @@ TEST(ParseDns, SkipsAddressesOfTheWrongLength) {
 }
 
 TEST(ParseDns, ReadsMailExchangers) {
-  const auto reply = parse(message({record(type_mx, 300, mx(10, name("MX1.Example"))), record(type_mx, 300, mx(20, name("mx2.example")))}), DnsType::mx);
+  const auto reply =
+      parse(message({record(type_mx, 300, mx(10, name("MX1.Example"))), record(type_mx, 300, mx(20, name("mx2.example")))}),
+            DnsType::mx);
   EXPECT_EQ(reply.status, Status::ok);
   EXPECT_EQ(reply.mx, (std::vector<routing::MxHost>{{10, "mx1.example"}, {20, "mx2.example"}}));
 }
 
 TEST(ParseDns, FollowsCompressionInAHostName) {
   const std::string host = std::string("\3mx1") + question_name;
-  EXPECT_EQ(parse(message({record(type_mx, 300, mx(10, host))}), DnsType::mx).mx, (std::vector<routing::MxHost>{{10, "mx1.example.com"}}));
+  EXPECT_EQ(parse(message({record(type_mx, 300, mx(10, host))}), DnsType::mx).mx,
+            (std::vector<routing::MxHost>{{10, "mx1.example.com"}}));
 }
 
 TEST(ParseDns, KeepsANullMx) {
@@ -92,7 +104,7 @@ TEST(ParseDns, DropsHostsThatAreNoHostNames) {
   std::vector<std::string> answers{record(type_mx, 300, mx(5, name("good.example")))};
   for (const char* host : {"a b", "a/b", "a\\b", "a\nb", "-a", "a-", "a,b", "\xff\xfe", "<x>", "a\"b", "a;b"})
     answers.push_back(record(type_mx, 300, mx(10, name(host))));
-  answers.push_back(record(type_mx, 300, mx(10, std::string("\3a.b\0", 5))));   // a dot inside a label
+  answers.push_back(record(type_mx, 300, mx(10, std::string("\3a.b\0", 5))));  // a dot inside a label
   EXPECT_EQ(parse(message(answers), DnsType::mx).mx, (std::vector<routing::MxHost>{{5, "good.example"}}));
 }
 
@@ -118,17 +130,25 @@ TEST(ParseDns, BoundsTexts) {
 }
 
 TEST(ParseDns, ReadsTextsThatEndTooEarly) {
-  EXPECT_EQ(parse(message({record(type_txt, 300, "\x0a" "abc")}), DnsType::txt).texts, std::vector<std::string>{"abc"});
+  EXPECT_EQ(parse(message({record(type_txt, 300,
+                                  "\x0a"
+                                  "abc")}),
+                  DnsType::txt)
+                .texts,
+            std::vector<std::string>{"abc"});
   EXPECT_EQ(parse(message({record(type_txt, 300, "")}), DnsType::txt).texts, std::vector<std::string>{""});
 }
 
 TEST(ParseDns, ReadsPointers) {
-  EXPECT_EQ(parse(message({record(type_ptr, 300, name("Out1.Example.com"))}), DnsType::ptr).texts, std::vector<std::string>{"out1.example.com"});
+  EXPECT_EQ(parse(message({record(type_ptr, 300, name("Out1.Example.com"))}), DnsType::ptr).texts,
+            std::vector<std::string>{"out1.example.com"});
 }
 
 TEST(ParseDns, FollowsAChainOfAliases) {
-  const auto reply = parse(message({record(type_cname, 300, name("b.example")), record(type_cname, 300, name("c.example"), name("b.example")),
-                                    record(type_a, 300, a1, name("c.example"))}), DnsType::a);
+  const auto reply =
+      parse(message({record(type_cname, 300, name("b.example")), record(type_cname, 300, name("c.example"), name("b.example")),
+                     record(type_a, 300, a1, name("c.example"))}),
+            DnsType::a);
   EXPECT_EQ(reply.status, Status::ok);
   EXPECT_EQ(reply.addresses, std::vector{IpAddress::v4(192, 0, 2, 1)});
 }
@@ -178,12 +198,14 @@ TEST(ParseDns, BelievesNoRecordOfAFailedAnswer) {
 }
 
 TEST(ParseDns, RefusesGarbage) {
-  for (const std::string& octets : {std::string(), std::string("x"), std::string(12, '\xff'), std::string(500, '\xff'), std::string("HTTP/1.1 400 Bad Request\r\n\r\n")})
+  for (const std::string& octets : {std::string(), std::string("x"), std::string(12, '\xff'), std::string(500, '\xff'),
+                                    std::string("HTTP/1.1 400 Bad Request\r\n\r\n")})
     EXPECT_EQ(parse(octets, DnsType::a).error, "malformed answer") << octets;
 }
 
 TEST(ParseDns, RefusesEveryTruncatedMessage) {
-  const std::string whole = message({record(type_mx, 300, mx(10, name("mx.example"))), record(type_mx, 300, mx(20, std::string("\2mx") + question_name))});
+  const std::string whole = message(
+      {record(type_mx, 300, mx(10, name("mx.example"))), record(type_mx, 300, mx(20, std::string("\2mx") + question_name))});
   ASSERT_EQ(parse(whole, DnsType::mx).mx.size(), 2u);
   for (std::size_t size = 0; size < whole.size(); ++size)
     EXPECT_EQ(parse(whole.substr(0, size), DnsType::mx).status, Status::failed) << size;
@@ -197,9 +219,9 @@ TEST(ParseDns, RefusesMoreRecordsThanThereAre) {
 
 TEST(ParseDns, SurvivesCompressionLoops) {
   const std::string base = message({});
-  const auto here = u16(0xc000 | static_cast<unsigned>(base.size()));                  // the owner points at itself
+  const auto here = u16(0xc000 | static_cast<unsigned>(base.size()));  // the owner points at itself
   EXPECT_EQ(parse(message({record(type_a, 300, a1, here)}), DnsType::a).status, Status::failed);
-  const auto data = u16(0xc000 | static_cast<unsigned>(base.size() + 14));             // the host points at itself
+  const auto data = u16(0xc000 | static_cast<unsigned>(base.size() + 14));  // the host points at itself
   EXPECT_TRUE(parse(message({record(type_mx, 300, mx(10, data))}), DnsType::mx).mx.empty());
 }
 
@@ -211,15 +233,19 @@ TEST(ParseDns, SurvivesMutations) {
   std::mt19937 random(20261122);
   const std::vector<std::pair<std::string, DnsType>> seeds{
       {message({record(type_a, 300, a1), record(type_a, 60, a2)}), DnsType::a},
-      {message({record(type_mx, 300, mx(10, name("mx.example"))), record(type_mx, 60, mx(20, std::string("\2mx") + question_name))}), DnsType::mx},
+      {message(
+           {record(type_mx, 300, mx(10, name("mx.example"))), record(type_mx, 60, mx(20, std::string("\2mx") + question_name))}),
+       DnsType::mx},
       {message({record(type_txt, 300, text("listed") + text(std::string(200, 'y')))}), DnsType::txt},
       {message({record(type_cname, 300, name("b.example")), record(type_ptr, 300, name("c.example"))}), DnsType::ptr}};
   for (int round = 0; round < 40000; ++round) {
     auto [octets, type] = seeds[random() % seeds.size()];
-    for (unsigned changes = 1 + random() % 4; changes > 0; --changes) octets[random() % octets.size()] = static_cast<char>(random());
+    for (unsigned changes = 1 + random() % 4; changes > 0; --changes)
+      octets[random() % octets.size()] = static_cast<char>(random());
     if (random() % 4 == 0) octets.resize(random() % octets.size());
     const DnsReply reply = parse(octets, type);
-    for (const auto& host : reply.mx) EXPECT_EQ(host.host.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-_."), std::string::npos);
+    for (const auto& host : reply.mx)
+      EXPECT_EQ(host.host.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-_."), std::string::npos);
     if (reply.status == Status::failed) EXPECT_FALSE(reply.error.empty());
   }
 }
@@ -238,11 +264,14 @@ TEST(ToAnswer, KeepsStatusAddressesAndError) {
 TEST(ReverseName, IsTheArpaName) {
   EXPECT_EQ(reverse_name(IpAddress::v4(192, 0, 2, 99)), "99.2.0.192.in-addr.arpa");
   EXPECT_EQ(reverse_name(*IpAddress::parse("::ffff:192.0.2.99")), "99.2.0.192.in-addr.arpa");
-  EXPECT_EQ(reverse_name(*IpAddress::parse("2001:db8::25")), "5.2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa");
+  EXPECT_EQ(reverse_name(*IpAddress::parse("2001:db8::25")),
+            "5.2.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.ip6.arpa");
 }
 
 TEST(DnsParse, AnAliasLimitsTheTtl) {
-  EXPECT_EQ(parse(message({record(type_cname, 10, name("b.example")), record(type_a, 3600, a1, name("b.example"))}), DnsType::a).ttl, 10u);
+  EXPECT_EQ(
+      parse(message({record(type_cname, 10, name("b.example")), record(type_a, 3600, a1, name("b.example"))}), DnsType::a).ttl,
+      10u);
 }
 
 TEST(DnsParse, ATruncatedAnswerWithoutRecordsIsNoAnswer) {

@@ -14,18 +14,17 @@ DsnInput failed() {
   in.id = MessageId{1};
   in.dsn_id = MessageId{2};
   in.sender = {"a", "example.com"};
-  in.recipients.push_back({{"b", "example.net"},
-                           make_reply(550, "5.1.1 unknown user"),
-                           "mx.example.net",
-                           "5.1.1",
-                           "The receiver refused it."});
+  in.recipients.push_back(
+      {{"b", "example.net"}, make_reply(550, "5.1.1 unknown user"), "mx.example.net", "5.1.1", "The receiver refused it."});
   in.original_header = "From: a@example.com\r\nSubject: hello\r\n";
   in.arrived = std::chrono::system_clock::time_point(std::chrono::seconds(0));
   in.now = std::chrono::system_clock::time_point(std::chrono::seconds(86400));
   return in;
 }
 
-bool has(const std::string& text, std::string_view part) { return text.find(part) != std::string::npos; }
+bool has(const std::string& text, std::string_view part) {
+  return text.find(part) != std::string::npos;
+}
 
 /// The body of the n-th part, 0 to 2, without its own header.
 std::string part(const std::string& dsn, int n) {
@@ -119,8 +118,7 @@ TEST(Dsn, HasOneGroupForEachRecipient) {
   in.recipients.push_back({{"c", "example.net"}, {}, "", "5.4.7", "No delivery within 1d."});
   const std::string status = part(build_dsn(in), 1);
   EXPECT_TRUE(has(status, "\r\n\r\nFinal-Recipient: rfc822; b@example.net\r\n"));
-  EXPECT_TRUE(
-      has(status, "\r\n\r\nFinal-Recipient: rfc822; c@example.net\r\nAction: failed\r\nStatus: 5.4.7\r\n"));
+  EXPECT_TRUE(has(status, "\r\n\r\nFinal-Recipient: rfc822; c@example.net\r\nAction: failed\r\nStatus: 5.4.7\r\n"));
 }
 
 TEST(Dsn, TellsAPersonWhatHappened) {
@@ -168,15 +166,13 @@ TEST(Dsn, OfSmtputf8MailUsesTheTypesOfRfc6533) {
 
 TEST(Dsn, RemoteTextInjectsNoLines) {
   DsnInput in = failed();
-  in.recipients[0].reply = {550,
-                            {"5.1.1 x\r\nAction: delivered\r\n\r\nFinal-Recipient: rfc822; evil@example.com",
-                             "\nBcc: evil@example.com"}};
+  in.recipients[0].reply = {
+      550, {"5.1.1 x\r\nAction: delivered\r\n\r\nFinal-Recipient: rfc822; evil@example.com", "\nBcc: evil@example.com"}};
   in.recipients[0].remote_host = "mx\r\nX-Host: evil";
   in.recipients[0].explanation = "why\r\n.\r\nX-Why: evil";
   const std::string dsn = build_dsn(in);
   EXPECT_TRUE(clean_wire_form(dsn));
-  for (const auto injected :
-       {"\nAction: delivered", "\nBcc:", "\nX-Host:", "\nX-Why:", "\nFinal-Recipient: rfc822; evil"})
+  for (const auto injected : {"\nAction: delivered", "\nBcc:", "\nX-Host:", "\nX-Why:", "\nFinal-Recipient: rfc822; evil"})
     EXPECT_FALSE(has(dsn, injected)) << injected;
 }
 

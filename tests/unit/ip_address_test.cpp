@@ -5,27 +5,30 @@
 namespace egret::routing {
 namespace {
 
-IpAddress ip(std::string_view text) { return *IpAddress::parse(text); }
+IpAddress ip(std::string_view text) {
+  return *IpAddress::parse(text);
+}
 
 bool contains(std::string_view network, std::string_view address) {
   return Network::parse(network)->contains(ip(address));
 }
 
 TEST(IpAddress, RoundTrips) {
-  for (const auto text : {"0.0.0.0", "192.0.2.1", "255.255.255.255", "::", "::1", "2001:db8::25", "fe80::1",
-                          "::ffff:192.0.2.1"})
+  for (const auto text : {"0.0.0.0", "192.0.2.1", "255.255.255.255", "::", "::1", "2001:db8::25", "fe80::1", "::ffff:192.0.2.1"})
     EXPECT_EQ(ip(text).to_string(), text);
   EXPECT_EQ(ip("2001:DB8:0:0:0:0:0:25").to_string(), "2001:db8::25");
 }
 
 TEST(IpAddress, RefusesWhatIsNone) {
-  for (const auto text : {"", "1.2.3", "1.2.3.4.5", "256.1.1.1", "1.2.3.4 ", " 1.2.3.4", "1.2.3.04x",
-                          ":::", "2001:db8::1::2", "fe80::1%eth0", "[::1]", "a.b.c.d", "1.2.3.4/8",
-                          "12345::", "0000:0000:0000:0000:0000:0000:0000:0000:0000:0000"})
+  for (const auto text :
+       {"", "1.2.3", "1.2.3.4.5", "256.1.1.1", "1.2.3.4 ", " 1.2.3.4", "1.2.3.04x", ":::", "2001:db8::1::2", "fe80::1%eth0",
+        "[::1]", "a.b.c.d", "1.2.3.4/8", "12345::", "0000:0000:0000:0000:0000:0000:0000:0000:0000:0000"})
     EXPECT_FALSE(IpAddress::parse(text)) << text;
 }
 
-TEST(IpAddress, IsBuiltFromFourOctets) { EXPECT_EQ(IpAddress::v4(192, 0, 2, 1), ip("192.0.2.1")); }
+TEST(IpAddress, IsBuiltFromFourOctets) {
+  EXPECT_EQ(IpAddress::v4(192, 0, 2, 1), ip("192.0.2.1"));
+}
 
 TEST(IpAddress, FamiliesAreNeverEqual) {
   EXPECT_NE(ip("0.0.0.0"), ip("::"));
@@ -40,17 +43,16 @@ TEST(IpAddress, UnmapsOnlyMappedOnes) {
 }
 
 TEST(IpAddress, KnowsWhereNoPublicServerIs) {
-  for (const auto text :
-       {"0.0.0.0", "10.1.2.3", "100.64.0.1", "127.0.0.1", "127.255.255.254", "169.254.169.254", "172.16.0.1",
-        "172.31.255.255", "192.168.1.1", "224.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "fc00::1",
-        "fd12::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1"})
+  for (const auto text : {"0.0.0.0", "10.1.2.3", "100.64.0.1", "127.0.0.1", "127.255.255.254", "169.254.169.254", "172.16.0.1",
+                          "172.31.255.255", "192.168.1.1", "224.0.0.1", "255.255.255.255", "::", "::1", "fe80::1", "fc00::1",
+                          "fd12::1", "ff02::1", "::ffff:127.0.0.1", "::ffff:10.0.0.1"})
     EXPECT_TRUE(ip(text).special()) << text;
 }
 
 TEST(IpAddress, KnowsPublicOnes) {
-  for (const auto text : {"8.8.8.8", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0",
-                          "126.255.255.255", "128.0.0.0", "172.15.255.255", "172.32.0.0", "192.167.255.255",
-                          "223.255.255.255", "2a00:1450:4001::1a", "2606:4700::1", "::ffff:8.8.8.8"})
+  for (const auto text :
+       {"8.8.8.8", "9.255.255.255", "11.0.0.0", "100.63.255.255", "100.128.0.0", "126.255.255.255", "128.0.0.0", "172.15.255.255",
+        "172.32.0.0", "192.167.255.255", "223.255.255.255", "2a00:1450:4001::1a", "2606:4700::1", "::ffff:8.8.8.8"})
     EXPECT_FALSE(ip(text).special()) << text;
 }
 
@@ -91,8 +93,7 @@ TEST(Network, SaysWhatIsWrong) {
   EXPECT_EQ(why("2001:db8::1/64"), "host bits are set");
   for (const auto text : {"10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/", "10.0.0.0/x", "10.0.0.0/8 ", "::/129"})
     EXPECT_EQ(why(text), "not a prefix length") << text;
-  for (const auto text : {"", "/8", "10.0.0/8", "example.com"})
-    EXPECT_EQ(why(text), "not an IP address") << text;
+  for (const auto text : {"", "/8", "10.0.0/8", "example.com"}) EXPECT_EQ(why(text), "not an IP address") << text;
 }
 
 TEST(Network, RoundTrips) {

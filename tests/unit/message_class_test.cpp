@@ -44,8 +44,7 @@ MessageClassifier classifier(std::vector<ClassRule> rules) {
 }
 
 /// The class by name; "-" for the listener's own.
-std::string class_of(const MessageClassifier& c, std::string_view user, std::string_view domain,
-                     const Headers& headers = {}) {
+std::string class_of(const MessageClassifier& c, std::string_view user, std::string_view domain, const Headers& headers = {}) {
   return c.classify({user, domain, &headers}).class_name.value_or("-");
 }
 
@@ -79,8 +78,7 @@ TEST(MessageClass, FollowsAHeadersValue) {
 }
 
 TEST(MessageClass, IsThatOfTheFirstRuleThatFits) {
-  const auto c =
-      classifier({domain_rule("example.com", "transactional"), header_rule("Precedence", "", "bulk")});
+  const auto c = classifier({domain_rule("example.com", "transactional"), header_rule("Precedence", "", "bulk")});
   EXPECT_EQ(class_of(c, "", "example.com", {{"precedence", "bulk"}}), "transactional");
   EXPECT_EQ(class_of(c, "", "example.net", {{"precedence", "bulk"}}), "bulk");
 }
@@ -104,15 +102,14 @@ TEST(MessageClass, MayBeNamedByAHeader) {
 
 TEST(MessageClass, NamedByAHeaderMustExist) {
   const Headers headers{{"x-egret-class", "vip\x1b"}};
-  const Classified out =
-      classifier({value_rule(), user_rule("shop", "bulk")}).classify({"shop", "", &headers});
+  const Classified out = classifier({value_rule(), user_rule("shop", "bulk")}).classify({"shop", "", &headers});
   EXPECT_FALSE(out.class_name);
   EXPECT_EQ(out.unknown_class, "vip?");
 }
 
 TEST(MessageClass, NamesTheHeadersItNeeds) {
-  const auto c = classifier({value_rule(), header_rule("Precedence", "", "bulk"),
-                             header_rule("PRECEDENCE", "x", "bulk"), user_rule("a", "bulk")});
+  const auto c = classifier(
+      {value_rule(), header_rule("Precedence", "", "bulk"), header_rule("PRECEDENCE", "x", "bulk"), user_rule("a", "bulk")});
   EXPECT_EQ(c.headers(), (std::vector<std::string>{"x-egret-class", "precedence"}));
 }
 

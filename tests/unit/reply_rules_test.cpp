@@ -11,7 +11,9 @@
 namespace egret::routing {
 namespace {
 
-IpAddress ip(std::string_view text) { return *IpAddress::parse(text); }
+IpAddress ip(std::string_view text) {
+  return *IpAddress::parse(text);
+}
 
 ReplyRule rule(std::string name, std::string match, Label label = Label::ip_blocked, int priority = 0) {
   ReplyRule out;
@@ -54,8 +56,7 @@ TEST(ReplyRules, MatchTheTextWithoutCodes) {
 }
 
 TEST(ReplyRules, MatchAcrossLines) {
-  EXPECT_EQ(judge_of(compiled({rule("a", "your ip is listed")}), "550-5.7.1 your ip\n550 5.7.1 is listed"),
-            "a");
+  EXPECT_EQ(judge_of(compiled({rule("a", "your ip is listed")}), "550-5.7.1 your ip\n550 5.7.1 is listed"), "a");
 }
 
 TEST(ReplyRules, MayExcludeAPattern) {
@@ -135,9 +136,7 @@ TEST(ReplyRules, KnowAMappedAddressAsOurs) {
 // -------------------------------------------------------------------------------------------------------
 
 TEST(ReplyRules, TheLowestPriorityWins) {
-  EXPECT_EQ(judge_of(compiled({rule("late", "x", Label::other, 20), rule("early", "x", Label::other, 10)}),
-                     "550 x"),
-            "early");
+  EXPECT_EQ(judge_of(compiled({rule("late", "x", Label::other, 20), rule("early", "x", Label::other, 10)}), "550 x"), "early");
 }
 
 TEST(ReplyRules, EqualPrioritiesKeepTheirOrder) {
@@ -155,8 +154,8 @@ TEST(ReplyRules, TheFirstWhoseEveryConditionHoldsDecides) {
 }
 
 TEST(ReplyRules, ListAllThatHoldTheWinnerFirst) {
-  const ReplyRules rules = compiled({rule("c", "x", Label::other, 3), rule("a", "x", Label::other, 1),
-                                     rule("no", "y"), rule("b", "x", Label::other, 2)});
+  const ReplyRules rules = compiled(
+      {rule("c", "x", Label::other, 3), rule("a", "x", Label::other, 1), rule("no", "y"), rule("b", "x", Label::other, 2)});
   std::string names;
   for (const Verdict& v : rules.candidates(smtp::reply_text("550 x"), {})) names += v.rule;
   EXPECT_EQ(names, "abc");
@@ -194,7 +193,9 @@ TEST(ReplyRules, ReportBadPatterns) {
   EXPECT_TRUE(problems[1].starts_with("rule b: "));
 }
 
-TEST(ReplyRules, ReportARuleWithoutConditions) { EXPECT_EQ(problems_of({rule("a", "")}).size(), 1u); }
+TEST(ReplyRules, ReportARuleWithoutConditions) {
+  EXPECT_EQ(problems_of({rule("a", "")}).size(), 1u);
+}
 
 TEST(ReplyRules, ReportANameUsedTwice) {
   EXPECT_EQ(problems_of({rule("a", "x"), rule("a", "y")}).size(), 1u);
@@ -217,19 +218,17 @@ std::string addresses(std::string_view text) {
 }
 
 TEST(AddressesIn, FindsThemInProse) {
-  EXPECT_EQ(addresses("Client host [192.0.2.1] blocked (198.51.100.7), see 203.0.113.9."),
-            "192.0.2.1 198.51.100.7 203.0.113.9");
+  EXPECT_EQ(addresses("Client host [192.0.2.1] blocked (198.51.100.7), see 203.0.113.9."), "192.0.2.1 198.51.100.7 203.0.113.9");
   EXPECT_EQ(addresses("ip=192.0.2.1; 192.0.2.2: bad"), "192.0.2.1 192.0.2.2");
 }
 
 TEST(AddressesIn, FindsIpv6) {
-  EXPECT_EQ(addresses("[2001:db8::1] and IPv6:2001:db8::2 and 2001:DB8:0:0:0:0:0:3,"),
-            "2001:db8::1 2001:db8::2 2001:db8::3");
+  EXPECT_EQ(addresses("[2001:db8::1] and IPv6:2001:db8::2 and 2001:DB8:0:0:0:0:0:3,"), "2001:db8::1 2001:db8::2 2001:db8::3");
 }
 
 TEST(AddressesIn, IgnoresNamesNumbersAndTimes) {
-  for (const auto text : {"", "5.7.1", "mail-192.0.2.1.example.com", "1.2.0.192.in-addr.arpa", "192.0.2.256",
-                          "1.2.3.4.5", "at 12:30:59", "id a192.0.2.1b", "192.0.2.1-x"})
+  for (const auto text : {"", "5.7.1", "mail-192.0.2.1.example.com", "1.2.0.192.in-addr.arpa", "192.0.2.256", "1.2.3.4.5",
+                          "at 12:30:59", "id a192.0.2.1b", "192.0.2.1-x"})
     EXPECT_EQ(addresses(text), "") << text;
 }
 
@@ -261,7 +260,9 @@ ReplyContext context_for(const ReplyRule& r) {
   return out;
 }
 
-TEST(ShippedRules, HaveNoProblems) { EXPECT_GT(shipped().rules().size(), 100u); }
+TEST(ShippedRules, HaveNoProblems) {
+  EXPECT_GT(shipped().rules().size(), 100u);
+}
 
 TEST(ShippedRules, EachHasAReplyThatItJudges) {
   for (const ReplyRule& r : shipped().rules()) EXPECT_FALSE(r.matches.empty()) << r.name;
@@ -269,14 +270,12 @@ TEST(ShippedRules, EachHasAReplyThatItJudges) {
 
 TEST(ShippedRules, JudgeTheirMatches) {
   for (const ReplyRule& r : shipped().rules())
-    for (const std::string& reply : r.matches)
-      EXPECT_EQ(judge_of(shipped(), reply, context_for(r)), r.name) << reply;
+    for (const std::string& reply : r.matches) EXPECT_EQ(judge_of(shipped(), reply, context_for(r)), r.name) << reply;
 }
 
 TEST(ShippedRules, DoNotJudgeTheirRejects) {
   for (const ReplyRule& r : shipped().rules())
-    for (const std::string& reply : r.rejects)
-      EXPECT_NE(judge_of(shipped(), reply, context_for(r)), r.name) << reply;
+    for (const std::string& reply : r.rejects) EXPECT_NE(judge_of(shipped(), reply, context_for(r)), r.name) << reply;
 }
 
 struct Row {
@@ -322,8 +321,7 @@ Score dev_score() {
     out.found += egress_at_fault(v.label);
     out.found_right += egress_at_fault(v.label) && egress_at_fault(row.label);
     if (v.label != row.label)
-      out.wrong += row.id + " " + std::string(to_string(v.label)) + " by " + std::string(v.rule) + ": " +
-                   row.reply + "\n";
+      out.wrong += row.id + " " + std::string(to_string(v.label)) + " by " + std::string(v.rule) + ": " + row.reply + "\n";
   }
   return out;
 }

@@ -73,7 +73,9 @@ TEST(ReplyParser, BoundsLineLinesAndBytes) {
   EXPECT_EQ(status_of(large), Status::malformed);
 }
 
-TEST(ReplyParser, ReplacesControlCharacters) { EXPECT_EQ(parse_one("550 a\x1b[31mb\r\n").text(), "a?[31mb"); }
+TEST(ReplyParser, ReplacesControlCharacters) {
+  EXPECT_EQ(parse_one("550 a\x1b[31mb\r\n").text(), "a?[31mb");
+}
 
 TEST(ReplyText, ToleratesAMissingCode) {
   const ReplyText text = reply_text("mailbox  unavailable");
@@ -81,7 +83,9 @@ TEST(ReplyText, ToleratesAMissingCode) {
   EXPECT_EQ(text.text, "mailbox unavailable");
 }
 
-TEST(ReplyText, IsCutTo2048Octets) { EXPECT_EQ(reply_text("550 " + std::string(9000, 'x')).text.size(), 2048u); }
+TEST(ReplyText, IsCutTo2048Octets) {
+  EXPECT_EQ(reply_text("550 " + std::string(9000, 'x')).text.size(), 2048u);
+}
 
 }  // namespace
 }  // namespace egret::smtp

@@ -13,8 +13,12 @@ using namespace std::chrono_literals;
 
 const Time now{std::chrono::hours(500'000)};
 
-EgressRef src(std::uint32_t index) { return {EgressKind::source, index}; }
-EgressRef host(std::uint32_t index) { return {EgressKind::smarthost, index}; }
+EgressRef src(std::uint32_t index) {
+  return {EgressKind::source, index};
+}
+EgressRef host(std::uint32_t index) {
+  return {EgressKind::smarthost, index};
+}
 
 StandingView standing(Standing s, std::optional<Time> until = {}, std::string reason = "because") {
   StandingView out;
@@ -90,7 +94,9 @@ std::string why(const Route& r, EgressRef egress) {
   return "-";
 }
 
-bool has(std::string_view text, std::string_view part) { return text.find(part) != std::string_view::npos; }
+bool has(std::string_view text, std::string_view part) {
+  return text.find(part) != std::string_view::npos;
+}
 
 // ---- weights
 // -----------------------------------------------------------------------------------------------------
@@ -141,7 +147,9 @@ TEST(RouteWeights, NeighbouringTieBreaksDrawIndependently) {
 // ---- who may not
 // -------------------------------------------------------------------------------------------------
 
-TEST(Route, OffersEverySourceInService) { EXPECT_EQ(Scene(3).run().candidates.size(), 3u); }
+TEST(Route, OffersEverySourceInService) {
+  EXPECT_EQ(Scene(3).run().candidates.size(), 3u);
+}
 
 TEST(Route, NeedsNoSmarthostWhileASourceIsInService) {
   const Route r = Scene(1).run();
@@ -161,8 +169,7 @@ TEST(Route, RejectsEveryStandingThatIsOutWithItsReason) {
 }
 
 TEST(Route, OffersEveryStandingThatIsIn) {
-  for (const auto s :
-       {Standing::clean, Standing::trial, Standing::warming, Standing::throttled, Standing::unknown})
+  for (const auto s : {Standing::clean, Standing::trial, Standing::warming, Standing::throttled, Standing::unknown})
     EXPECT_EQ(Scene(1).set(0, standing(s)).run().candidates.size(), 1u) << to_string(s);
 }
 
@@ -442,8 +449,7 @@ Scene random_setup(std::mt19937& random) {
     if (random() % 5 == 0) s.request.excluded.push_back({src(i), "tried in this round", {}});
   }
   for (std::uint32_t i = 0; i < 2; ++i) {
-    if (random() % 3 == 0)
-      s.snapshot.smarthosts[i] = {now + Duration(static_cast<int>(random() % 2000) - 1000), "paused"};
+    if (random() % 3 == 0) s.snapshot.smarthosts[i] = {now + Duration(static_cast<int>(random() % 2000) - 1000), "paused"};
     if (random() % 5 == 0) s.request.excluded.push_back({host(i), "its budget is used up", now + 1h});
   }
   s.request.ipv4 = random() % 5 != 0;
@@ -461,8 +467,7 @@ TEST(RouteProperty, NoEjectedSourceWhileEnforcingUnlessSentAnyway) {
     const Scene s = random_setup(random);
     if (s.topology.observe || s.topology.pools[0].when_exhausted == WhenExhausted::send_anyway) continue;
     for (const EgressRef egress : candidates(s.run(random())))
-      if (egress.kind == EgressKind::source)
-        ASSERT_TRUE(in_service(s.snapshot.sources[egress.index].with("example").standing));
+      if (egress.kind == EgressKind::source) ASSERT_TRUE(in_service(s.snapshot.sources[egress.index].with("example").standing));
   }
 }
 
@@ -508,8 +513,7 @@ TEST(RouteProperty, WhatIsExcludedIsNeverACandidate) {
   for (int i = 0; i < rounds; ++i) {
     const Scene s = random_setup(random);
     const auto refs = candidates(s.run(random()));
-    for (const Excluded& excluded : s.request.excluded)
-      ASSERT_EQ(std::ranges::count(refs, excluded.egress), 0);
+    for (const Excluded& excluded : s.request.excluded) ASSERT_EQ(std::ranges::count(refs, excluded.egress), 0);
   }
 }
 
@@ -533,8 +537,7 @@ TEST(RouteProperty, ASmarthostIsUsedOnlyWherePoolAndMessageAllow) {
 TEST(RouteProperty, EveryRejectionHasAReason) {
   std::mt19937 random(8);
   for (int i = 0; i < rounds; ++i)
-    for (const Rejected& rejected : random_setup(random).run(random()).rejected)
-      ASSERT_FALSE(rejected.reason.empty());
+    for (const Rejected& rejected : random_setup(random).run(random()).rejected) ASSERT_FALSE(rejected.reason.empty());
 }
 
 TEST(RouteProperty, SharesOfSourcesAddUpToOne) {

@@ -21,7 +21,9 @@ TEST(Schedule, RepeatsItsLastEntry) {
   EXPECT_EQ(next_attempt(schedule, 1'000'000, 0, now), now + 1h);
 }
 
-TEST(Schedule, TakesNoAttemptForTheFirst) { EXPECT_EQ(next_attempt(schedule, 0, 0, now), now + 1min); }
+TEST(Schedule, TakesNoAttemptForTheFirst) {
+  EXPECT_EQ(next_attempt(schedule, 0, 0, now), now + 1min);
+}
 
 TEST(Schedule, AddsUpToATenth) {
   EXPECT_EQ(next_attempt(schedule, 1, 1, now), now + 66s);

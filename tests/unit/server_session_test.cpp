@@ -109,7 +109,9 @@ struct Transcript {
   const char* text;
 };
 
-std::ostream& operator<<(std::ostream& out, const Transcript& t) { return out << t.name; }
+std::ostream& operator<<(std::ostream& out, const Transcript& t) {
+  return out << t.name;
+}
 
 constexpr Transcript transcripts[] = {
     {"OneMessage", R"(
@@ -423,17 +425,18 @@ INSTANTIATE_TEST_SUITE_P(Server, Transcripts, testing::ValuesIn(transcripts),
 // ---- what a transcript does not show
 // -----------------------------------------------------------------------------
 
-constexpr std::string_view envelope =
-    "EHLO c.example\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\n";
+constexpr std::string_view envelope = "EHLO c.example\r\nMAIL FROM:<a@example.com>\r\nRCPT TO:<b@example.net>\r\n";
 
-TEST(ServerSession, GreetsWithItsName) { EXPECT_EQ(Dialog().all(), "220 relay.example.com ESMTP\r\n"); }
+TEST(ServerSession, GreetsWithItsName) {
+  EXPECT_EQ(Dialog().all(), "220 relay.example.com ESMTP\r\n");
+}
 
 TEST(ServerSession, OffersItsExtensions) {
   ServerOptions o = options();
   o.data.max_size = 12345;
   const std::string reply = Dialog(o).feed("EHLO c.example\r\n");
-  for (const auto keyword : {"250-PIPELINING\r\n", "250-SIZE 12345\r\n", "250-8BITMIME\r\n",
-                             "250-SMTPUTF8\r\n", "250 ENHANCEDSTATUSCODES\r\n"})
+  for (const auto keyword :
+       {"250-PIPELINING\r\n", "250-SIZE 12345\r\n", "250-8BITMIME\r\n", "250-SMTPUTF8\r\n", "250 ENHANCEDSTATUSCODES\r\n"})
     EXPECT_NE(reply.find(keyword), std::string::npos) << keyword;
 }
 
@@ -451,10 +454,9 @@ TEST(ServerSession, HandsOutTheMessageBehindItsTraceHeader) {
   Dialog dialog;
   dialog.feed(std::string(envelope) + "RCPT TO:<C@Example.net>\r\nDATA\r\n");
   dialog.feed("Subject: x\r\n\r\n..dot\r\n.\r\n");
-  EXPECT_EQ(dialog.messages,
-            (std::vector<Message>{{"a@example.com",
-                                   {"b@example.net", "C@Example.net"},
-                                   "Received: from c.example\r\nSubject: x\r\n\r\n..dot\r\n"}}));
+  EXPECT_EQ(dialog.messages, (std::vector<Message>{{"a@example.com",
+                                                    {"b@example.net", "C@Example.net"},
+                                                    "Received: from c.example\r\nSubject: x\r\n\r\n..dot\r\n"}}));
 }
 
 TEST(ServerSession, HandsOutHeadersAndCuts) {
@@ -521,9 +523,8 @@ TEST(ServerSession, TakesNoMoreThanTheMostRecipients) {
   ServerOptions o = options();
   o.max_recipients = 2;
   Dialog dialog(o);
-  EXPECT_EQ(
-      dialog.codes(std::string(envelope) + "RCPT TO:<c@d>\r\nRCPT TO:<e@f>\r\nRCPT TO:<g@h>\r\nDATA\r\n"),
-      "250 250 250 250 452 452 354");
+  EXPECT_EQ(dialog.codes(std::string(envelope) + "RCPT TO:<c@d>\r\nRCPT TO:<e@f>\r\nRCPT TO:<g@h>\r\nDATA\r\n"),
+            "250 250 250 250 452 452 354");
   EXPECT_NE(dialog.all().find("452 4.5.3 "), std::string::npos);
   dialog.feed(".\r\n");
   EXPECT_EQ(dialog.messages.at(0).recipients, (std::vector<std::string>{"b@example.net", "c@d"}));
@@ -543,8 +544,7 @@ TEST(ServerSession, RefusesADeclaredSizeOverTheLimitBeforeTheData) {
   ServerOptions o = options();
   o.data.max_size = 1000;
   Dialog dialog(o);
-  EXPECT_EQ(dialog.codes("EHLO c.example\r\nMAIL FROM:<> SIZE=1000\r\nRSET\r\nMAIL FROM:<> SIZE=1001\r\n"),
-            "250 250 250 552");
+  EXPECT_EQ(dialog.codes("EHLO c.example\r\nMAIL FROM:<> SIZE=1000\r\nRSET\r\nMAIL FROM:<> SIZE=1001\r\n"), "250 250 250 552");
 }
 
 TEST(ServerSession, RefusesAnUndeclaredSizeAfterTheDot) {
@@ -583,13 +583,12 @@ TEST(ServerSession, ClosesWhenDataComesBeforeThe354) {
 }
 
 TEST(ServerSession, AnswersARefusedDataAndWhatFollowsIt) {
-  EXPECT_EQ(Dialog(options(), false).codes(std::string(envelope) + "DATA\r\nRSET\r\nQUIT\r\n"),
-            "250 250 550 554 250 221");
+  EXPECT_EQ(Dialog(options(), false).codes(std::string(envelope) + "DATA\r\nRSET\r\nQUIT\r\n"), "250 250 550 554 250 221");
 }
 
 TEST(ServerSession, ClosesOnABareLineEndOrNulInACommand) {
-  for (const auto& line : {"NOOP\nQUIT\r\n"s, "NOOP\n"s, "NO\rOP\r\n"s, "NOOP\r\r\n"s, "NOOP\0\r\n"s,
-                           "MAIL FROM:<a@b>\rRCPT TO:<c@d>\r\n"s}) {
+  for (const auto& line :
+       {"NOOP\nQUIT\r\n"s, "NOOP\n"s, "NO\rOP\r\n"s, "NOOP\r\r\n"s, "NOOP\0\r\n"s, "MAIL FROM:<a@b>\rRCPT TO:<c@d>\r\n"s}) {
     Dialog dialog;
     dialog.feed("EHLO c.example\r\n");
     EXPECT_EQ(dialog.codes(line), "501") << testing::PrintToString(line);
@@ -613,9 +612,7 @@ TEST(ServerSession, ReadsSmuggledMailAsData) {
   for (const auto& trick : {"\n.\n"s, "\n.\r\n"s, "\r.\r"s, "\r\n.\r\r\n"s, "\r\n.\n"s}) {
     Dialog dialog(o);
     dialog.feed(std::string(envelope) + "DATA\r\n");
-    EXPECT_EQ(dialog.codes("x" + trick +
-                           "MAIL FROM:<evil@example.com>\r\nRCPT TO:<v@example.net>\r\nDATA\r\n.\r\n"),
-              "250")
+    EXPECT_EQ(dialog.codes("x" + trick + "MAIL FROM:<evil@example.com>\r\nRCPT TO:<v@example.net>\r\nDATA\r\n.\r\n"), "250")
         << testing::PrintToString(trick);
     EXPECT_EQ(dialog.messages.size(), 1u);
   }
@@ -707,9 +704,8 @@ class StateTable {
 };
 
 TEST(ServerSessionProperty, FollowsTheStateTable) {
-  constexpr std::string_view commands[] = {"EHLO c.example", "MAIL FROM:<a@b>", "MAIL FROM:<bad",
-                                           "RCPT TO:<c@d>",  "RCPT TO:<bad",    "DATA",
-                                           "RSET",           "VRFY x",          "FOO"};
+  constexpr std::string_view commands[] = {
+      "EHLO c.example", "MAIL FROM:<a@b>", "MAIL FROM:<bad", "RCPT TO:<c@d>", "RCPT TO:<bad", "DATA", "RSET", "VRFY x", "FOO"};
   ServerOptions o = options();
   o.max_errors = 1'000'000;
   std::mt19937 random(42);

@@ -48,8 +48,10 @@ std::vector<routing::ReplyRule> replies() {
 }
 
 TEST(ShippedData, IsWhatTheFilesSay) {
-  const std::vector<std::pair<std::string, std::string_view>> files{{"blocklists", shipped_blocklists}, {"providers", shipped_providers},
-                                                                    {"replies", shipped_replies}, {"smarthosts", shipped_smarthosts}};
+  const std::vector<std::pair<std::string, std::string_view>> files{{"blocklists", shipped_blocklists},
+                                                                    {"providers", shipped_providers},
+                                                                    {"replies", shipped_replies},
+                                                                    {"smarthosts", shipped_smarthosts}};
   for (const auto& [name, compiled_in] : files) {
     std::ostringstream text;
     text << std::ifstream(EGRET_SOURCE_DIR "/config/" + name + ".yaml").rdbuf();
@@ -128,10 +130,11 @@ TEST(ShippedBlocklists, OfWholeNetworksOnlyInform) {
 
 TEST(ShippedBlocklists, RefuseTheDeadOnesOfTheCatalogue) {
   const BlocklistData data = blocklists();
-  for (const char* zone : {"dnsbl.sorbs.net", "ix.dnsbl.manitu.net", "dnsbl.ahbl.org", "relays.ordb.org", "bl.spamcannibal.org", "dnsbl.burnt-tech.com",
-                           "dnsbl.cyberlogic.net", "dnsbl.solid.net", "spam.dnsbl.anonmails.de", "dnsbl.inps.de", "ubl.unsubscore.com", "db.wpbl.info",
-                           "virbl.bit.nl", "dul.dnsbl.njabl.org", "list.dsbl.org", "korea.services.net", "tr.countries.nerd.dk",
-                           "postmaster.rfc-ignorant.org", "combined.rbl.msrbl.net"})
+  for (const char* zone :
+       {"dnsbl.sorbs.net", "ix.dnsbl.manitu.net", "dnsbl.ahbl.org", "relays.ordb.org", "bl.spamcannibal.org",
+        "dnsbl.burnt-tech.com", "dnsbl.cyberlogic.net", "dnsbl.solid.net", "spam.dnsbl.anonmails.de", "dnsbl.inps.de",
+        "ubl.unsubscore.com", "db.wpbl.info", "virbl.bit.nl", "dul.dnsbl.njabl.org", "list.dsbl.org", "korea.services.net",
+        "tr.countries.nerd.dk", "postmaster.rfc-ignorant.org", "combined.rbl.msrbl.net"})
     EXPECT_TRUE(routing::find_dead(data.dead, zone)) << zone;
 }
 
@@ -162,7 +165,8 @@ TEST(ShippedProviders, WriteSuffixesAsHostNames) {
   for (const auto& provider : providers())
     for (const auto& suffix : provider.mx) {
       const std::string host = suffix.starts_with('.') ? suffix.substr(1) : suffix;
-      EXPECT_TRUE(smtp::valid_domain(host, false) && host.find_first_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ") == std::string::npos) << suffix;
+      EXPECT_TRUE(smtp::valid_domain(host, false) && host.find_first_of("ABCDEFGHIJKLMNOPQRSTUVWXYZ") == std::string::npos)
+          << suffix;
     }
 }
 
@@ -186,11 +190,14 @@ TEST(ShippedProviders, FindTheOwnersOfKnownHosts) {
 TEST(ShippedSmarthosts, CanBeUsedWithWhatTheyNeed) {
   const auto presets = smarthosts();
   for (const auto& [name, preset] : presets) {
-    std::string text = "hostname: r.example\nlisteners: [{address: \"127.0.0.1:25\"}]\nclasses: {c: {pool: p}}\npools: {p: {fallback: [s]}}\n"
-                       "smarthosts: {s: {provider: " + name;
+    std::string text =
+        "hostname: r.example\nlisteners: [{address: \"127.0.0.1:25\"}]\nclasses: {c: {pool: p}}\npools: {p: {fallback: [s]}}\n"
+        "smarthosts: {s: {provider: " +
+        name;
     for (const auto& need : preset.needs) text += ", " + need + ": " + (need == "address" ? "\"smtp.example.net:587\"" : "x");
     Problems problems;
-    const auto config = load_text(text + "}}\n", "f", [](const std::string&) { return std::nullopt; }, problems);
+    const auto config = load_text(
+        text + "}}\n", "f", [](const std::string&) { return std::nullopt; }, problems);
     ASSERT_TRUE(config) << name << "\n" << to_text(problems);
     EXPECT_TRUE(smtp::valid_domain(config->smarthosts.at(0).host, false)) << config->smarthosts.at(0).host;
   }
@@ -200,7 +207,8 @@ TEST(ShippedSmarthosts, WantTlsOnEveryPort) {
   for (const auto& [name, preset] : smarthosts()) {
     ASSERT_FALSE(preset.ports.empty()) << name;
     for (const std::uint16_t port : preset.ports)
-      EXPECT_EQ(port == 465 || port == 2465, std::ranges::find(preset.implicit_tls, port) != preset.implicit_tls.end()) << name << " " << port;
+      EXPECT_EQ(port == 465 || port == 2465, std::ranges::find(preset.implicit_tls, port) != preset.implicit_tls.end())
+          << name << " " << port;
   }
 }
 

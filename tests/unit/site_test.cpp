@@ -13,8 +13,8 @@ Provider provider(std::string name, std::vector<std::string> mx) {
 }
 
 Providers providers() {
-  return Providers({provider("google", {".google.com", ".googlemail.com"}),
-                    provider("microsoft", {"outlook.com"}), provider("hosted", {".hosted.outlook.com"})});
+  return Providers({provider("google", {".google.com", ".googlemail.com"}), provider("microsoft", {"outlook.com"}),
+                    provider("hosted", {".hosted.outlook.com"})});
 }
 
 std::string found(std::string_view host) {
@@ -29,7 +29,9 @@ TEST(Providers, AreFoundBySuffix) {
   EXPECT_EQ(found("mx.example.com"), "-");
 }
 
-TEST(Providers, ASuffixWithADotIsOnlyWhatLiesBelow) { EXPECT_EQ(found("google.com"), "-"); }
+TEST(Providers, ASuffixWithADotIsOnlyWhatLiesBelow) {
+  EXPECT_EQ(found("google.com"), "-");
+}
 
 TEST(Providers, ASuffixWithoutADotIsTheHostToo) {
   EXPECT_EQ(found("outlook.com"), "microsoft");
@@ -42,7 +44,9 @@ TEST(Providers, ASuffixEndsAtALabel) {
   EXPECT_EQ(found("google.com.evil.example"), "-");
 }
 
-TEST(Providers, TheLongestSuffixWins) { EXPECT_EQ(found("a.hosted.outlook.com"), "hosted"); }
+TEST(Providers, TheLongestSuffixWins) {
+  EXPECT_EQ(found("a.hosted.outlook.com"), "hosted");
+}
 
 TEST(Providers, AreKnownByName) {
   const Providers all = providers();

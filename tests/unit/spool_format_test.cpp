@@ -14,7 +14,11 @@ Message full_message() {
   m.id = smtp::MessageId{some_id};
   m.class_name = "bulk";
   m.sender = {"\"a b\"", "example.com"};
-  m.recipients = {{"u1", "example.net"}, {"\xc3\xbc", "b\xc3\xbc" "cher.example"}, {"postmaster", "[192.0.2.1]"}};
+  m.recipients = {{"u1", "example.net"},
+                  {"\xc3\xbc",
+                   "b\xc3\xbc"
+                   "cher.example"},
+                  {"postmaster", "[192.0.2.1]"}};
   m.eight_bit = m.utf8 = m.report = true;
   m.accepted = routing::Time(routing::Duration(1795316055926));
   m.header_end = 321;
@@ -111,7 +115,9 @@ TEST(AcceptRecord, IsRefusedInEveryTruncation) {
   for (std::size_t size = 0; size < whole.size(); ++size) EXPECT_FALSE(decode_accept(some_id, whole.substr(0, size))) << size;
 }
 
-TEST(AcceptRecord, IsRefusedWithOctetsTooMany) { EXPECT_FALSE(decode_accept(some_id, payload_of(full_message()) + "x")); }
+TEST(AcceptRecord, IsRefusedWithOctetsTooMany) {
+  EXPECT_FALSE(decode_accept(some_id, payload_of(full_message()) + "x"));
+}
 
 TEST(AcceptRecord, IsRefusedWithoutRecipients) {
   Message in = full_message();
@@ -124,7 +130,8 @@ TEST(AcceptRecord, SurvivesMutations) {
   const std::string whole = payload_of(full_message());
   for (int round = 0; round < 20000; ++round) {
     std::string octets = whole;
-    for (unsigned changes = 1 + random() % 4; changes > 0; --changes) octets[random() % octets.size()] = static_cast<char>(random());
+    for (unsigned changes = 1 + random() % 4; changes > 0; --changes)
+      octets[random() % octets.size()] = static_cast<char>(random());
     if (const auto out = decode_accept(some_id, octets)) EXPECT_FALSE(out->recipients.empty());
   }
 }
@@ -221,7 +228,8 @@ TEST(RecordHead, HasOneChecksumHoweverThePayloadIsCut) {
     const std::string payload(size, 'p');
     const std::string_view view = payload;
     const auto whole = encode_record_header(RecordType::accept, some_id, 1, {view});
-    EXPECT_EQ(whole, encode_record_header(RecordType::accept, some_id, 1, {view.substr(0, size / 2), view.substr(size / 2)})) << size;
+    EXPECT_EQ(whole, encode_record_header(RecordType::accept, some_id, 1, {view.substr(0, size / 2), view.substr(size / 2)}))
+        << size;
     EXPECT_TRUE(checksum_fits(whole, payload)) << size;
   }
 }

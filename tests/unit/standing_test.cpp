@@ -21,13 +21,9 @@ Blocklist list(double weight, std::vector<std::string> concerns = {}) {
 /// One source and all that is seen of it.
 class World {
  public:
-  std::vector<Transition> fold(const Evidence& evidence) {
-    return routing::fold(state, evidence, {policy, lists}, now);
-  }
-  std::vector<Transition> listed(std::string name, std::vector<std::string> codes = {"127.0.0.2"},
-                                 bool by_policy = false) {
-    return fold(ListChecked{
-        std::move(name), {Result::listed, by_policy, std::move(codes), {}}, "see https://example.net"});
+  std::vector<Transition> fold(const Evidence& evidence) { return routing::fold(state, evidence, {policy, lists}, now); }
+  std::vector<Transition> listed(std::string name, std::vector<std::string> codes = {"127.0.0.2"}, bool by_policy = false) {
+    return fold(ListChecked{std::move(name), {Result::listed, by_policy, std::move(codes), {}}, "see https://example.net"});
   }
   std::vector<Transition> clean(std::string name) {
     return fold(ListChecked{std::move(name), {Result::clean, false, {}, {}}, {}});
@@ -42,8 +38,7 @@ class World {
   void confirm_clean(const std::string& name) {
     for (int i = 0; i < policy.confirm; ++i) clean(name);
   }
-  std::vector<Transition> refused(std::string provider, Label label = Label::ip_blocked,
-                                  std::string blocklist = {}) {
+  std::vector<Transition> refused(std::string provider, Label label = Label::ip_blocked, std::string blocklist = {}) {
     return fold(Refused{std::move(provider), label, std::move(blocklist), "some-rule", "550 blocked"});
   }
   void delivered(const std::string& provider, int times = 1) {
@@ -53,13 +48,9 @@ class World {
     now += duration;
     return fold(Tick{});
   }
-  StandingView view(std::string_view provider = "") const {
-    return routing::view(state, provider, {policy, lists});
-  }
+  StandingView view(std::string_view provider = "") const { return routing::view(state, provider, {policy, lists}); }
   Standing standing(std::string_view provider = "") const { return view(provider).standing; }
-  double score(std::string_view provider = "") const {
-    return routing::score(state, provider, {policy, lists});
-  }
+  double score(std::string_view provider = "") const { return routing::score(state, provider, {policy, lists}); }
 
   StandingPolicy policy;
   Blocklists lists{{"zen", list(1.0)},  {"half", list(0.5)}, {"fifth", list(0.2)},
@@ -684,9 +675,8 @@ std::string picture(const World& w) {
   std::string out;
   for (const auto provider : {"", "google", "yahoo", "microsoft"}) {
     const StandingView v = w.view(provider);
-    out += std::string(to_string(v.standing)) + " " + std::to_string(v.share) + " " +
-           std::to_string(v.throttle) + " " + v.reason + " " + (v.until ? to_rfc3339(*v.until) : "-") + " " +
-           std::to_string(w.score(provider)) + "\n";
+    out += std::string(to_string(v.standing)) + " " + std::to_string(v.share) + " " + std::to_string(v.throttle) + " " +
+           v.reason + " " + (v.until ? to_rfc3339(*v.until) : "-") + " " + std::to_string(w.score(provider)) + "\n";
   }
   return out;
 }
@@ -761,14 +751,11 @@ TEST(StandingProperty, AClockThatStandsStillNeverUnejects) {
     w.fold(Tick{});
     for (int i = 0; i < 40; ++i) {
       std::vector<bool> was_out;
-      for (const auto provider : {"", "google", "yahoo", "microsoft"})
-        was_out.push_back(!in_service(w.standing(provider)));
+      for (const auto provider : {"", "google", "yahoo", "microsoft"}) was_out.push_back(!in_service(w.standing(provider)));
       const Evidence evidence = random_evidence(random);
       // A check that finds a listing gone is evidence, and a withdrawn list too: those need no clock.
       if (std::holds_alternative<ListWithdrawn>(evidence)) continue;
-      if (const auto* check = std::get_if<ListChecked>(&evidence);
-          check && check->judgement.result == Result::clean)
-        continue;
+      if (const auto* check = std::get_if<ListChecked>(&evidence); check && check->judgement.result == Result::clean) continue;
       // A list that calls its listing policy in one check and plain in the next has changed its evidence as
       // well.
       if (const auto* check = std::get_if<ListChecked>(&evidence);

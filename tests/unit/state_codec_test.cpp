@@ -11,13 +11,16 @@ using routing::Ramp;
 using routing::SourceState;
 using routing::Time;
 
-Time at(std::int64_t ms) { return Time(routing::Duration(ms)); }
+Time at(std::int64_t ms) {
+  return Time(routing::Duration(ms));
+}
 
 SourceState full_state() {
   SourceState s;
   s.listings["zen"] = {{"127.0.0.2", "127.0.0.10"}, "see \"https://x\" \\ \xc3\xbc", at(1), at(2), true, true, 3, 4, at(5)};
   s.listings["spamcop"] = {{"127.0.0.2"}, "", at(6), at(7), false, false, 1, 0, std::nullopt};
-  s.providers["google"] = {at(8), true, 9, at(10), "550 5.7.1 blocked", {Ramp::Phase::warming, 2, at(11), 12}, 0.25, at(13), true};
+  s.providers["google"] = {at(8), true,   9,   at(10), "550 5.7.1 blocked", {Ramp::Phase::warming, 2, at(11), 12},
+                           0.25,  at(13), true};
   s.providers["mx.example.net"] = {};
   s.vouched["zen"] = at(14);
   s.ramp = {Ramp::Phase::trial, 1, at(15), 2};
@@ -95,7 +98,9 @@ TEST(StateCodec, KeepsThrottlesExactly) {
   }
 }
 
-TEST(StateCodec, GivesTheSameTextAgain) { EXPECT_EQ(encode_state(round_trip(full_state())), encode_state(full_state())); }
+TEST(StateCodec, GivesTheSameTextAgain) {
+  EXPECT_EQ(encode_state(round_trip(full_state())), encode_state(full_state()));
+}
 
 TEST(StateCodec, RefusesEveryPrefix) {
   const std::string text = encode_state(full_state());
@@ -103,7 +108,8 @@ TEST(StateCodec, RefusesEveryPrefix) {
 }
 
 TEST(StateCodec, RefusesWhatIsNotOurs) {
-  for (const char* text : {"", "null", "[]", "{}", "7", "{\"listings\":[]}", "not json", "\xff"}) EXPECT_FALSE(decode_state(text)) << text;
+  for (const char* text : {"", "null", "[]", "{}", "7", "{\"listings\":[]}", "not json", "\xff"})
+    EXPECT_FALSE(decode_state(text)) << text;
 }
 
 TEST(StateCodec, SurvivesMutations) {
@@ -111,7 +117,8 @@ TEST(StateCodec, SurvivesMutations) {
   const std::string text = encode_state(full_state());
   for (int round = 0; round < 20000; ++round) {
     std::string changed = text;
-    for (unsigned changes = 1 + random() % 3; changes > 0; --changes) changed[random() % changed.size()] = static_cast<char>(random());
+    for (unsigned changes = 1 + random() % 3; changes > 0; --changes)
+      changed[random() % changed.size()] = static_cast<char>(random());
     if (const auto state = decode_state(changed)) encode_state(*state);
   }
 }

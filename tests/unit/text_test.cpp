@@ -29,21 +29,20 @@ TEST(Text, TrimTakesBlanksTabsAndLineEnds) {
 }
 
 TEST(Utf8, AcceptsEveryLength) {
-  for (const auto text : {"", "abc", "\x7f", "\xC2\x80", "\xDF\xBF", "\xE0\xA0\x80", "\xED\x9F\xBF",
-                          "\xEE\x80\x80", "\xEF\xBF\xBF", "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF",
-                          "gr\xC3\xBC\xC3\x9F \xE2\x82\xAC \xF0\x9F\x93\xA7"})
+  for (const auto text :
+       {"", "abc", "\x7f", "\xC2\x80", "\xDF\xBF", "\xE0\xA0\x80", "\xED\x9F\xBF", "\xEE\x80\x80", "\xEF\xBF\xBF",
+        "\xF0\x90\x80\x80", "\xF4\x8F\xBF\xBF", "gr\xC3\xBC\xC3\x9F \xE2\x82\xAC \xF0\x9F\x93\xA7"})
     EXPECT_TRUE(valid_utf8(text)) << text;
 }
 
 TEST(Utf8, RefusesOverlongForms) {
-  for (const auto text : {"\xC0\x80", "\xC0\xAF", "\xC1\xBF", "\xE0\x80\xAF", "\xE0\x9F\xBF",
-                          "\xF0\x80\x80\xAF", "\xF0\x8F\xBF\xBF"})
+  for (const auto text :
+       {"\xC0\x80", "\xC0\xAF", "\xC1\xBF", "\xE0\x80\xAF", "\xE0\x9F\xBF", "\xF0\x80\x80\xAF", "\xF0\x8F\xBF\xBF"})
     EXPECT_FALSE(valid_utf8(text));
 }
 
 TEST(Utf8, RefusesSurrogatesAndWhatLiesAboveUnicode) {
-  for (const auto text :
-       {"\xED\xA0\x80", "\xED\xBF\xBF", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFE", "\xFF"})
+  for (const auto text : {"\xED\xA0\x80", "\xED\xBF\xBF", "\xF4\x90\x80\x80", "\xF5\x80\x80\x80", "\xFE", "\xFF"})
     EXPECT_FALSE(valid_utf8(text));
 }
 
@@ -101,8 +100,7 @@ TEST(Base64, RoundTripsAnyBytes) {
 }
 
 TEST(Base64, RefusesWrongPadding) {
-  for (const auto text :
-       {"Z", "Zg", "Zg=", "Zm8", "=", "====", "Z===", "=Zg=", "Zg==Zg==", "Zg=a", "Zm9v=", "Zm9v===="})
+  for (const auto text : {"Z", "Zg", "Zg=", "Zm8", "=", "====", "Z===", "=Zg=", "Zg==Zg==", "Zg=a", "Zm9v=", "Zm9v===="})
     EXPECT_FALSE(base64_decode(text)) << text;
 }
 

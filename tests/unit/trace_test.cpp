@@ -27,8 +27,7 @@ TraceInfo info() {
 TEST(MessageId, HasThirteenCharactersThatAreNotMistaken) {
   EXPECT_EQ(to_string(MessageId{0}), "0000000000000");
   EXPECT_EQ(to_string(MessageId{~0ull}), "FZZZZZZZZZZZZ");
-  for (const char c : {'I', 'L', 'O', 'U'})
-    EXPECT_EQ(to_string(MessageId{0x123456789ABCDEFull}).find(c), std::string::npos);
+  for (const char c : {'I', 'L', 'O', 'U'}) EXPECT_EQ(to_string(MessageId{0x123456789ABCDEFull}).find(c), std::string::npos);
 }
 
 TEST(MessageId, RoundTrips) {
@@ -52,8 +51,8 @@ TEST(MessageId, IsReadInLowerCaseToo) {
 }
 
 TEST(MessageId, RefusesWhatIsNone) {
-  for (const auto text : {"", "000000000000", "00000000000000", "000000000000I", "000000000000 ",
-                          "000000000000-", "G000000000000", "ZZZZZZZZZZZZZ"})
+  for (const auto text : {"", "000000000000", "00000000000000", "000000000000I", "000000000000 ", "000000000000-",
+                          "G000000000000", "ZZZZZZZZZZZZZ"})
     EXPECT_FALSE(parse_message_id(text)) << text;
 }
 

@@ -25,7 +25,9 @@ std::string place(const Problems& problems) {
   return std::to_string(problems[0].line) + ":" + std::to_string(problems[0].column) + " " + problems[0].key;
 }
 
-std::optional<std::string> no_environment(const std::string&) { return std::nullopt; }
+std::optional<std::string> no_environment(const std::string&) {
+  return std::nullopt;
+}
 
 // ---- the tree ----------------------------------------------------------------------------------------------------
 
@@ -78,7 +80,9 @@ TEST(YamlTree, RefusesAKeyThatStandsTwice) {
   EXPECT_EQ(parsed.problems[0].text, "stands twice");
 }
 
-TEST(YamlTree, RefusesKeysThatAreNoWords) { EXPECT_EQ(parse("a: {[x, y]: 1}\n").problems.size(), 1u); }
+TEST(YamlTree, RefusesKeysThatAreNoWords) {
+  EXPECT_EQ(parse("a: {[x, y]: 1}\n").problems.size(), 1u);
+}
 
 TEST(YamlTree, TakesThirtyTwoLevels) {
   EXPECT_TRUE(parse(std::string(32, '[') + std::string(32, ']')).problems.empty());
@@ -95,7 +99,9 @@ TEST(YamlTree, SurvivesNestingWithoutEnd) {
   EXPECT_FALSE(parse(std::string(5000, '[') + std::string(5000, ']')).problems.empty());
 }
 
-TEST(YamlTree, SurvivesAnAliasOfItself) { EXPECT_FALSE(parse("a: &a [*a]\n").problems.empty()); }
+TEST(YamlTree, SurvivesAnAliasOfItself) {
+  EXPECT_FALSE(parse("a: &a [*a]\n").problems.empty());
+}
 
 // ---- ${...} ------------------------------------------------------------------------------------------------------
 
@@ -134,7 +140,9 @@ TEST(Expand, NamesKeyAndVariableThatIsMissing) {
   EXPECT_NE(problems[0].text.find("EGRET_NO"), std::string::npos);
 }
 
-TEST(Expand, ReportsEveryMissingOne) { EXPECT_EQ(expanded("${A} ${B}", no_environment).problems.size(), 2u); }
+TEST(Expand, ReportsEveryMissingOne) {
+  EXPECT_EQ(expanded("${A} ${B}", no_environment).problems.size(), 2u);
+}
 
 TEST(Expand, TakesTheFirstLineOfAFile) {
   const std::string path = testing::TempDir() + "egret_tree_test_secret";

@@ -67,7 +67,8 @@ TEST(ParseBudget, KnowsSecondsMinutesAndHours) {
 }
 
 TEST(ParseBudget, RefusesWhatIsNoRate) {
-  for (const char* text : {"", "500", "500/", "/d", "500/ms", "500/w", "500/hour", "500 /h", "-5/h", "5.5/h", "99999999999999999999/d"})
+  for (const char* text :
+       {"", "500", "500/", "/d", "500/ms", "500/w", "500/hour", "500 /h", "-5/h", "5.5/h", "99999999999999999999/d"})
     EXPECT_FALSE(parse_budget(text)) << text;
 }
 
