@@ -296,6 +296,7 @@ class Loader {
       s.boolean("from_value", rule.from_value);
       if (rule.user.empty() && rule.header.empty() && rule.sender_domain.empty())
         s.problem("", "needs a condition: user, header or sender_domain");
+      if (!rule.user.empty()) s.problem("user", "not available in this version: clients are known by their network only");
       if (rule.header.empty() && !rule.matches.empty()) s.problem("matches", "needs a header");
       if (rule.from_value && rule.header.empty()) s.problem("from_value", "needs a header");
       if (rule.from_value == !rule.class_name.empty()) s.problem("class", "either class or from_value: true");

@@ -249,6 +249,11 @@ void Dispatcher::dispatch(JobPtr job) {
         continue;
       }
       job->holds_trial = trial;
+    } else if (const auto& host = shared_.config->smarthosts[egress.index]; host.message_size && job->message->size > host.message_size) {
+      request.excluded.push_back({egress, "the message is larger than it takes", {}});
+      continue;
+    } else if (job->recipients.size() > static_cast<std::size_t>(host.recipients)) {
+      return dispatch_split(std::move(job), static_cast<std::size_t>(host.recipients));
     } else if (!shared_.budgets.charge(egress.index, job->recipients.size(), now())) {
       request.excluded.push_back({egress, "budget used up", shared_.budgets.renews(egress.index, now())});
       continue;
@@ -258,6 +263,15 @@ void Dispatcher::dispatch(JobPtr job) {
     job->egress = egress;
     job->route = routing::explain(route, shared_.config->topology);
     return enqueue(std::move(job));
+  }
+}
+
+/// A smarthost takes fewer recipients in one transaction than the job has: each part is decided for itself.
+void Dispatcher::dispatch_split(JobPtr job, std::size_t most) {
+  for (std::size_t at = 0; at < job->recipients.size(); at += most) {
+    const auto first = job->recipients.begin() + static_cast<std::ptrdiff_t>(at);
+    const auto last = job->recipients.begin() + static_cast<std::ptrdiff_t>(std::min(at + most, job->recipients.size()));
+    dispatch(part(*job, {first, last}));
   }
 }
 

@@ -126,6 +126,7 @@ class Dispatcher {
 
   // Decision.
   void dispatch(JobPtr job);
+  void dispatch_split(JobPtr job, std::size_t most);
   routing::Request request_for(const Job& job) const;
   std::uint32_t pool_of(const Job& job, const std::string& domain) const;
   void enqueue(JobPtr job, bool front = false);

@@ -173,3 +173,14 @@ def test_a_smarthosts_budget_counts_recipients(egret, smarthost, authority, bloc
     send(letter(marker="fifth"))
     wait.until(lambda: second.with_marker("fifth"), 15, "the fifth too, after a restart")
     assert len(first.messages) == 1
+
+
+def test_a_smarthost_gets_no_more_recipients_in_a_transaction_than_it_takes(egret, smarthost, authority, blocklist):
+    ses = smarthost("esp")
+    instance = egret(**only_smarthosts(ses=esp("esp", authority, provider="ses", region="eu-west-1")))
+    blocklist.list(A)
+    instance.until_listed("a")
+    send(letter(), [f"user{number}@shop.test" for number in range(120)])
+    instance.until_queue_empty()
+    assert sum(len(message.recipients) for message in ses.messages) == 120
+    assert max(len(message.recipients) for message in ses.messages) <= 50
