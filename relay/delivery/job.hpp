@@ -38,7 +38,6 @@ struct Job {
   bool sticky_strict = false;                ///< also while that egress is out of service (ambiguous, content)
   bool ambiguous = false;
   bool warned = false;
-  bool held_by_operator = false;
   std::string last_reply;
   std::string last_host;
 
