@@ -84,7 +84,7 @@ class Program {
     reputation_->on_changed([this](std::uint32_t source) { state_->changed(source); });
     prober_ = std::make_unique<Prober>(control_.get_executor(), config_, *reputation_);
     reputation_->on_check_now([this](std::uint32_t source, const std::string& list) { prober_->check_now(source, list); });
-    shared_.reset(new DeliveryShared{config_, *spool_, *reputation_, metrics_, *budgets_, {}, {}, {}, {}});
+    shared_.reset(new DeliveryShared{config_, *spool_, *reputation_, metrics_, *budgets_, {}, {}, {}, {}, {}});
     shared_->cache.limit = config_->spool.cache;
     shared_->opportunistic_tls = TlsContext::client(false, "");
     for (const auto& smarthost : config_->smarthosts) shared_->smarthost_tls.push_back(TlsContext::client(true, smarthost.ca));
@@ -101,9 +101,9 @@ class Program {
       workers_.push_back(std::move(worker));
     }
     for (auto& worker : workers_) worker->dispatcher->connect(all);
-    admin_ = std::make_unique<AdminServer>(
-        control_.get_executor(),
-        AdminContext{config_, *spool_, *reputation_, *prober_, events_, metrics_, *budgets_, all, [this] { return ready_; }});
+    admin_ = std::make_unique<AdminServer>(control_.get_executor(),
+                                           AdminContext{config_, *spool_, *reputation_, *prober_, events_, metrics_, *budgets_,
+                                                        shared_->handovers, all, [this] { return ready_; }});
   }
 
   void start() {

@@ -27,6 +27,7 @@ struct AdminContext {
   Events& events;
   Metrics& metrics;
   Budgets& budgets;
+  const Handovers& handovers;
   std::vector<Dispatcher*> dispatchers;
   std::function<bool()> ready;
 };

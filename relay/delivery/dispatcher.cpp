@@ -186,11 +186,20 @@ Dispatcher& Dispatcher::owner_of(const std::string& key) const {
   return *all_[std::hash<std::string>{}(key) % all_.size()];
 }
 
+/// Continues with a job on another worker.
+template <typename Continue>
+void Dispatcher::hand_over(Dispatcher& owner, JobPtr job, Continue then) {
+  shared_.handovers.sent.fetch_add(1);
+  boost::asio::post(owner.executor_, [&owner, then, job = std::make_shared<JobPtr>(std::move(job))] {
+    then(owner, std::move(*job));
+    owner.shared_.handovers.arrived.fetch_add(1);
+  });
+}
+
 void Dispatcher::route_to_owner(JobPtr job) {
   Dispatcher& owner = owner_of(job->site->key);
   if (&owner == this) return dispatch(std::move(job));
-  boost::asio::post(owner.executor_,
-                    [&owner, job = std::make_shared<JobPtr>(std::move(job))] { owner.dispatch(std::move(*job)); });
+  hand_over(owner, std::move(job), [](Dispatcher& d, JobPtr j) { d.dispatch(std::move(j)); });
 }
 
 // ---- decision ----------------------------------------------------------------------------------------------------
@@ -249,7 +258,8 @@ void Dispatcher::dispatch(JobPtr job) {
         continue;
       }
       job->holds_trial = trial;
-    } else if (const auto& host = shared_.config->smarthosts[egress.index]; host.message_size && job->message->size > host.message_size) {
+    } else if (const auto& host = shared_.config->smarthosts[egress.index];
+               host.message_size && job->message->size > host.message_size) {
       request.excluded.push_back({egress, "the message is larger than it takes", {}});
       continue;
     } else if (job->recipients.size() > static_cast<std::size_t>(host.recipients)) {
@@ -279,11 +289,8 @@ void Dispatcher::enqueue(JobPtr job, bool front) {
   const bool smarthost = job->egress.kind == routing::EgressKind::smarthost;
   const std::string site = smarthost ? "smarthost:" + shared_.config->topology.smarthosts[job->egress.index] : job->site->key;
   Dispatcher& owner = owner_of(site);
-  if (&owner != this) {
-    boost::asio::post(owner.executor_,
-                      [&owner, front, job = std::make_shared<JobPtr>(std::move(job))] { owner.enqueue(std::move(*job), front); });
-    return;
-  }
+  if (&owner != this)
+    return hand_over(owner, std::move(job), [front](Dispatcher& d, JobPtr j) { d.enqueue(std::move(j), front); });
   if (stopping_) return schedule(std::move(job));
   auto& lane = lanes_[{job->egress, site}];
   if (!lane) {

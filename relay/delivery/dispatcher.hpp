@@ -120,6 +120,8 @@ class Dispatcher {
   boost::asio::awaitable<void> prepare(JobPtr job);
   void prepared(JobPtr job, std::map<std::string, std::vector<std::uint32_t>> by_domain, std::map<std::string, SiteAnswer> sites);
   bool try_cached(JobPtr& job);
+  template <typename Continue>
+  void hand_over(Dispatcher& owner, JobPtr job, Continue then);
   void route_to_owner(JobPtr job);
   Dispatcher& owner_of(const std::string& key) const;
   JobPtr part(const Job& job, std::vector<std::uint32_t> recipients) const;

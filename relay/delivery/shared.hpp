@@ -53,6 +53,12 @@ struct BodyCache {
   }
 };
 
+/// Jobs on their way from one dispatcher to another, which no dispatcher can count.
+struct Handovers {
+  std::atomic<std::uint64_t> sent{0};
+  std::atomic<std::uint64_t> arrived{0};
+};
+
 struct DeliveryShared {
   std::shared_ptr<const config::Config> config;
   spool::Spool& spool;
@@ -61,6 +67,7 @@ struct DeliveryShared {
   Budgets& budgets;
   BodyCache cache;
   TrialGate trials;
+  Handovers handovers;
   std::unique_ptr<TlsContext> opportunistic_tls;
   std::vector<std::unique_ptr<TlsContext>> smarthost_tls;  ///< parallel to config->smarthosts
 };
