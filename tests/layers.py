@@ -8,6 +8,8 @@ ROOT = pathlib.Path(__file__).resolve().parent.parent
 LAYERS = ["smtp", "routing", "config", "relay"]
 # Heavy libraries stay out of headers, and sockets out of the pure layers.
 PURE_FORBIDDEN = re.compile(r"boost/asio|boost/beast|openssl/|sqlite3\.h|ares\.h|sys/socket\.h|spdlog/")
+# Digests and signatures are functions on octets: libcrypto's, without sockets or randomness.
+SMTP_ALLOWED = re.compile(r"openssl/(bio|crypto|err|evp|hmac|pem|rsa|sha|x509|core_names|params)\.h$")
 HEADER_FORBIDDEN = re.compile(r"openssl/|sqlite3\.h|ares\.h|yaml-cpp/|spdlog/|re2/")
 
 problems = []
@@ -21,6 +23,8 @@ for rank, layer in enumerate(LAYERS):
             top = name.split("/")[0]
             if top in LAYERS and LAYERS.index(top) > rank:
                 problems.append(f"{where}: {layer} must not include {name}")
+            if layer == "smtp" and path.suffix == ".cpp" and SMTP_ALLOWED.match(name):
+                continue
             if layer != "relay" and PURE_FORBIDDEN.search(name):
                 problems.append(f"{where}: {layer} must be free of {name}")
             if path.suffix == ".hpp" and HEADER_FORBIDDEN.search(name):
