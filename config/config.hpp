@@ -11,6 +11,7 @@
 
 #include "config/problem.hpp"
 #include "config/tree.hpp"
+#include "config/users.hpp"
 #include "routing/budget.hpp"
 #include "routing/message_class.hpp"
 #include "routing/reply_rules.hpp"
@@ -18,16 +19,33 @@
 #include "routing/site.hpp"
 #include "routing/standing.hpp"
 #include "smtp/client_session.hpp"
+#include "smtp/dkim.hpp"
+#include "smtp/server_session.hpp"
+#include "smtp/socks5.hpp"
 
 namespace egret::config {
+
+enum class ListenerTls { none, starttls, implicit };
 
 struct Listener {
   std::string address;  ///< as written, for logs
   routing::IpAddress ip;
   std::uint16_t port = 0;
-  std::vector<routing::Network> allow;      ///< clients that may relay
-  std::vector<routing::Network> normalize;  ///< clients whose bare CR and LF are repaired
-  std::uint32_t message_class = 0;          ///< index into classes
+  bool pass_through = false;  ///< the client waits for the receiver's verdict; else the message is queued
+  ListenerTls tls = ListenerTls::none;
+  smtp::AuthRule auth = smtp::AuthRule::optional;
+  bool submission = false;                       ///< RFC 6409 fixes
+  std::vector<routing::Network> allow;           ///< clients that may relay
+  std::vector<routing::Network> normalize;       ///< clients whose bare CR and LF are repaired
+  std::vector<routing::Network> xclient;         ///< peers whose XCLIENT and XFORWARD are believed
+  std::vector<routing::Network> proxy_protocol;  ///< peers that send a PROXY header, always
+  std::uint32_t message_class = 0;               ///< index into classes
+};
+
+/// The listeners' certificate; both empty where no listener speaks TLS.
+struct ServerTls {
+  std::string certificate;  ///< PEM file, chain included
+  std::string key;          ///< PEM file
 };
 
 struct Limits {
@@ -35,6 +53,7 @@ struct Limits {
   int recipients = 1000;
   int connections = 10000;
   int connections_per_client = 200;
+  std::optional<routing::Budget> rate_per_client;  ///< recipients that one client address may send to; not for users
 };
 
 struct SpoolLimits {
@@ -48,6 +67,27 @@ struct MessageClass {
   routing::Duration max_age{std::chrono::hours(24)};
   bool spill = true;
 };
+
+/// What is signed in the name of a domain; a domain may have several keys.
+struct DkimSigner {
+  std::string domain;
+  std::string selector;
+  std::shared_ptr<const smtp::DkimKey> key;
+};
+
+enum class DkimRule { keep, strip, sign };
+
+/// A proxy through which a source's address is reached: the address is the proxy's, not this host's.
+struct Via {
+  enum class Kind { socks5, haproxy };
+  Kind kind = Kind::socks5;
+  routing::IpAddress ip;
+  std::uint16_t port = 0;
+  std::optional<smtp::Socks5Login> login;
+};
+/// "socks5://[user:password@]10.0.0.5:1080" or "haproxy://10.0.0.5:8125"; user and password percent-encoded where they
+/// hold '@', ':' or '/'.
+std::optional<Via> parse_via(std::string_view text);
 
 struct Smarthost {
   std::string name;
@@ -63,6 +103,8 @@ struct Smarthost {
   int messages_per_connection = 100;
   int recipients = 100;            ///< in one transaction
   std::uint64_t message_size = 0;  ///< 0: no limit known
+  DkimRule dkim = DkimRule::keep;
+  std::vector<std::string> rewrites;  ///< lower-case names of header fields that it replaces: left out of signatures
 };
 
 struct Delivery {
@@ -73,6 +115,7 @@ struct Delivery {
   routing::Duration warn_after{std::chrono::hours(4)};
   bool allow_private = false;
   smtp::TlsMode tls = smtp::TlsMode::opportunistic;
+  bool mta_sts = true;  ///< recipient domains' policies are looked up and obeyed (RFC 8461)
 };
 
 struct RouteOverride {
@@ -85,6 +128,7 @@ struct Dns {
   std::vector<HostPort> servers;  ///< empty: the system's
   routing::Duration timeout{std::chrono::seconds(2)};
   int tries = 3;
+  bool dnssec = false;  ///< the servers validate DNSSEC and their AD bit is believed
 };
 
 struct Admin {
@@ -105,13 +149,18 @@ struct Config {
   std::string data_dir = "/var/lib/egret";
   int threads = 0;  ///< 0: one per core
   std::vector<Listener> listeners;
+  ServerTls tls;
+  std::string users_file;              ///< empty: nobody can log in
+  std::shared_ptr<const Users> users;  ///< as read at the start; the file is watched
   Limits limits;
   SpoolLimits spool;
   std::vector<MessageClass> classes;
   std::shared_ptr<const routing::MessageClassifier> classifier;
-  std::vector<std::string> strip;     ///< globs of header fields that do not travel on
-  routing::Topology topology;         ///< sources, smarthost names, pools
-  std::vector<Smarthost> smarthosts;  ///< parallel to topology.smarthosts
+  std::vector<DkimSigner> dkim;
+  std::vector<std::string> strip;       ///< globs of header fields that do not travel on
+  std::vector<std::optional<Via>> via;  ///< parallel to topology.sources
+  routing::Topology topology;           ///< sources, smarthost names, pools
+  std::vector<Smarthost> smarthosts;    ///< parallel to topology.smarthosts
   Delivery delivery;
   std::vector<RouteOverride> routes;
   Dns dns;
@@ -133,6 +182,9 @@ std::shared_ptr<const Config> load_file(const std::string& path, const Environme
 /// The same from text; `file` is what problems name.
 std::shared_ptr<const Config> load_text(std::string_view text, const std::string& file, const Environment& environment,
                                         Problems& problems);
+
+/// Reads the users file again. Null, with at least one problem, when it cannot be used.
+std::shared_ptr<const Users> load_users(const Config& config, Problems& problems);
 
 /// The process's environment.
 Environment process_environment();

@@ -177,6 +177,13 @@ std::vector<routing::Provider> read_providers(const Tree& tree, const std::strin
   return out;
 }
 
+std::optional<DkimRule> parse_dkim_rule(std::string_view text) {
+  if (text == "keep") return DkimRule::keep;
+  if (text == "strip") return DkimRule::strip;
+  if (text == "sign") return DkimRule::sign;
+  return std::nullopt;
+}
+
 std::map<std::string, SmarthostPreset> read_smarthosts(const Tree& tree, const std::string& file, Problems& problems) {
   std::map<std::string, SmarthostPreset> out;
   Section root(&tree, "", file, problems);
@@ -198,11 +205,14 @@ std::map<std::string, SmarthostPreset> read_smarthosts(const Tree& tree, const s
     section.size("message_size", preset.message_size);
     section.integer("messages_per_connection", preset.messages_per_connection, 1, 100000);
     section.integer("connections", preset.connections, 1, 10000);
-    // What the signing of mail will need to know; read here so that the file is checked whole.
-    std::string dkim;
-    std::vector<std::string> unsigned_headers;
+    std::string dkim = "keep";
     section.text("dkim", dkim);
-    section.texts("dkim_unsigned", unsigned_headers);
+    if (const auto rule = parse_dkim_rule(dkim))
+      preset.dkim = *rule;
+    else
+      section.problem("dkim", "expected keep, strip or sign");
+    section.texts("dkim_unsigned", preset.dkim_unsigned);
+    for (auto& field : preset.dkim_unsigned) field = smtp::lower(field);
     out.emplace(name, std::move(preset));
   });
   root.finish();

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "config/config.hpp"
 #include "config/tree.hpp"
 #include "routing/blocklist.hpp"
 #include "routing/reply_rules.hpp"
@@ -38,7 +39,11 @@ struct SmarthostPreset {
   std::uint64_t message_size = 0;
   int messages_per_connection = 100;
   int connections = 10;
+  DkimRule dkim = DkimRule::keep;
+  std::vector<std::string> dkim_unsigned;  ///< lower-case names of header fields that the ESP writes itself
 };
+
+std::optional<DkimRule> parse_dkim_rule(std::string_view text);
 
 /// Reads the keys of one blocklist entry over what `entry` holds already.
 void read_blocklist(Section& section, BlocklistEntry& entry);

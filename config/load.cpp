@@ -7,6 +7,7 @@
 
 #include "config/config.hpp"
 #include "config/data.hpp"
+#include "config/read_ingress.hpp"
 #include "config/shipped.hpp"
 #include "smtp/address.hpp"
 #include "smtp/text.hpp"
@@ -59,8 +60,10 @@ class Loader {
     pools(root);
     classes(root);
     classify(root);
-    listeners(root);
-    limits(root);
+    read_server_tls(root, *config_);
+    read_users_file(root, *config_, problems_);
+    read_listeners(root, *config_);
+    read_limits(root, *config_);
     spool(root);
     delivery(root);
     routes(root);
@@ -70,9 +73,7 @@ class Loader {
     admin(root);
     log(root);
     config_->replies = shipped_reply_rules(problems_);
-    root.unavailable("tls", "listeners speak plain SMTP");
-    root.unavailable("users", "clients are known by their network only");
-    root.unavailable("dkim");
+    dkim(root);
     root.unavailable("alerts", "follow /api/v1/events instead");
   }
 
@@ -92,7 +93,7 @@ class Loader {
       if (!smtp::valid_domain(source.ehlo, false)) s.problem("ehlo", "expected a host name");
       s.number("weight", source.weight, 0, 1000);
       s.boolean("shared", source.shared);
-      s.unavailable("via", "sources are local addresses");
+      config_->via.push_back(via(s));
       const auto same = [&](const routing::SourceInfo& o) {
         return o.address.unmapped() == source.address.unmapped() || o.reputation.unmapped() == source.reputation.unmapped();
       };
@@ -100,6 +101,16 @@ class Loader {
         s.problem("address", "another source has this address: a source's reputation is its own");
       config_->topology.sources.push_back(std::move(source));
     });
+  }
+
+  /// "socks5://[user:password@]host:port" or "haproxy://host:port".
+  std::optional<Via> via(Section& s) {
+    std::string text;
+    s.text("via", text);
+    if (text.empty()) return std::nullopt;
+    const auto out = parse_via(text);
+    if (!out) s.problem("via", "expected socks5://[user:password@]ADDRESS:PORT or haproxy://ADDRESS:PORT");
+    return out;
   }
 
   void smarthosts(Section& root) {
@@ -154,9 +165,16 @@ class Loader {
     out.connections = preset.connections;
     out.messages_per_connection = preset.messages_per_connection;
     s.integer("connections", out.connections, 1, 10000);
-    std::string dkim;
-    s.text("dkim", dkim);
-    if (!dkim.empty() && dkim != "keep") s.problem("dkim", "only keep is available in this version");
+    out.dkim = preset.dkim;
+    out.rewrites = preset.dkim_unsigned;
+    std::string rule;
+    s.text("dkim", rule);
+    if (!rule.empty()) {
+      if (const auto parsed = parse_dkim_rule(rule))
+        out.dkim = *parsed;
+      else
+        s.problem("dkim", "expected keep, strip or sign");
+    }
     for (const char* key : {"secret_key", "cost", "canary", "unready", "headers"}) s.unavailable(key);
     return out;
   }
@@ -296,7 +314,6 @@ class Loader {
       s.boolean("from_value", rule.from_value);
       if (rule.user.empty() && rule.header.empty() && rule.sender_domain.empty())
         s.problem("", "needs a condition: user, header or sender_domain");
-      if (!rule.user.empty()) s.problem("user", "not available in this version: clients are known by their network only");
       if (rule.header.empty() && !rule.matches.empty()) s.problem("matches", "needs a header");
       if (rule.from_value && rule.header.empty()) s.problem("from_value", "needs a header");
       if (rule.from_value == !rule.class_name.empty()) s.problem("class", "either class or from_value: true");
@@ -310,85 +327,6 @@ class Loader {
     std::vector<std::string> names, ignored;
     for (const auto& c : config_->classes) names.push_back(c.name);
     config_->classifier = std::make_shared<routing::MessageClassifier>(std::move(rules), std::move(names), ignored);
-  }
-
-  // ---- the ways in -----------------------------------------------------------------------------------------------
-
-  void listeners(Section& root) {
-    root.sections("listeners", [&](Section& s) {
-      Listener out;
-      s.required_text("address", out.address);
-      const auto parsed = parse_host_port(out.address);
-      const auto address = parsed ? IpAddress::parse(parsed->host) : std::nullopt;
-      if (address) {
-        out.ip = *address;
-        out.port = parsed->port;
-      } else if (!out.address.empty()) {
-        s.problem("address", "expected an IP address and a port, e.g. 127.0.0.1:2525 or [::1]:2525");
-      }
-      fixed(s, "accept", "queue", "pass-through comes with a later version");
-      fixed(s, "tls", "none", "listeners speak plain SMTP");
-      fixed(s, "auth", "none", "clients are known by their network only");
-      out.allow = {*routing::Network::parse("127.0.0.0/8"), *routing::Network::parse("::1/128")};
-      networks(s, "allow", out.allow, true);
-      networks(s, "normalize", out.normalize, false);
-      std::string name = config_->classes.empty() ? "" : config_->classes.front().name;
-      s.text("class", name);
-      if (const auto index = config_->class_named(name))
-        out.message_class = *index;
-      else if (!config_->classes.empty())
-        s.problem("class", "no class is called " + name);
-      bool submission = false;
-      s.boolean("submission", submission);
-      if (submission) s.problem("submission", "not available in this version");
-      no_networks(s, "xclient");
-      no_networks(s, "proxy_protocol");
-      const auto same = [&](const Listener& o) { return o.ip == out.ip && o.port == out.port && out.port != 0; };
-      if (std::ranges::any_of(config_->listeners, same)) s.problem("address", "another listener has this address");
-      config_->listeners.push_back(std::move(out));
-    });
-    if (config_->listeners.empty()) root.problem("listeners", "is required: at least one listener");
-  }
-
-  /// A key of the contract of which this version has one value only.
-  void fixed(Section& s, std::string_view key, std::string_view only, std::string_view why) {
-    std::string text(only);
-    s.text(key, text);
-    if (text != only) s.problem(key, "only " + std::string(only) + " is available in this version: " + std::string(why));
-  }
-
-  void no_networks(Section& s, std::string_view key) {
-    std::vector<std::string> texts;
-    s.texts(key, texts);
-    if (!texts.empty()) s.problem(key, "not available in this version");
-  }
-
-  void networks(Section& s, std::string_view key, std::vector<routing::Network>& out, bool relaying) {
-    if (!s.take(key)) return;
-    std::vector<std::string> texts;
-    s.texts(key, texts);
-    out.clear();
-    for (const auto& text : texts) {
-      std::string why;
-      const auto network = routing::Network::parse(text, &why);
-      if (!network)
-        s.problem(key, text + ": " + why);
-      else if (relaying && network->prefix < (network->base.v6 ? 7u : 8u))
-        s.problem(key, text + " would make an open relay");
-      else
-        out.push_back(*network);
-    }
-  }
-
-  void limits(Section& root) {
-    Section s = root.section("limits");
-    s.size("message_size", config_->limits.message_size);
-    if (config_->limits.message_size < 1024 || config_->limits.message_size > (1ull << 30))
-      s.problem("message_size", "expected a size from 1K to 1G");
-    s.integer("recipients", config_->limits.recipients, 1, 100000);
-    s.integer("connections", config_->limits.connections, 1, 1000000);
-    s.integer("connections_per_client", config_->limits.connections_per_client, 1, 1000000);
-    s.finish();
   }
 
   void spool(Section& root) {
@@ -427,6 +365,7 @@ class Loader {
     s.boolean("allow_private", d.allow_private);
     std::string tls = "opportunistic";
     s.text("tls", tls);
+    s.boolean("mta_sts", d.mta_sts);
     if (tls == "none")
       d.tls = smtp::TlsMode::none;
     else if (tls == "required")
@@ -458,6 +397,29 @@ class Loader {
     });
   }
 
+  void dkim(Section& root) {
+    root.sections("dkim", [&](Section& s) {
+      DkimSigner out;
+      std::string file;
+      s.required_text("domain", out.domain);
+      s.required_text("selector", out.selector);
+      s.required_text("key", file);
+      out.domain = smtp::lower(out.domain);
+      if (!out.domain.empty() && !smtp::valid_domain(out.domain, false)) s.problem("domain", "expected a domain");
+      if (!out.selector.empty() && !smtp::valid_domain(out.selector, false)) s.problem("selector", "expected a DNS label");
+      if (file.empty()) return;
+      std::ifstream in(file, std::ios::binary);
+      std::ostringstream pem;
+      if (in) pem << in.rdbuf();
+      std::string error = file + " cannot be read";
+      if (in) out.key = smtp::DkimKey::load(pem.str(), error);
+      if (!out.key) return s.problem("key", error);
+      const auto same = [&](const DkimSigner& o) { return o.domain == out.domain && o.selector == out.selector; };
+      if (std::ranges::any_of(config_->dkim, same)) s.problem("selector", "stands twice for " + out.domain);
+      config_->dkim.push_back(std::move(out));
+    });
+  }
+
   void headers(Section& root) {
     config_->strip = {"X-SES-*", "X-SMTPAPI", "X-Mailgun-*", "X-MSYS-API", "X-PM-*", "X-MJ-*"};
     Section s = root.section("headers");
@@ -481,6 +443,7 @@ class Loader {
     s.duration("timeout", config_->dns.timeout);
     if (config_->dns.timeout.count() < 10) s.problem("timeout", "expected at least 10ms");
     s.integer("tries", config_->dns.tries, 1, 10);
+    s.boolean("dnssec", config_->dns.dnssec);
     s.finish();
   }
 

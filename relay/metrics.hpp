@@ -28,6 +28,7 @@ struct Metrics {
   Counter messages_accepted;
   Counter bytes_accepted;
   Counter recipients_accepted;
+  Counter logins_refused;
   Counter messages_unstored;  ///< refused for lack of space or a broken spool
   Counter attempts;
   Counter failovers;  ///< messages moved to another egress within a round

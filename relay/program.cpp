@@ -1,5 +1,7 @@
 #include "relay/program.hpp"
 
+#include <sys/resource.h>
+
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/executor_work_guard.hpp>
@@ -84,29 +86,38 @@ class Program {
     reputation_->on_changed([this](std::uint32_t source) { state_->changed(source); });
     prober_ = std::make_unique<Prober>(control_.get_executor(), config_, *reputation_);
     reputation_->on_check_now([this](std::uint32_t source, const std::string& list) { prober_->check_now(source, list); });
-    shared_.reset(new DeliveryShared{config_, *spool_, *reputation_, metrics_, *budgets_, {}, {}, {}, {}, {}});
+    shared_.reset(new DeliveryShared{config_, *spool_, *reputation_, metrics_, *budgets_, {}, {}, {}, nullptr, {}, {}, {}, {}});
     shared_->cache.limit = config_->spool.cache;
+    if (config_->delivery.mta_sts) {
+      sts_ = std::make_unique<StsCache>(std::filesystem::path(config_->data_dir), config_->delivery.allow_private);
+      shared_->sts = sts_.get();
+    }
     shared_->opportunistic_tls = TlsContext::client(false, "");
+    shared_->verified_tls = TlsContext::client(true, "");
+    shared_->dane_tls = TlsContext::dane();
     for (const auto& smarthost : config_->smarthosts) shared_->smarthost_tls.push_back(TlsContext::client(true, smarthost.ca));
     const auto threads =
         config_->threads > 0 ? static_cast<unsigned>(config_->threads) : std::max(1u, std::thread::hardware_concurrency());
-    admission_ = std::make_unique<Admission>(config_->limits);
+    ingress_shared_ = std::make_unique<IngressShared>(config_->limits);
     std::vector<Dispatcher*> all;
     for (unsigned i = 0; i < threads; ++i) {
       auto worker = std::make_unique<Worker>();
       worker->dispatcher = std::make_unique<Dispatcher>(worker->context.get_executor(), i, *shared_, worker->delivery_deadlines);
-      worker->ingress = std::make_unique<Ingress>(worker->context.get_executor(), *shared_, *worker->dispatcher,
-                                                  worker->client_deadlines, *admission_);
+      worker->ingress = std::make_unique<Ingress>(worker->context.get_executor(), *shared_, *ingress_shared_, *worker->dispatcher,
+                                                  worker->client_deadlines);
       all.push_back(worker->dispatcher.get());
       workers_.push_back(std::move(worker));
     }
     for (auto& worker : workers_) worker->dispatcher->connect(all);
+    credentials_ = std::make_unique<CredentialsWatch>(control_.get_executor(), config_,
+                                                      [this](const Credentials& credentials) { publish(credentials); });
     admin_ = std::make_unique<AdminServer>(control_.get_executor(),
                                            AdminContext{config_, *spool_, *reputation_, *prober_, events_, metrics_, *budgets_,
                                                         shared_->handovers, all, [this] { return ready_; }});
   }
 
   void start() {
+    warn_about_keys();
     admin_->open();
     std::vector<std::vector<asio::ip::tcp::acceptor>> acceptors;
     for (auto& worker : workers_) acceptors.push_back(open_listeners(worker->context.get_executor(), *config_));
@@ -121,12 +132,21 @@ class Program {
       worker.thread = std::thread([this, &worker] { work(worker); });
     }
     prober_->start();
+    credentials_->start();
+    if (sts_) sts_->start(control_.get_executor());
     admin_->start();
     state_->start(control_.get_executor(), *reputation_, *budgets_);
     ready_ = true;
     for (const auto& listener : config_->listeners) log::info("listening", {{"address", listener.address}, {"protocol", "smtp"}});
     log::info("listening", {{"address", config_->admin.address}, {"protocol", "http"}});
     wait_for_signal();
+  }
+
+  void warn_about_keys() {
+    for (const auto& signer : config_->dkim)
+      if (signer.key->weak())
+        log::warn("DKIM key below 2048 bits: some receivers do not count its signatures",
+                  {{"domain", signer.domain}, {"selector", signer.selector}});
   }
 
   void work(Worker& worker) {
@@ -145,11 +165,17 @@ class Program {
       asio::post(worker->context, [dispatcher = worker->dispatcher.get(), snapshot] { dispatcher->set_snapshot(snapshot); });
   }
 
+  void publish(const Credentials& credentials) {
+    for (auto& worker : workers_)
+      asio::post(worker->context, [ingress = worker->ingress.get(), credentials] { ingress->set_credentials(credentials); });
+  }
+
   void wait_for_signal() {
     signals_.async_wait([this](const boost::system::error_code& error, int signal) {
       if (error) return;
       if (signal == SIGHUP) {
-        log::warn("SIGHUP: this version reads its configuration only at the start; restart to change it");
+        log::warn("SIGHUP: certificate and users are read again; everything else of the configuration needs a restart");
+        credentials_->check();
         return wait_for_signal();
       }
       log::info("stopping", {{"signal", std::to_string(signal)}});
@@ -171,6 +197,8 @@ class Program {
     for (auto& worker : workers_) stops_.spawn(stop_worker(worker.get()), "stop");
     co_await stops_.wait();
     co_await prober_->stop();
+    credentials_->stop();
+    if (sts_) sts_->stop();
     reputation_->stop();
     co_await admin_->stop();
     state_->stop(*reputation_, *budgets_);
@@ -193,8 +221,10 @@ class Program {
   std::unique_ptr<Reputation> reputation_;
   std::unique_ptr<Prober> prober_;
   std::unique_ptr<DeliveryShared> shared_;
-  std::unique_ptr<Admission> admission_;
+  std::unique_ptr<StsCache> sts_;
+  std::unique_ptr<IngressShared> ingress_shared_;
   std::vector<std::unique_ptr<Worker>> workers_;
+  std::unique_ptr<CredentialsWatch> credentials_;
   std::unique_ptr<AdminServer> admin_;
   TaskGroup stops_{control_.get_executor()};
   std::exception_ptr failure_;
@@ -203,8 +233,21 @@ class Program {
 
 }  // namespace
 
+namespace {
+
+/// Ten thousand clients need as many descriptors; the soft limit of most systems is a thousand.
+void raise_descriptor_limit() {
+  rlimit limit{};
+  if (getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur >= limit.rlim_max) return;
+  limit.rlim_cur = limit.rlim_max;
+  setrlimit(RLIMIT_NOFILE, &limit);
+}
+
+}  // namespace
+
 int run_program(std::shared_ptr<const config::Config> config) {
   std::signal(SIGPIPE, SIG_IGN);
+  raise_descriptor_limit();
   log::start(config->log.level, config->log.format);
   int code = 2;
   try {

@@ -1,5 +1,6 @@
 #include "routing/address.hpp"
 
+#include <algorithm>
 #include <arpa/inet.h>
 
 #include <charconv>
@@ -84,6 +85,10 @@ bool Network::contains(const IpAddress& given) const {
 
 std::string Network::to_string() const {
   return base.to_string() + "/" + std::to_string(prefix);
+}
+
+bool in_any(const std::vector<Network>& networks, const IpAddress& address) {
+  return std::ranges::any_of(networks, [&](const Network& network) { return network.contains(address); });
 }
 
 }  // namespace egret::routing

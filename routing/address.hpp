@@ -7,6 +7,7 @@
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 namespace egret::routing {
 
@@ -36,5 +37,7 @@ struct Network {
   bool contains(const IpAddress& address) const;
   std::string to_string() const;
 };
+
+bool in_any(const std::vector<Network>& networks, const IpAddress& address);
 
 }  // namespace egret::routing

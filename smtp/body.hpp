@@ -52,4 +52,19 @@ void without_cuts(std::string_view piece, std::uint64_t offset, const std::vecto
   if (at < end) emit(piece.substr(at - offset));
 }
 
+/// The same as it goes out: `added` (header fields of our own) stands at offset `header_end`.
+template <class Emit>
+void as_sent(std::string_view piece, std::uint64_t offset, const std::vector<Cut>& cuts, std::uint64_t header_end,
+             std::string_view added, Emit&& emit) {
+  const std::uint64_t end = offset + piece.size();
+  // At the end of a piece it is due when the header ends the message, or the next piece would have it: once only.
+  if (added.empty() || header_end < offset || header_end > end || (header_end == offset && offset > 0)) {
+    without_cuts(piece, offset, cuts, emit);
+    return;
+  }
+  without_cuts(piece.substr(0, header_end - offset), offset, cuts, emit);
+  emit(added);
+  without_cuts(piece.substr(header_end - offset), header_end, cuts, emit);
+}
+
 }  // namespace egret::smtp

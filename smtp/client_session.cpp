@@ -51,6 +51,7 @@ Capabilities parse_capabilities(const Reply& ehlo) {
     if (key == "STARTTLS") out.starttls = true;
     if (key == "8BITMIME") out.eight_bit_mime = true;
     if (key == "SMTPUTF8") out.smtputf8 = true;
+    if (key == "DSN") out.dsn = true;
     if (key == "SIZE") {
       out.size = true;
       std::from_chars(rest.data(), rest.data() + rest.size(), out.max_size);
@@ -117,9 +118,9 @@ ClientSession::Action ClientSession::on_reply(Reply reply) {
       if (options_.tls == TlsMode::required || reply.code == 421) return fail(std::move(reply), Phase::tls);
       return authenticate();
     case State::auth:
-    case State::auth_user:
-    case State::auth_password:
       return on_auth(reply);
+    case State::auth_cancelled:
+      return fail(make_reply(454, "4.7.0 (local) AUTH failed: " + sasl_->error()), Phase::auth);
     case State::mail:
       return on_mail(std::move(reply));
     case State::rcpt:
@@ -155,24 +156,23 @@ ClientSession::Action ClientSession::authenticate() {
   if (!options_.tls_active)
     return fail(make_reply(454, "4.7.0 (local) no password is sent over a connection without TLS"), Phase::auth);
   const Credentials& login = *options_.credentials;
-  for (const std::string& mechanism : login.mechanisms) {
-    if (std::ranges::find(capabilities_.auth, mechanism) == capabilities_.auth.end()) continue;
-    if (mechanism == "PLAIN") {
-      const std::string token = std::string(1, '\0') + login.username + std::string(1, '\0') + login.password;
-      return command("AUTH PLAIN " + base64_encode(token), State::auth, Phase::auth);
-    }
-    if (mechanism == "LOGIN") return command("AUTH LOGIN", State::auth_user, Phase::auth);
-  }
-  return fail(make_reply(454, "4.7.0 (local) no common AUTH mechanism"), Phase::auth);
+  const std::string mechanism = choose_mechanism(capabilities_.auth, login.mechanisms);
+  sasl_ = SaslClient::make(mechanism, {login.username, login.password}, options_.nonce);
+  if (!sasl_) return fail(make_reply(454, "4.7.0 (local) no common AUTH mechanism"), Phase::auth);
+  const auto initial = sasl_->initial();
+  return command("AUTH " + mechanism + (initial ? " " + *initial : ""), State::auth, Phase::auth);
 }
 
 ClientSession::Action ClientSession::on_auth(const Reply& reply) {
-  const Credentials& login = *options_.credentials;
-  if (state_ == State::auth_user && reply.code == 334)
-    return command(base64_encode(login.username), State::auth_password, Phase::auth);
-  if (state_ == State::auth_password && reply.code == 334)
-    return command(base64_encode(login.password), State::auth, Phase::auth);
+  if (reply.code == 334) {
+    const auto response = sasl_->step(reply.lines.empty() ? std::string_view{} : std::string_view(reply.lines.front()));
+    if (response) return command(*response, State::auth, Phase::auth);
+    return command("*", State::auth_cancelled, Phase::auth);
+  }
   if (reply.code != 235) return fail(reply, Phase::auth);
+  // SCRAM: a server that skips its own proof is somebody else.
+  if (!sasl_->complete()) return fail(make_reply(454, "4.7.0 (local) the server did not prove who it is"), Phase::auth);
+  sasl_.reset();
   state_ = State::ready;
   return Action::ready;
 }
@@ -181,24 +181,39 @@ std::string ClientSession::mail_line() const {
   std::string line = "MAIL FROM:<" + envelope_.sender.to_string() + ">";
   if (capabilities_.size) line += " SIZE=" + std::to_string(envelope_.size);
   if (capabilities_.eight_bit_mime && envelope_.eight_bit) line += " BODY=8BITMIME";
-  if (capabilities_.smtputf8 && envelope_.smtputf8) line += " SMTPUTF8";
+  if (capabilities_.smtputf8 && needs_utf8()) line += " SMTPUTF8";
+  if (capabilities_.dsn) line += mail_parameters(envelope_.dsn);
+  // We are the one who logged in, not the author (RFC 4954 section 5).
+  if (options_.credentials && !capabilities_.auth.empty()) line += " AUTH=<>";
   return line;
 }
 
-std::string ClientSession::rcpt_line() const {
-  return "RCPT TO:<" + envelope_.recipients[asked_[next_recipient_]].to_string() + ">";
+std::string ClientSession::rcpt_line(std::size_t recipient) const {
+  std::string line = "RCPT TO:<" + envelope_.recipients[recipient].to_string() + ">";
+  if (capabilities_.dsn && recipient < envelope_.recipient_dsn.size())
+    line += rcpt_parameters(envelope_.recipient_dsn[recipient]);
+  return line;
 }
 
-/// Addresses that this server cannot be told (RFC 6531 section 3.6): refused here. True when nobody is left to ask for.
+/// Decided from what is sent, not from what the client once declared: a message in plain ASCII needs nothing.
+bool ClientSession::needs_utf8() const {
+  return envelope_.utf8_header || !envelope_.sender.ascii() || !std::ranges::all_of(envelope_.recipients, &Address::ascii);
+}
+
+bool ClientSession::sendable(const Address& address) const {
+  return capabilities_.smtputf8 || address.ascii();
+}
+
+/// What this server cannot be told (RFC 6531 section 3.6): refused here. True when nobody is left to ask for.
 bool ClientSession::refuse_unsendable() {
   asked_.clear();
-  const bool sender = capabilities_.smtputf8 || envelope_.sender.ascii();
+  const bool message = sendable(envelope_.sender) && (capabilities_.smtputf8 || !envelope_.utf8_header);
   for (std::size_t i = 0; i < envelope_.recipients.size(); ++i) {
-    if (sender && (capabilities_.smtputf8 || envelope_.recipients[i].ascii())) {
+    if (message && sendable(envelope_.recipients[i])) {
       asked_.push_back(i);
       continue;
     }
-    outcomes_[i] = {make_reply(553, "5.6.7 (local) the receiver does not take internationalised addresses"), Phase::mail};
+    outcomes_[i] = {make_reply(553, "5.6.7 (local) the receiver does not take internationalised mail"), Phase::mail};
     decided_[i] = true;
   }
   return asked_.empty();
@@ -215,7 +230,7 @@ ClientSession::Action ClientSession::send(const Envelope& envelope) {
   pipelined_ = capabilities_.pipelining;
   output_ += mail_line() + "\r\n";
   if (pipelined_) {
-    for (const std::size_t i : asked_) output_ += "RCPT TO:<" + envelope_.recipients[i].to_string() + ">\r\n";
+    for (const std::size_t i : asked_) output_ += rcpt_line(i) + "\r\n";
     output_ += "DATA\r\n";
   }
   state_ = State::mail;
@@ -232,7 +247,7 @@ ClientSession::Action ClientSession::on_mail(Reply reply) {
   }
   state_ = State::rcpt;
   phase_ = Phase::rcpt;
-  if (!pipelined_) return command(rcpt_line(), State::rcpt, Phase::rcpt);
+  if (!pipelined_) return command(rcpt_line(asked_[next_recipient_]), State::rcpt, Phase::rcpt);
   return Action::read;
 }
 
@@ -251,7 +266,7 @@ ClientSession::Action ClientSession::on_rcpt(Reply reply) {
   }
   if (next_recipient_ < asked_.size()) {
     if (pipelined_) return Action::read;
-    return command(rcpt_line(), State::rcpt, Phase::rcpt);
+    return command(rcpt_line(asked_[next_recipient_]), State::rcpt, Phase::rcpt);
   }
   state_ = State::data;
   phase_ = Phase::data;

@@ -11,7 +11,9 @@
 #include <vector>
 
 #include "smtp/address.hpp"
+#include "smtp/dsn_parameters.hpp"
 #include "smtp/reply.hpp"
+#include "smtp/sasl_client.hpp"
 
 namespace egret::smtp {
 
@@ -25,7 +27,7 @@ enum class TlsMode { none, opportunistic, required };
 struct Credentials {
   std::string username;
   std::string password;
-  std::vector<std::string> mechanisms{"PLAIN", "LOGIN"};  ///< in order of preference
+  std::vector<std::string> mechanisms{"PLAIN", "LOGIN", "SCRAM-SHA-256", "CRAM-MD5"};  ///< in order of preference
 };
 
 struct ClientOptions {
@@ -33,6 +35,7 @@ struct ClientOptions {
   TlsMode tls = TlsMode::opportunistic;
   bool tls_active = false;                 ///< implicit TLS: the handshake is already done
   std::optional<Credentials> credentials;  ///< only ever sent over TLS
+  std::string nonce;                       ///< for SCRAM: fresh, unpredictable, printable without ','
 };
 
 /// What the peer offered in its last EHLO reply.
@@ -41,6 +44,7 @@ struct Capabilities {
   bool starttls = false;
   bool eight_bit_mime = false;
   bool smtputf8 = false;
+  bool dsn = false;
   bool size = false;
   std::uint64_t max_size = 0;     ///< 0: no limit told
   std::vector<std::string> auth;  ///< upper-case mechanism names
@@ -50,9 +54,11 @@ Capabilities parse_capabilities(const Reply& ehlo);
 struct Envelope {
   Address sender;
   std::vector<Address> recipients;
-  std::uint64_t size = 0;  ///< octets that will be sent
+  DsnMail dsn;
+  std::vector<DsnRcpt> recipient_dsn;  ///< parallel to the recipients, or empty
+  std::uint64_t size = 0;              ///< octets that will be sent
   bool eight_bit = false;
-  bool smtputf8 = false;
+  bool utf8_header = false;  ///< the header holds text that only SMTPUTF8 may carry (RFC 6532)
 };
 
 /// The last word on one recipient: the reply that decided, and in which phase.
@@ -108,8 +114,7 @@ class ClientSession {
     starttls,
     handshake,
     auth,
-    auth_user,
-    auth_password,
+    auth_cancelled,
     ready,
     mail,
     rcpt,
@@ -123,6 +128,8 @@ class ClientSession {
   Action after_ehlo();
   Action authenticate();
   Action on_auth(const Reply& reply);
+  bool needs_utf8() const;
+  bool sendable(const Address& address) const;
   Action on_mail(Reply reply);
   Action on_rcpt(Reply reply);
   Action on_data(Reply reply);
@@ -131,11 +138,12 @@ class ClientSession {
   Action fail(Reply reply, Phase phase);
   Action finish();
   std::string mail_line() const;
-  std::string rcpt_line() const;
+  std::string rcpt_line(std::size_t recipient) const;
   bool refuse_unsendable();
 
   ClientOptions options_;
   Capabilities capabilities_;
+  std::optional<SaslClient> sasl_;
   State state_ = State::greeting;
   Phase phase_ = Phase::connect;
   std::string output_;

@@ -5,11 +5,12 @@
 #include <utility>
 
 #include "smtp/text.hpp"
+#include "smtp/xtext.hpp"
 
 namespace egret::smtp {
 namespace {
 
-constexpr std::array<std::pair<std::string_view, Verb>, 14> verbs{{{"EHLO", Verb::ehlo},
+constexpr std::array<std::pair<std::string_view, Verb>, 16> verbs{{{"EHLO", Verb::ehlo},
                                                                    {"HELO", Verb::helo},
                                                                    {"MAIL", Verb::mail},
                                                                    {"RCPT", Verb::rcpt},
@@ -22,7 +23,9 @@ constexpr std::array<std::pair<std::string_view, Verb>, 14> verbs{{{"EHLO", Verb
                                                                    {"QUIT", Verb::quit},
                                                                    {"STARTTLS", Verb::starttls},
                                                                    {"AUTH", Verb::auth},
-                                                                   {"BDAT", Verb::bdat}}};
+                                                                   {"BDAT", Verb::bdat},
+                                                                   {"XCLIENT", Verb::xclient},
+                                                                   {"XFORWARD", Verb::xforward}}};
 
 /// Takes the next parameter "KEY" or "KEY=VALUE" off the front of `text`; false at the end.
 bool next_parameter(std::string_view& text, std::string_view& key, std::string_view& value) {
@@ -54,10 +57,22 @@ std::optional<CommandError> mail_parameter(std::string_view key, std::string_vie
     }
   } else if (iequals(key, "SMTPUTF8") && value.empty()) {
     out.smtputf8 = true;
+  } else if (iequals(key, "ENVID")) {
+    if (!parse_envid(value, out.dsn)) return bad_parameter(key);
+  } else if (iequals(key, "RET")) {
+    if (!parse_ret(value, out.dsn)) return bad_parameter(key);
+  } else if (iequals(key, "AUTH")) {
+    if (value != "<>" && !xtext_decode(value)) return bad_parameter(key);
   } else {
     return bad_parameter(key);
   }
   return std::nullopt;
+}
+
+std::optional<CommandError> rcpt_parameter(std::string_view key, std::string_view value, RcptCommand& out) {
+  if (iequals(key, "NOTIFY") && parse_notify(value, out.dsn)) return std::nullopt;
+  if (iequals(key, "ORCPT") && parse_orcpt(value, out.dsn)) return std::nullopt;
+  return bad_parameter(key);
 }
 
 }  // namespace
@@ -94,7 +109,8 @@ std::optional<CommandError> parse_rcpt(std::string_view argument, bool utf8, Rcp
   if (!path || path->null() || (!argument.empty() && argument.front() != ' '))
     return CommandError{501, "5.1.3 malformed recipient address"};
   std::string_view key, value;
-  if (next_parameter(argument, key, value)) return bad_parameter(key);
+  while (next_parameter(argument, key, value))
+    if (auto error = rcpt_parameter(key, value, out)) return error;
   if (!utf8 && !path->ascii()) return CommandError{553, "5.6.7 address needs SMTPUTF8"};
   out.forward_path = *path;
   return std::nullopt;

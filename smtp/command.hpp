@@ -7,10 +7,29 @@
 #include <string_view>
 
 #include "smtp/address.hpp"
+#include "smtp/dsn_parameters.hpp"
 
 namespace egret::smtp {
 
-enum class Verb { ehlo, helo, mail, rcpt, data, rset, noop, vrfy, expn, help, quit, starttls, auth, bdat, unknown };
+enum class Verb {
+  ehlo,
+  helo,
+  mail,
+  rcpt,
+  data,
+  rset,
+  noop,
+  vrfy,
+  expn,
+  help,
+  quit,
+  starttls,
+  auth,
+  bdat,
+  xclient,
+  xforward,
+  unknown
+};
 
 /// A command line split at its verb. `argument` points into the line that was parsed.
 struct Command {
@@ -23,17 +42,20 @@ Command parse_command(std::string_view line);
 
 enum class BodyType { seven_bit, eight_bit_mime };
 
-/// MAIL FROM with its parameters (SIZE: RFC 1870, BODY: RFC 6152, SMTPUTF8: RFC 6531).
+/// MAIL FROM with its parameters (SIZE: RFC 1870, BODY: RFC 6152, SMTPUTF8: RFC 6531, RET and ENVID: RFC 3461). AUTH=
+/// (RFC 4954 section 5) is checked and dropped: no client is trusted to name another author.
 struct MailCommand {
   Address reverse_path;
   std::optional<std::uint64_t> size;
   BodyType body = BodyType::seven_bit;
   bool smtputf8 = false;
+  DsnMail dsn;
 };
 
-/// RCPT TO. No parameters are known.
+/// RCPT TO with its parameters (NOTIFY and ORCPT: RFC 3461).
 struct RcptCommand {
   Address forward_path;
+  DsnRcpt dsn;
 };
 
 /// What is wrong with a MAIL or RCPT argument, as the reply to send.

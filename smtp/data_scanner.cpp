@@ -121,9 +121,11 @@ void DataScanner::line(std::string_view text, bool crlf, Body& out) {
 /// end the data (its own line end was repaired) must never become a dot line for the next server.
 void DataScanner::store(std::string_view text, bool crlf, Body& out) {
   const bool stuff = text == "." || (!crlf && text.starts_with('.') && !text.starts_with(".."));
-  eight_bit_ = eight_bit_ || has_eight_bit(text);
+  const bool eight_bit = has_eight_bit(text);
+  eight_bit_ = eight_bit_ || eight_bit;
   const std::size_t stored = text.size() + 2 + stuff;
   if (in_header_) header_line(text.starts_with('.') && !stuff ? text.substr(1) : text, out, stored);
+  eight_bit_header_ = eight_bit_header_ || (in_header_ && eight_bit);
   if (problem_ != DataProblem::none) return;
   if (stuff) out.append(".");
   // A complete CRLF line is contiguous in the input, its line end included, so one copy is enough.
@@ -148,12 +150,15 @@ void DataScanner::header_line(std::string_view text, const Body& out, std::size_
   } else {
     const std::size_t colon = text.find(':');
     std::string_view name = trim(text.substr(0, colon == std::string_view::npos ? 0 : colon));
-    if (name.empty() || !std::ranges::all_of(name, header_name_char)) {
+    needs_separator_ = continuation;
+    if (continuation || name.empty() || !std::ranges::all_of(name, header_name_char)) {
       in_header_ = false;  // the empty line, or a line that cannot be a field: the body starts here
       header_end_ = offset;
       return;
     }
     if (iequals(name, "received") && ++hops_ > limits_->max_hops) return fail(DataProblem::too_many_hops);
+    has_date_ = has_date_ || iequals(name, "date");
+    has_message_id_ = has_message_id_ || iequals(name, "message-id");
     const auto wanted = [&](const std::string& w) { return iequals(w, name); };
     keeping_ = headers_.size() < 100 && std::ranges::any_of(limits_->wanted, wanted);
     if (keeping_) headers_.emplace_back(lower(name), std::string(trim(text.substr(colon + 1))));

@@ -48,6 +48,13 @@ class DataScanner {
   /// Octets of the header section within the body, separator line excluded.
   std::uint64_t header_end() const { return header_end_; }
   bool eight_bit() const { return eight_bit_; }
+  /// The header section itself holds octets above 127: only SMTPUTF8 may carry it (RFC 6532).
+  bool eight_bit_header() const { return eight_bit_header_; }
+  bool has_date() const { return has_date_; }
+  bool has_message_id() const { return has_message_id_; }
+  /// The first line starts with white space: there is no header section, and without a separator the line would
+  /// read as the end of the trace field above it.
+  bool needs_separator() const { return needs_separator_; }
 
  private:
   void line(std::string_view text, bool crlf, Body& out);
@@ -74,6 +81,10 @@ class DataScanner {
   bool keeping_ = false;      // the current header field is wanted: continuation lines belong to it
   bool cutting_ = false;      // the current header field is cut
   bool eight_bit_ = false;
+  bool eight_bit_header_ = false;
+  bool has_date_ = false;
+  bool has_message_id_ = false;
+  bool needs_separator_ = false;
 };
 
 }  // namespace egret::smtp

@@ -1,6 +1,7 @@
 #include "smtp/dsn.hpp"
 
 #include "smtp/text.hpp"
+#include "smtp/xtext.hpp"
 
 namespace egret::smtp {
 namespace {
@@ -29,12 +30,37 @@ std::string address_type(bool utf8, const Address& address) {
   return utf8 && !address.ascii() ? "utf-8; " : "rfc822; ";
 }
 
+struct Words {
+  std::string_view action, subject, human;
+};
+
+/// RFC 3464 section 2.3.3.
+Words words(DsnAction action) {
+  switch (action) {
+    case DsnAction::failed:
+      return {"failed", "Undelivered mail returned to sender",
+              "Your message could not be delivered to the recipients below. No more attempts will be made."};
+    case DsnAction::delayed:
+      return {"delayed", "Delayed mail (still being retried)",
+              "Your message has not been delivered yet to the recipients below. Attempts go on; nothing needs to be done."};
+    case DsnAction::relayed:
+      return {"relayed", "Mail relayed to a server without reports",
+              "Your message was handed over for the recipients below. No further reports of success will come."};
+  }
+  return {};
+}
+
+/// "rfc822;a+2Bb@example.com" as it stands in a report: decoded, on one line.
+std::string original_recipient(const std::string& orcpt) {
+  const std::size_t semicolon = orcpt.find(';');
+  const auto decoded = xtext_decode(std::string_view(orcpt).substr(semicolon + 1));
+  return orcpt.substr(0, semicolon) + "; " + one_line(decoded.value_or(""));
+}
+
 std::string human_part(const DsnInput& in) {
   std::string out = "This is the mail relay at " + in.reporting_host + ".\r\n\r\n";
-  out += in.action == DsnAction::failed
-             ? "Your message could not be delivered to the recipients below. No more attempts will be made.\r\n\r\n"
-             : "Your message has not been delivered yet to the recipients below. Attempts go on; nothing needs to "
-               "be done.\r\n\r\n";
+  out += words(in.action).human;
+  out += "\r\n\r\n";
   for (const DsnRecipient& r : in.recipients) {
     out += "<" + r.address.to_string() + ">\r\n    " + one_line(r.explanation) + "\r\n";
     if (!r.remote_host.empty() && r.reply.code)
@@ -45,11 +71,15 @@ std::string human_part(const DsnInput& in) {
 
 std::string status_part(const DsnInput& in) {
   std::string out = "Reporting-MTA: dns; " + in.reporting_host + "\r\n";
+  if (!in.envid.empty())
+    out = "Original-Envelope-Id: " + ascii_line(false, one_line(xtext_decode(in.envid).value_or(""))) + "\r\n" + out;
   out += "X-Egret-Queue-ID: " + to_string(in.id) + "\r\n";
   out += "Arrival-Date: " + rfc5322_date(in.arrived) + "\r\n";
   for (const DsnRecipient& r : in.recipients) {
-    out += "\r\nFinal-Recipient: " + address_type(in.utf8, r.address) + r.address.to_string() + "\r\n";
-    out += std::string("Action: ") + (in.action == DsnAction::failed ? "failed" : "delayed") + "\r\n";
+    out += "\r\n";
+    if (!r.original.empty()) out += "Original-Recipient: " + ascii_line(in.utf8, original_recipient(r.original)) + "\r\n";
+    out += "Final-Recipient: " + address_type(in.utf8, r.address) + r.address.to_string() + "\r\n";
+    out += "Action: " + std::string(words(in.action).action) + "\r\n";
     out += "Status: " + r.status + "\r\n";
     if (!r.remote_host.empty()) out += "Remote-MTA: dns; " + ascii_line(in.utf8, one_line(r.remote_host, 255)) + "\r\n";
     if (r.reply.code) out += "Diagnostic-Code: smtp; " + ascii_line(in.utf8, quoted_reply(r.reply)) + "\r\n";
@@ -59,11 +89,17 @@ std::string status_part(const DsnInput& in) {
 }
 
 /// The original header is stored in wire form already; what we write ourselves never starts with a dot.
-std::string header_part(const DsnInput& in) {
+std::string original_part(const DsnInput& in) {
   constexpr std::size_t limit = 64 * 1024;
-  std::string_view header = in.original_header;
+  std::string_view header = in.original;
+  if (in.full) return in.original;
   if (header.size() > limit) header = header.substr(0, header.rfind("\r\n", limit) + 2);
   return std::string(header);
+}
+
+std::string original_type(const DsnInput& in) {
+  if (in.full) return in.utf8 ? "message/global" : "message/rfc822";
+  return in.utf8 ? "message/global-headers" : "text/rfc822-headers";
 }
 
 }  // namespace
@@ -79,8 +115,7 @@ std::string build_dsn(const DsnInput& in) {
   const std::string boundary = "egret-" + to_string(in.dsn_id);
   std::string out = "From: Mail Delivery System <MAILER-DAEMON@" + in.reporting_host + ">\r\n";
   out += "To: <" + in.sender.to_string() + ">\r\n";
-  out += in.action == DsnAction::failed ? "Subject: Undelivered mail returned to sender\r\n"
-                                        : "Subject: Delayed mail (still being retried)\r\n";
+  out += "Subject: " + std::string(words(in.action).subject) + "\r\n";
   out += "Date: " + rfc5322_date(in.now) + "\r\n";
   out += "Message-ID: <" + to_string(in.dsn_id) + "@" + in.reporting_host + ">\r\n";
   out += "Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n";
@@ -88,8 +123,8 @@ std::string build_dsn(const DsnInput& in) {
   out += "--" + boundary + "\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" + human_part(in);
   out += "\r\n--" + boundary + "\r\nContent-Type: message/" + (in.utf8 ? "global-delivery-status" : "delivery-status") +
          "\r\n\r\n" + status_part(in);
-  out += "\r\n--" + boundary + "\r\nContent-Type: " + (in.utf8 ? "message/global-headers" : "text/rfc822-headers") + "\r\n\r\n" +
-         header_part(in) + "\r\n--" + boundary + "--\r\n";
+  out += "\r\n--" + boundary + "\r\nContent-Type: " + original_type(in) + "\r\n\r\n" + original_part(in) + "\r\n--" + boundary +
+         "--\r\n";
   return out;
 }
 

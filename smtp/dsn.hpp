@@ -18,9 +18,10 @@ struct DsnRecipient {
   std::string remote_host;  ///< who said it; empty for our own decisions
   std::string status;       ///< RFC 3463 code for the Status field; from the reply where it has one
   std::string explanation;  ///< one sentence for a person, e.g. "no delivery within 1d"
+  std::string original;     ///< ORCPT as received ("rfc822;xtext"), or empty
 };
 
-enum class DsnAction { failed, delayed };
+enum class DsnAction { failed, delayed, relayed };
 
 struct DsnInput {
   DsnAction action = DsnAction::failed;
@@ -29,8 +30,10 @@ struct DsnInput {
   MessageId dsn_id{};          ///< of the report itself
   Address sender;              ///< of the original, to whom the report goes
   std::vector<DsnRecipient> recipients;
-  std::string original_header;  ///< wire form, CRLF line ends
-  bool utf8 = false;            ///< original was SMTPUTF8: RFC 6533 types are used
+  std::string envid;     ///< ENVID as received (xtext), or empty
+  std::string original;  ///< header section, or the whole message where `full`; wire form
+  bool full = false;
+  bool utf8 = false;  ///< original was SMTPUTF8: RFC 6533 types are used
   std::chrono::system_clock::time_point arrived;
   std::chrono::system_clock::time_point now;
   std::optional<std::chrono::system_clock::time_point> will_retry_until;

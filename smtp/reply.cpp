@@ -100,6 +100,19 @@ Reply make_reply(int code, std::string text) {
   return reply;
 }
 
+Reply parse_reply(std::string_view text) {
+  std::string wire;
+  for (const char c : text) {
+    if (c == '\n') wire += '\r';
+    wire += c;
+  }
+  wire += "\r\n";
+  ReplyParser parser;
+  std::string_view in = wire;
+  if (parser.feed(in) == ReplyParser::Status::complete && in.empty()) return parser.take();
+  return make_reply(451, printable(text));
+}
+
 ReplyText reply_text(std::string_view reply) {
   ReplyText out;
   while (!reply.empty()) {

@@ -47,6 +47,9 @@ struct Reply {
 /// Makes a one-line reply of our own making.
 Reply make_reply(int code, std::string text);
 
+/// Reads what Reply::to_string wrote. A text of another form becomes one line with the code 451.
+Reply parse_reply(std::string_view text);
+
 /// The text that reply rules see, of a reply in the form of Reply::to_string (a code at the start of a line is
 /// optional). `code` is 0 where no line has one. White space is collapsed and the text cut to 2048 bytes.
 struct ReplyText {

@@ -41,14 +41,23 @@ std::string rfc5322_date(std::chrono::system_clock::time_point time) {
   return buffer.data();
 }
 
+namespace {
+
+/// The "with" keyword: RFC 3848, RFC 6531 section 4.3.
+std::string protocol(const TraceInfo& info) {
+  if (!info.esmtp && !info.utf8) return "SMTP";
+  std::string out = info.utf8 ? "UTF8SMTP" : "ESMTP";
+  if (info.tls) out += 'S';
+  if (info.authenticated) out += 'A';
+  return out;
+}
+
+}  // namespace
+
 std::string received_field(const TraceInfo& info) {
   const bool v6 = info.client.find(':') != std::string::npos;
   std::string out = "Received: from " + info.helo + " ([" + (v6 ? "IPv6:" : "") + info.client + "])\r\n\tby " + info.hostname +
-                    " with " +
-                    (info.utf8    ? "UTF8SMTP"
-                     : info.esmtp ? "ESMTP"
-                                  : "SMTP") +
-                    " id " + to_string(info.id);
+                    " with " + protocol(info) + " id " + to_string(info.id);
   if (!info.recipient.empty()) out += "\r\n\tfor <" + info.recipient + ">";
   out += ";\r\n\t" + rfc5322_date(info.time) + "\r\n";
   return out;

@@ -20,13 +20,16 @@ std::optional<MessageId> parse_message_id(std::string_view text);
 /// "Sun, 22 Nov 2026 03:14:15 +0000". UTC always.
 std::string rfc5322_date(std::chrono::system_clock::time_point time);
 
+/// The protocol keywords are those of RFC 3848 and RFC 6531 section 4.3.
 struct TraceInfo {
   std::string helo;      ///< as the client said, already validated
   std::string client;    ///< address in text form
   std::string hostname;  ///< ours
   MessageId id{};
   bool esmtp = true;
-  bool utf8 = false;      ///< UTF8SMTP (RFC 6531 section 4.3)
+  bool tls = false;
+  bool authenticated = false;
+  bool utf8 = false;
   std::string recipient;  ///< named only when the message has exactly one; else empty
   std::chrono::system_clock::time_point time;
 };

@@ -304,6 +304,16 @@ asio::awaitable<json::value> message(const AdminContext& c, smtp::MessageId id) 
                          {"recipients", std::move(listed)}, {"attempts", std::move(attempts)}};
 }
 
+/// By which rule each host would be spoken to.
+json::array tls_rules(const Site& site) {
+  json::array out;
+  for (const Target& target : site.targets)
+    out.push_back(json::object{{"host", target.host},
+                               {"policy", target.dane_trouble.empty() ? tls_plan(site, target).name() : "unusable"},
+                               {"reason", target.dane_trouble.empty() ? site.tls_reason : target.dane_trouble}});
+  return out;
+}
+
 asio::awaitable<json::value> route(const AdminContext& c, json::value request) {
   const auto text = [&](const char* key) -> std::string {
     const auto* object = request.if_object();
@@ -349,7 +359,8 @@ asio::awaitable<json::value> route(const AdminContext& c, json::value request) {
     hold = json::object{{"reason", found.first.hold->reason}, {"until", time_or_null(found.first.hold->until)}};
   co_return json::object{{"site", found.second.site->key},         {"provider", found.second.site->provider},
                          {"class", c.config->classes[index].name}, {"candidates", std::move(candidates)},
-                         {"rejected", std::move(rejected)},        {"hold", std::move(hold)}};
+                         {"rejected", std::move(rejected)},        {"hold", std::move(hold)},
+                         {"tls", tls_rules(*found.second.site)}};
 }
 
 asio::awaitable<void> retry_queue(const AdminContext& c) {

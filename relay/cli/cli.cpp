@@ -8,7 +8,9 @@
 
 #include "config/config.hpp"
 #include "relay/cli/admin_client.hpp"
+#include "relay/cli/hash_password.hpp"
 #include "relay/cli/print.hpp"
+#include "relay/net/tls.hpp"
 #include "relay/program.hpp"
 
 namespace egret::relay {
@@ -24,6 +26,7 @@ struct Options {
   bool as_json = false;
   std::string from, to, message_class, name, provider, ip, state;
   bool explain = false;
+  bool scram = false;
   int limit = 100;
 };
 
@@ -41,9 +44,21 @@ int run(const Options& o) {
   return config ? run_program(config) : code;
 }
 
+/// Whether certificate and key fit together is for the TLS library to say.
+void check_certificate(const config::Config& config, config::Problems& problems) {
+  if (config.tls.certificate.empty()) return;
+  try {
+    TlsContext::server(config.tls.certificate, config.tls.key, "");
+  } catch (const std::exception& e) {
+    problems.push_back({config.file, 0, 0, "tls", e.what()});
+  }
+}
+
 int check(const Options& o) {
   config::Problems problems;
-  const auto config = config::load_file(o.file, config::process_environment(), problems);
+  auto config = config::load_file(o.file, config::process_environment(), problems);
+  if (config) check_certificate(*config, problems);
+  if (!problems.empty()) config = nullptr;
   if (o.as_json) {
     json::array list;
     for (const auto& p : problems)
@@ -188,6 +203,9 @@ int run_cli(int argc, char** argv) {
     sub->add_option("--token-file", o.token_file, "file whose first line is the admin token");
     return sub;
   };
+  CLI::App* hash = app.add_subcommand("hash-password", "read a password and print its hash for the users file");
+  hash->add_flag("--scram", o.scram, "a SCRAM-SHA-256 secret instead of a crypt(3) hash");
+  hash->callback([&] { command = [&o] { return hash_password_command(o.scram); }; });
   add(app, "run", "run the relay", [&] { return run(o); });
   add(app, "check", "check the configuration and report every problem", [&] { return check(o); });
   CLI::App* sub = add(app, "classify", "judge SMTP replies read from standard input, one a line", [&] { return classify(o); });

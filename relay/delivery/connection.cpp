@@ -1,7 +1,9 @@
 #include "relay/delivery/connection.hpp"
 
+#include <algorithm>
 #include <array>
 
+#include "relay/dns/idn.hpp"
 #include "relay/runtime/clock.hpp"
 
 namespace egret::relay {
@@ -81,14 +83,22 @@ boost::asio::awaitable<bool> Connection::read_reply(Deadline deadline, smtp::Rep
   }
 }
 
-boost::asio::awaitable<Connection::Opened> Connection::open(TlsContext& tls, bool implicit_tls) {
-  if (implicit_tls) {
-    stream_->expires_at(in(2min));
-    const error_code error = co_await stream_->handshake(tls, host_);
-    if (error) {
-      fail("TLS handshake: " + error.message());
-      co_return Opened::tls_failed;
-    }
+std::string Connection::tls_summary() const {
+  const std::string cipher = stream_->tls_summary();
+  return (cipher.empty() ? "none" : cipher) + " (" + security_.policy + ")";
+}
+
+boost::asio::awaitable<bool> Connection::handshake() {
+  stream_->expires_at(in(2min));
+  const error_code error = co_await stream_->handshake(*security_.context, host_, security_.dane.get());
+  if (error) fail("TLS handshake: " + (stream_->timed_out() ? "timed out" : error.message()));
+  co_return !error;
+}
+
+boost::asio::awaitable<Connection::Opened> Connection::open() {
+  if (security_.implicit_tls) {
+    const bool secured = co_await handshake();
+    if (!secured) co_return Opened::tls_failed;
   }
   auto action = ClientSession::Action::read;
   while (true) {
@@ -106,12 +116,8 @@ boost::asio::awaitable<Connection::Opened> Connection::open(TlsContext& tls, boo
           fail("bytes behind the answer to STARTTLS");
           co_return Opened::tls_failed;
         }
-        stream_->expires_at(in(2min));
-        const error_code error = co_await stream_->handshake(tls, host_);
-        if (error) {
-          fail("TLS handshake: " + error.message());
-          co_return Opened::tls_failed;
-        }
+        const bool secured = co_await handshake();
+        if (!secured) co_return Opened::tls_failed;
         action = session_.tls_done();
         break;
       }
@@ -137,25 +143,52 @@ AttemptResult Connection::broken(AttemptResult::Kind kind) {
   return out;
 }
 
+/// What the peer can be told of the envelope. A host without SMTPUTF8 still takes domains as A-labels.
+smtp::Envelope Connection::envelope(const Outgoing& outgoing, const std::vector<std::uint32_t>& recipients) const {
+  const spool::Message& message = *outgoing.message;
+  const bool utf8 = session_.capabilities().smtputf8;
+  const auto fitting = [utf8](smtp::Address address) {
+    if (utf8 || address.ascii()) return address;
+    if (std::string ascii = to_a_labels(address.domain); !ascii.empty()) address.domain = std::move(ascii);
+    return address;
+  };
+  smtp::Envelope out;
+  out.sender = fitting(message.sender);
+  out.dsn = message.dsn;
+  for (const auto index : recipients) {
+    out.recipients.push_back(fitting(message.recipients[index]));
+    if (!message.recipient_dsn.empty()) out.recipient_dsn.push_back(message.recipient_dsn[index]);
+  }
+  out.size = outgoing.size;
+  out.eight_bit = outgoing.eight_bit;
+  out.utf8_header = message.utf8 && message.eight_bit_header;
+  return out;
+}
+
 boost::asio::awaitable<AttemptResult> Connection::send(std::shared_ptr<const spool::Message> message,
-                                                       std::vector<std::uint32_t> recipients, spool::Spool& spool) {
+                                                       std::vector<std::uint32_t> recipients, OutgoingOptions options,
+                                                       spool::Spool& spool) {
   using Kind = AttemptResult::Kind;
-  smtp::Envelope envelope;
-  envelope.sender = message->sender;
-  for (const auto index : recipients) envelope.recipients.push_back(message->recipients[index]);
-  envelope.size = message->body_size;
-  for (const auto& cut : message->cuts) envelope.size -= cut.length;
-  envelope.eight_bit = message->eight_bit;
-  envelope.smtputf8 = message->utf8;
+  const smtp::Capabilities& peer = session_.capabilities();
   AttemptResult out;
   out.host = host_;
-  if (const auto limit = session_.capabilities().max_size; session_.capabilities().size && limit && envelope.size > limit) {
+  out.tls = tls_summary();
+  out.dsn = peer.dsn;
+  const auto refuse = [&](int code, const std::string& text) {
     out.kind = Kind::answered;
-    out.outcomes.assign(
-        recipients.size(),
-        {smtp::make_reply(552, "5.3.4 (local) larger than the receiver's limit of " + std::to_string(limit)), Phase::mail});
+    out.outcomes.assign(recipients.size(), {smtp::make_reply(code, text), Phase::mail});
+  };
+  options.eight_bit_mime = peer.eight_bit_mime;
+  const Outgoing outgoing = co_await prepare_outgoing(std::move(message), std::move(options), spool);
+  if (!outgoing.problem.empty()) {
+    refuse(554, "5.6.3 (local) " + outgoing.problem);
     co_return out;
   }
+  if (peer.size && peer.max_size && outgoing.size > peer.max_size) {
+    refuse(552, "5.3.4 (local) larger than the receiver's limit of " + std::to_string(peer.max_size));
+    co_return out;
+  }
+  const smtp::Envelope envelope = this->envelope(outgoing, recipients);
   ++messages_;
   replied_ = false;
   auto action = session_.send(envelope);
@@ -169,7 +202,7 @@ boost::asio::awaitable<AttemptResult> Connection::send(std::shared_ptr<const spo
         break;
       }
       case ClientSession::Action::body: {
-        const bool sent = co_await send_body(*message, spool);
+        const bool sent = co_await send_body(&outgoing, spool);
         if (!sent) co_return broken(Kind::lost);
         action = session_.body_sent();
         break;
@@ -191,8 +224,14 @@ boost::asio::awaitable<AttemptResult> Connection::send(std::shared_ptr<const spo
   }
 }
 
-boost::asio::awaitable<bool> Connection::send_body(const spool::Message& message, spool::Spool& spool) {
+boost::asio::awaitable<bool> Connection::send_body(const Outgoing* outgoing, spool::Spool& spool) {
+  const spool::Message& message = *outgoing->message;
   std::uint64_t offset = 0;
+  if (!message.extents.empty() && !outgoing->head.empty()) {
+    const std::vector<std::string> head(1, outgoing->head);
+    const bool sent = co_await write_piece(head, 0, nullptr, "");
+    if (!sent) co_return false;
+  }
   for (const auto& extent : message.extents) {
     std::vector<std::string> piece(1);
     piece[0] = co_await spool.read(extent);
@@ -200,18 +239,35 @@ boost::asio::awaitable<bool> Connection::send_body(const spool::Message& message
       fail("the message cannot be read from the spool");
       co_return false;
     }
-    const bool sent = co_await write_cut(piece, offset, message.cuts, "");
+    const bool sent = co_await write_piece(piece, offset, outgoing, "");
     if (!sent) co_return false;
     offset += extent.length;
   }
-  co_return co_await write_cut(message.tail, offset, message.cuts, ".\r\n");
+  co_return co_await write_piece(message.tail, offset, outgoing, ".\r\n");
 }
 
-boost::asio::awaitable<bool> Connection::write_cut(std::span<const std::string> chunks, std::uint64_t offset,
-                                                   const std::vector<smtp::Cut>& cuts, std::string_view end) {
+/// Writes stored octets as they go out: what the head replaces is left out, the head itself comes with the first
+/// octets of a message that is in memory. Without `outgoing` they are written as they are.
+boost::asio::awaitable<bool> Connection::write_piece(std::span<const std::string> chunks, std::uint64_t offset,
+                                                     const Outgoing* outgoing, std::string_view end) {
   std::vector<boost::asio::const_buffer> buffers;
+  const auto emit = [&](std::string_view part) {
+    if (!part.empty()) buffers.emplace_back(part.data(), part.size());
+  };
+  if (outgoing && offset == 0 && outgoing->message->extents.empty()) emit(outgoing->head);
   for (const std::string& chunk : chunks) {
-    smtp::without_cuts(chunk, offset, cuts, [&](std::string_view part) { buffers.emplace_back(part.data(), part.size()); });
+    if (!outgoing) {
+      emit(chunk);
+      continue;
+    }
+    const spool::Message& message = *outgoing->message;
+    const std::uint64_t skip =
+        outgoing->body_from > offset ? std::min<std::uint64_t>(outgoing->body_from - offset, chunk.size()) : 0;
+    const std::string_view rest = std::string_view(chunk).substr(skip);
+    if (outgoing->body_from > 0)
+      smtp::without_cuts(rest, offset + skip, message.cuts, emit);
+    else
+      smtp::as_sent(rest, offset, message.cuts, message.header_end, message.added, emit);
     offset += chunk.size();
   }
   if (!end.empty()) buffers.emplace_back(end.data(), end.size());

@@ -6,6 +6,7 @@
 #include <string>
 #include <vector>
 
+#include "relay/delivery/outgoing.hpp"
 #include "relay/net/stream.hpp"
 #include "relay/spool/spool.hpp"
 #include "smtp/client_session.hpp"
@@ -24,29 +25,47 @@ struct AttemptResult {
   Kind kind = Kind::unreachable;
   std::vector<smtp::RecipientOutcome> outcomes;  ///< parallel to the recipients, for `answered`
   std::string text;                              ///< what went wrong, otherwise
+  std::string tls;                               ///< how the connection was secured, and by which rule
   std::string host;
+  bool dsn = false;               ///< the peer took the DSN parameters (RFC 3461): reports of success are its business
   bool before_any_reply = false;  ///< `lost` before the peer answered this transaction
+};
+
+/// How a connection is made secure.
+struct Security {
+  TlsContext* context = nullptr;
+  std::shared_ptr<const Dane> dane;  ///< null: the context decides
+  bool implicit_tls = false;
+  std::string policy;  ///< for the log: "opportunistic", "mta-sts", ...
 };
 
 class Connection {
  public:
-  Connection(std::unique_ptr<Stream> stream, smtp::ClientOptions options, std::string host)
-      : stream_(std::move(stream)), session_(std::move(options)), host_(std::move(host)) {}
+  /// `received` came from the peer already.
+  Connection(std::unique_ptr<Stream> stream, smtp::ClientOptions options, std::string host, Security security,
+             std::string received)
+      : stream_(std::move(stream)),
+        session_(std::move(options)),
+        host_(std::move(host)),
+        security_(std::move(security)),
+        input_(std::move(received)) {}
 
   enum class Opened { ready, refused, lost, tls_failed };
   /// From the greeting to readiness. `refused`: session().failure() says what the peer said.
-  boost::asio::awaitable<Opened> open(TlsContext& tls, bool implicit_tls);
+  boost::asio::awaitable<Opened> open();
 
-  /// One transaction. `recipients` are indices into the message's.
+  /// One transaction. `recipients` are indices into the message's; `outgoing` says how it is signed and what the
+  /// receiver can take is added here.
   boost::asio::awaitable<AttemptResult> send(std::shared_ptr<const spool::Message> message, std::vector<std::uint32_t> recipients,
-                                             spool::Spool& spool);
+                                             OutgoingOptions outgoing, spool::Spool& spool);
 
   bool usable() const { return usable_ && !session_.closing(); }
   int messages() const { return messages_; }
   const std::string& host() const { return host_; }
   const smtp::ClientSession& session() const { return session_; }
   const std::string& error() const { return error_; }
-  std::string tls_summary() const { return stream_->tls_summary(); }
+  /// "TLSv1.3 TLS_AES_256_GCM_SHA384 (mta-sts)", or "none (opportunistic)".
+  std::string tls_summary() const;
   /// Says QUIT without waiting for the answer, and closes.
   boost::asio::awaitable<void> quit();
 
@@ -55,15 +74,18 @@ class Connection {
   boost::asio::awaitable<bool> converse(smtp::Reply& out);
   boost::asio::awaitable<bool> flush(Deadline deadline);
   boost::asio::awaitable<bool> read_reply(Deadline deadline, smtp::Reply& out);
-  boost::asio::awaitable<bool> send_body(const spool::Message& message, spool::Spool& spool);
-  boost::asio::awaitable<bool> write_cut(std::span<const std::string> chunks, std::uint64_t offset,
-                                         const std::vector<smtp::Cut>& cuts, std::string_view end);
+  boost::asio::awaitable<bool> handshake();
+  smtp::Envelope envelope(const Outgoing& outgoing, const std::vector<std::uint32_t>& recipients) const;
+  boost::asio::awaitable<bool> send_body(const Outgoing* outgoing, spool::Spool& spool);
+  boost::asio::awaitable<bool> write_piece(std::span<const std::string> chunks, std::uint64_t offset, const Outgoing* outgoing,
+                                           std::string_view end);
   AttemptResult broken(AttemptResult::Kind kind);
   void fail(std::string what);
 
   std::unique_ptr<Stream> stream_;
   smtp::ClientSession session_;
   std::string host_;
+  Security security_;
   smtp::ReplyParser parser_;
   std::string input_;
   std::string error_;

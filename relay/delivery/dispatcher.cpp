@@ -25,7 +25,7 @@ Dispatcher::Dispatcher(const boost::asio::any_io_executor& executor, std::uint32
       shared_(shared),
       deadlines_(deadlines),
       resolver_(executor, shared.config->dns),
-      sites_(resolver_, shared.config),
+      sites_(resolver_, shared.config, shared.sts, deadlines),
       random_(std::random_device{}()),
       timer_(executor),
       tasks_(executor) {}
@@ -34,7 +34,8 @@ Dispatcher::~Dispatcher() = default;
 
 // ---- intake ------------------------------------------------------------------------------------------------------
 
-void Dispatcher::submit(std::shared_ptr<const spool::Message> message) {
+/// A job for all recipients of a message that is new here.
+JobPtr Dispatcher::new_job(const std::shared_ptr<const spool::Message>& message) {
   const auto index = shared_.config->class_named(message->class_name).value_or(0);
   const config::MessageClass& message_class = shared_.config->classes[index];
   auto ref = std::make_shared<MessageRef>();
@@ -54,11 +55,45 @@ void Dispatcher::submit(std::shared_ptr<const spool::Message> message) {
   job->recipients.resize(message->recipients.size());
   for (std::uint32_t i = 0; i < job->recipients.size(); ++i) job->recipients[i] = i;
   job->next_at = message->accepted;
+  return job;
+}
+
+void Dispatcher::submit(std::shared_ptr<const spool::Message> message, std::shared_ptr<PassThrough> pass) {
+  JobPtr job = new_job(message);
+  job->message->pass = std::move(pass);
   // With the cache full the body is left on disk and read back when there is a connection for it.
-  if (!shared_.cache.full()) job->content = shared_.cache.count(std::move(message));
+  if (job->message->pass || !shared_.cache.full()) job->content = shared_.cache.count(std::move(message));
   if (!stopping_ && ready_ < max_ready && job->content && try_cached(job)) return;
   due_.push_back(std::move(job));
   pump();
+}
+
+boost::asio::awaitable<spool::Trouble> Dispatcher::take_over(std::shared_ptr<const spool::Message> message,
+                                                             std::vector<Settled> results, PassThroughAnswer answer) {
+  auto rest = std::make_shared<spool::Message>(*message);
+  rest->recipients.clear();
+  rest->recipient_dsn.clear();
+  std::vector<std::uint32_t> left = answer.deferred;
+  left.insert(left.end(), answer.failed.begin(), answer.failed.end());
+  for (const std::uint32_t index : left) {
+    rest->recipients.push_back(message->recipients[index]);
+    if (!message->recipient_dsn.empty()) rest->recipient_dsn.push_back(message->recipient_dsn[index]);
+  }
+  const spool::Trouble trouble = co_await shared_.spool.accept(rest);
+  if (trouble != spool::Trouble::none) co_return trouble;
+  JobPtr whole = new_job(rest);
+  whole->content = shared_.cache.count(rest);
+  for (std::uint32_t i = 0; i < left.size(); ++i) {
+    const Settled& result = results[left[i]];
+    JobPtr job = part(*whole, {i});
+    job->last_reply = result.reply.to_string();
+    job->last_host = result.host;
+    if (i < answer.deferred.size())
+      retry_later(std::move(job), {});
+    else
+      fail(std::move(job), {result.reply}, "The receiving server refused it.", result.host);
+  }
+  co_return spool::Trouble::none;
 }
 
 void Dispatcher::recover(const spool::Recovered& message) {
@@ -299,7 +334,7 @@ void Dispatcher::enqueue(JobPtr job, bool front) {
   }
   if (!smarthost) lane->site = job->site;
   // A long queue does not keep bodies in memory: they are read back when their turn comes.
-  if (shared_.cache.full() && lane->ready.size() > 100) job->content.reset();
+  if (shared_.cache.full() && lane->ready.size() > 100 && !job->message->pass) job->content.reset();
   ++ready_;
   if (front)
     lane->ready.push_front(std::move(job));
@@ -309,6 +344,7 @@ void Dispatcher::enqueue(JobPtr job, bool front) {
 }
 
 void Dispatcher::hold(JobPtr job, const routing::Hold& reason) {
+  if (settled(*job, Settled::End::deferred, smtp::make_reply(451, "4.7.1 (local) " + reason.reason), "")) return;
   HeldKey key{job->pool, job->site->provider, -1, job->site->ipv4, job->site->ipv6};
   if (job->sticky) key.sticky = static_cast<int>(job->sticky->index) * 2 + (job->sticky->kind == routing::EgressKind::smarthost);
   HeldJobs& held = held_[key];
@@ -430,6 +466,7 @@ boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> Dispatcher::explai
 void Dispatcher::schedule(JobPtr job) {
   release_trial(*job);
   give_back(*job, 0);
+  if (settled(*job, Settled::End::deferred, smtp::make_reply(451, "4.3.2 (local) no delivery now, try again later"), "")) return;
   job->content.reset();
   job->site.reset();
   job->tried.clear();

@@ -22,6 +22,7 @@
 #include "relay/delivery/shared.hpp"
 #include "relay/dns/sites.hpp"
 #include "relay/runtime/task_group.hpp"
+#include "smtp/dsn.hpp"
 
 namespace egret::relay {
 
@@ -65,8 +66,12 @@ class Dispatcher {
   void connect(std::vector<Dispatcher*> all) { all_ = std::move(all); }
   const boost::asio::any_io_executor& executor() const { return executor_; }
 
-  /// A message that was just made durable. On this worker's thread.
-  void submit(std::shared_ptr<const spool::Message> message);
+  /// A message that was just made durable, or one whose client waits for what becomes of it. On this worker's thread.
+  void submit(std::shared_ptr<const spool::Message> message, std::shared_ptr<PassThrough> pass = nullptr);
+  /// The recipients that a message on its way through left over are made durable and become Egret's: the deferred
+  /// ones are tried again, the failed ones reported. On this worker's thread.
+  boost::asio::awaitable<spool::Trouble> take_over(std::shared_ptr<const spool::Message> message, std::vector<Settled> results,
+                                                   PassThroughAnswer answer);
   /// A message that was waiting when the program started. Before the threads run.
   void recover(const spool::Recovered& message);
   /// Starts what recover() left. On this worker's thread.
@@ -124,6 +129,7 @@ class Dispatcher {
   void hand_over(Dispatcher& owner, JobPtr job, Continue then);
   void route_to_owner(JobPtr job);
   Dispatcher& owner_of(const std::string& key) const;
+  JobPtr new_job(const std::shared_ptr<const spool::Message>& message);
   JobPtr part(const Job& job, std::vector<std::uint32_t> recipients) const;
 
   // Decision.
@@ -147,8 +153,11 @@ class Dispatcher {
   void kick(Lane& lane);
   boost::asio::awaitable<void> run_lane(Lane* lane);
   boost::asio::awaitable<Established> establish(Lane* lane, const Job* job);
-  boost::asio::awaitable<Established> establish_at(Lane* lane, const Target* target, routing::IpAddress address,
-                                                   smtp::TlsMode tls);
+  boost::asio::awaitable<Established> establish_at(Lane* lane, const Target* target, routing::IpAddress address, TlsPlan plan);
+  OutgoingOptions outgoing_options(routing::EgressRef egress) const;
+  Security security_for(const Lane& lane, const Target& target, const TlsPlan& plan) const;
+  smtp::ClientOptions client_options(routing::EgressRef egress, const TlsPlan& plan, bool implicit_tls) const;
+  boost::asio::awaitable<ConnectResult> connect_from(routing::EgressRef egress, const Target* target, routing::IpAddress address);
   boost::asio::awaitable<bool> load(Job* job);
   boost::asio::awaitable<std::shared_ptr<const Site>> smarthost_site(std::uint32_t index);
   void defer_lane(Lane& lane, const AttemptResult& result);
@@ -159,10 +168,17 @@ class Dispatcher {
   void conclude_answered(JobPtr job, const AttemptResult& result);
   void conclude_trouble(JobPtr job, const AttemptResult& result);
   void next_egress(JobPtr job, const std::string& reason);
+  bool settled(const Job& job, Settled::End end, const smtp::Reply& reply, const std::string& host);
   void retry_later(JobPtr job, Keep keep);
   void fail(JobPtr job, std::vector<smtp::Reply> replies, std::string explanation, std::string host);
+  void settle_delivered(const Job& job, const std::vector<std::uint32_t>& delivered, const AttemptResult& result);
+  void report_relayed(const Job& job, const std::vector<std::uint32_t>& delivered, const AttemptResult& result);
+
+  // Reports to senders (reports.cpp).
   boost::asio::awaitable<void> report(JobPtr job, std::vector<smtp::Reply> replies, std::string explanation, std::string host,
-                                      bool delayed);
+                                      smtp::DsnAction action);
+  smtp::DsnInput dsn_input(const Job& job, smtp::DsnAction action);
+  boost::asio::awaitable<std::string> original(std::shared_ptr<const spool::Message> message, std::uint64_t limit);
   void finish(const Job& job, const std::vector<std::uint32_t>& recipients, spool::RecipientState state);
   void save_progress(const Job& job);
   void warn_if_late(Job& job);
@@ -185,6 +201,7 @@ class Dispatcher {
   std::vector<JobPtr> scheduled_;  ///< heap by next_at
   std::map<HeldKey, HeldJobs> held_;
   std::map<LaneKey, std::unique_ptr<Lane>> lanes_;
+  std::map<std::string, Deadline> broken_tls_;  ///< hosts that offer STARTTLS and cannot do it, until when to believe that
   std::set<const Job*> active_;
   std::size_t preparing_ = 0;
   std::size_t ready_ = 0;

@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "relay/delivery/pass_through.hpp"
 #include "relay/dns/sites.hpp"
 #include "relay/spool/format.hpp"
 #include "routing/route.hpp"
@@ -23,6 +24,7 @@ struct MessageRef {
   std::uint64_t size = 0;
   bool report = false;                 ///< a DSN of our own: never answered with another
   std::atomic<std::uint32_t> open{0};  ///< recipients not done
+  std::shared_ptr<PassThrough> pass;   ///< somebody waits for the verdict: nothing of it is in the spool
 };
 
 struct Job {
@@ -43,6 +45,7 @@ struct Job {
 
   // This round.
   std::vector<routing::Excluded> tried;
+  std::string tls;            ///< how the last connection was secured
   std::string route;          ///< the explanation of the last decision
   routing::EgressRef egress;  ///< chosen
   bool holds_trial = false;

@@ -3,7 +3,9 @@
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include "relay/auth/nonce.hpp"
 #include "relay/delivery/dispatcher.hpp"
+#include "relay/net/via.hpp"
 #include "relay/runtime/log.hpp"
 
 namespace egret::relay {
@@ -14,6 +16,8 @@ using namespace std::chrono_literals;
 constexpr auto connect_timeout = 30s;  // per address
 constexpr auto idle_time = 5s;         // a connection without work is kept this long
 constexpr int max_addresses = 6;       // tried for one message
+constexpr auto broken_time = 1h;       // a host whose TLS failed is spoken to in clear, where policy allows it
+constexpr std::size_t max_broken = 10'000;
 
 }  // namespace
 
@@ -81,7 +85,8 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
       connection = std::move(opened.connection);
     }
     const bool reused = connection->messages() > 0;
-    const AttemptResult result = co_await connection->send(job->content, job->recipients, shared_.spool);
+    const AttemptResult result =
+        co_await connection->send(job->content, job->recipients, outgoing_options(key.egress), shared_.spool);
     active_.erase(job.get());
     const bool stale = result.kind == AttemptResult::Kind::lost && result.before_any_reply && reused;
     if (stale && job->reconnects++ < 2 && !stopping_) {
@@ -149,7 +154,7 @@ boost::asio::awaitable<std::shared_ptr<const Site>> Dispatcher::smarthost_site(s
     }
   }
   for (std::size_t i = 0; i < host.ports.size(); ++i)
-    site->targets.push_back({static_cast<std::uint16_t>(i), host.host, host.ports[i], addresses});
+    site->targets.push_back({static_cast<std::uint16_t>(i), host.host, host.ports[i], addresses, {}, {}});
   co_return site;
 }
 
@@ -165,15 +170,28 @@ boost::asio::awaitable<Dispatcher::Established> Dispatcher::establish(Lane* lane
   last.result.text = "no address of " + site->key + " could be tried";
   int tried = 0;
   for (Target& target : targets) {
+    if (!target.dane_trouble.empty()) {
+      // Without its TLSA records nobody can say that this is the host it seems to be.
+      if (last.result.outcomes.empty()) last.result.text = target.host + ": " + target.dane_trouble;
+      continue;
+    }
     std::ranges::shuffle(target.addresses, random_);
     for (const auto& address : target.addresses) {
       if (!smarthost && address.v6 != shared_.config->topology.sources[lane->key.egress.index].address.v6) continue;
       if (++tried > max_addresses || stopping_) co_return last;
-      last = co_await establish_at(lane, &target, address, site->tls);
+      TlsPlan plan = tls_plan(*site, target);
+      const auto broken = broken_tls_.find(target.host);
+      if (plan.mode == smtp::TlsMode::opportunistic && broken != broken_tls_.end() &&
+          broken->second > std::chrono::steady_clock::now())
+        plan.mode = smtp::TlsMode::none;
+      last = co_await establish_at(lane, &target, address, plan);
       // A broken TLS must not stop mail where TLS is only a bonus: the same host again, in clear.
-      if (last.tls_failed && site->tls == smtp::TlsMode::opportunistic) {
+      if (last.tls_failed && plan.mode == smtp::TlsMode::opportunistic) {
         log::info("TLS failed, sending in clear", {{"host", target.host}, {"reason", last.result.text}});
-        last = co_await establish_at(lane, &target, address, smtp::TlsMode::none);
+        if (broken_tls_.size() > max_broken) broken_tls_.clear();
+        broken_tls_[target.host] = in(broken_time);
+        plan.mode = smtp::TlsMode::none;
+        last = co_await establish_at(lane, &target, address, plan);
       }
       if (last.connection || !last.try_next) {
         // What was refused before any envelope is said about every recipient.
@@ -186,45 +204,96 @@ boost::asio::awaitable<Dispatcher::Established> Dispatcher::establish(Lane* lane
   co_return last;
 }
 
+OutgoingOptions Dispatcher::outgoing_options(routing::EgressRef egress) const {
+  OutgoingOptions out;
+  out.signers = &shared_.config->dkim;
+  if (egress.kind == routing::EgressKind::smarthost) {
+    out.dkim = shared_.config->smarthosts[egress.index].dkim;
+    out.rewrites = shared_.config->smarthosts[egress.index].rewrites;
+  }
+  return out;
+}
+
+Security Dispatcher::security_for(const Lane& lane, const Target& target, const TlsPlan& plan) const {
+  Security out;
+  out.policy = plan.name();
+  if (lane.key.egress.kind == routing::EgressKind::smarthost) {
+    const config::Smarthost& host = shared_.config->smarthosts[lane.key.egress.index];
+    out.context = shared_.smarthost_tls[lane.key.egress.index].get();
+    out.implicit_tls = std::ranges::find(host.implicit_tls, target.port) != host.implicit_tls.end();
+    if (plan.mode == smtp::TlsMode::required) out.policy = "verified";
+    return out;
+  }
+  switch (plan.check) {
+    case TlsPlan::Check::none:
+      out.context = shared_.opportunistic_tls.get();
+      break;
+    case TlsPlan::Check::name:
+      out.context = shared_.verified_tls.get();
+      break;
+    case TlsPlan::Check::dane:
+      out.context = shared_.dane_tls.get();
+      out.dane = std::make_shared<const Dane>(*target.dane);
+      break;
+  }
+  return out;
+}
+
+smtp::ClientOptions Dispatcher::client_options(routing::EgressRef egress, const TlsPlan& plan, bool implicit_tls) const {
+  smtp::ClientOptions out;
+  out.tls = plan.mode;
+  if (egress.kind == routing::EgressKind::source) {
+    out.helo = shared_.config->topology.sources[egress.index].ehlo;
+    return out;
+  }
+  out.helo = shared_.config->hostname;
+  out.credentials = shared_.config->smarthosts[egress.index].credentials;
+  out.tls_active = implicit_tls;
+  if (out.credentials) out.nonce = random_nonce();
+  return out;
+}
+
+boost::asio::awaitable<ConnectResult> Dispatcher::connect_from(routing::EgressRef egress, const Target* target,
+                                                               routing::IpAddress address) {
+  ConnectOptions options{address, target->port, {}, in(connect_timeout)};
+  shared_.metrics.connections_out.add();
+  if (egress.kind == routing::EgressKind::smarthost) co_return co_await relay::connect(options, deadlines_);
+  const routing::IpAddress from = shared_.config->topology.sources[egress.index].address;
+  ConnectResult out;
+  if (const auto& via = shared_.config->via[egress.index]) {
+    out = co_await connect_via(*via, from, options, deadlines_);
+  } else {
+    options.from = from;
+    out = co_await relay::connect(options, deadlines_);
+    if (out.local_fault) out.text = "on this host: " + out.error.message();
+  }
+  co_return out;
+}
+
 boost::asio::awaitable<Dispatcher::Established> Dispatcher::establish_at(Lane* lane, const Target* target,
-                                                                         routing::IpAddress address, smtp::TlsMode tls) {
+                                                                         routing::IpAddress address, TlsPlan plan) {
   Established out;
   const routing::EgressRef egress = lane->key.egress;
   const bool smarthost = egress.kind == routing::EgressKind::smarthost;
   const auto& config = *shared_.config;
   out.result.host = target->host;
   out.try_next = true;
-  ConnectOptions options{address, target->port, {}, in(connect_timeout)};
-  smtp::ClientOptions client;
-  client.tls = tls;
-  bool implicit_tls = false;
-  if (smarthost) {
-    const config::Smarthost& host = config.smarthosts[egress.index];
-    implicit_tls = std::ranges::find(host.implicit_tls, target->port) != host.implicit_tls.end();
-    client.helo = config.hostname;
-    client.credentials = host.credentials;
-    client.tls_active = implicit_tls;
-  } else {
-    const routing::SourceInfo& source = config.topology.sources[egress.index];
-    options.from = source.address;
-    client.helo = source.ehlo;
-  }
-  ConnectResult connected = co_await relay::connect(options, deadlines_);
-  shared_.metrics.connections_out.add();
+  Security security = security_for(*lane, *target, plan);
+  smtp::ClientOptions client = client_options(egress, plan, security.implicit_tls);
+  ConnectResult connected = co_await connect_from(egress, target, address);
   if (!connected.stream) {
-    out.result.text =
-        target->host + " [" + address.to_string() + "]:" + std::to_string(target->port) + ": " + connected.error.message();
+    const std::string why = connected.text.empty() ? connected.error.message() : connected.text;
+    out.result.text = target->host + " [" + address.to_string() + "]:" + std::to_string(target->port) + ": " + why;
     if (connected.local_fault) {
       out.result.kind = AttemptResult::Kind::local_fault;
-      out.result.text = "address " + config.topology.sources[egress.index].address.to_string() +
-                        " cannot be used on this host: " + connected.error.message();
+      out.result.text = "address " + config.topology.sources[egress.index].address.to_string() + " cannot be used: " + why;
       out.try_next = false;
     }
     co_return out;
   }
-  TlsContext& context = smarthost ? *shared_.smarthost_tls[egress.index] : *shared_.opportunistic_tls;
-  auto connection = std::make_unique<Connection>(std::move(connected.stream), std::move(client), target->host);
-  const Connection::Opened opened = co_await connection->open(context, implicit_tls);
+  auto connection = std::make_unique<Connection>(std::move(connected.stream), std::move(client), target->host,
+                                                 std::move(security), std::move(connected.received));
+  const Connection::Opened opened = co_await connection->open();
   switch (opened) {
     case Connection::Opened::ready:
       out.connection = std::move(connection);

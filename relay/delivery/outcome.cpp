@@ -36,6 +36,7 @@ EgressCounters& Dispatcher::counters(routing::EgressRef egress) const {
 void Dispatcher::conclude(JobPtr job, const AttemptResult& result) {
   shared_.metrics.attempts.add();
   job->last_host = result.host;
+  job->tls = result.tls;
   release_trial(*job);
   if (result.kind == AttemptResult::Kind::answered)
     conclude_answered(std::move(job), result);
@@ -133,7 +134,11 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
     } else if (snapshot_->sources[egress.index].with(job->site->provider).wants_successes) {
       shared_.reputation.report(egress.index, routing::Delivered{job->site->provider});
     }
-    finish(*job, ways.delivered, spool::RecipientState::delivered);
+    report_relayed(*job, ways.delivered, result);
+    if (job->message->pass)
+      settle_delivered(*job, ways.delivered, result);
+    else
+      finish(*job, ways.delivered, spool::RecipientState::delivered);
   }
   if (!ways.failed.empty())
     fail(part(*job, ways.failed), std::move(ways.failures), "The receiving server refused it.", result.host);
@@ -141,6 +146,30 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
   if (!ways.greylisted.empty()) retry_later(part(*job, ways.greylisted), {egress, false, false});
   if (!ways.same_only.empty()) retry_later(part(*job, ways.same_only), {egress, true, false});
   if (!ways.next.empty()) next_egress(part(*job, ways.next), blamed_reply);
+}
+
+void Dispatcher::settle_delivered(const Job& job, const std::vector<std::uint32_t>& delivered, const AttemptResult& result) {
+  for (std::size_t i = 0; i < job.recipients.size(); ++i)
+    if (std::ranges::find(delivered, job.recipients[i]) != delivered.end())
+      job.message->pass->settle({job.recipients[i]}, Settled::End::delivered, result.outcomes[i].reply, result.host);
+}
+
+/// A sender who asked for a report of success is told where the trail ends: at a server that does not give one
+/// (RFC 3461 section 5.2.2).
+void Dispatcher::report_relayed(const Job& job, const std::vector<std::uint32_t>& delivered, const AttemptResult& result) {
+  if (result.dsn) return;
+  std::vector<std::uint32_t> asked;
+  std::vector<smtp::Reply> replies;
+  for (std::size_t i = 0; i < job.recipients.size(); ++i) {
+    const std::uint32_t index = job.recipients[i];
+    if (!job.content->notify(index).success || std::ranges::find(delivered, index) == delivered.end()) continue;
+    asked.push_back(index);
+    replies.push_back(result.outcomes[i].reply);
+  }
+  if (asked.empty()) return;
+  tasks_.spawn(report(part(job, std::move(asked)), std::move(replies),
+                      "It was handed to a server that gives no reports of delivery.", result.host, smtp::DsnAction::relayed),
+               "report");
 }
 
 /// What was taken from a smarthost's budget and not used.
@@ -187,7 +216,15 @@ void Dispatcher::next_egress(JobPtr job, const std::string& reason) {
   route_to_owner(std::move(job));
 }
 
+/// True when somebody waits for the verdict, who has it now.
+bool Dispatcher::settled(const Job& job, Settled::End end, const smtp::Reply& reply, const std::string& host) {
+  if (!job.message->pass) return false;
+  job.message->pass->settle(job.recipients, end, reply, host);
+  return true;
+}
+
 void Dispatcher::retry_later(JobPtr job, Keep keep) {
+  if (settled(*job, Settled::End::deferred, smtp::parse_reply(job->last_reply), job->last_host)) return;
   ++job->attempts;
   job->sticky = keep.sticky;
   job->sticky_strict = keep.strict;
@@ -219,7 +256,8 @@ void Dispatcher::warn_if_late(Job& job) {
   const auto after = shared_.config->delivery.warn_after;
   if (job.warned || job.message->report || after.count() == 0 || now() - job.message->accepted < after) return;
   job.warned = true;
-  tasks_.spawn(report(part(job, job.recipients), {}, "It has not been delivered yet; attempts go on.", job.last_host, true),
+  tasks_.spawn(report(part(job, job.recipients), {}, "It has not been delivered yet; attempts go on.", job.last_host,
+                      smtp::DsnAction::delayed),
                "report");
 }
 
@@ -227,81 +265,20 @@ void Dispatcher::warn_if_late(Job& job) {
 /// recipients; none means that the message's time is over.
 void Dispatcher::fail(JobPtr job, std::vector<smtp::Reply> replies, std::string explanation, std::string host) {
   release_trial(*job);
+  if (job->message->pass) {
+    for (std::size_t i = 0; i < job->recipients.size(); ++i)
+      job->message->pass->settle({job->recipients[i]}, replies.empty() ? Settled::End::deferred : Settled::End::failed,
+                                 replies.empty() ? smtp::parse_reply(job->last_reply) : replies[i], host);
+    return;
+  }
   if (replies.empty()) {
     note(*job, "failed", job->last_host, job->last_reply, "", "max-age", job->recipients);
     const auto age = std::chrono::duration_cast<routing::Duration>(job->message->expires - job->message->accepted);
     explanation = "It could not be delivered within " + routing::to_string(age) + ".";
     host = job->last_host;
   }
-  tasks_.spawn(report(std::move(job), std::move(replies), std::move(explanation), std::move(host), false), "report");
-}
-
-boost::asio::awaitable<void> Dispatcher::report(JobPtr job, std::vector<smtp::Reply> replies, std::string explanation,
-                                                std::string host, bool delayed) {
-  const bool loaded = co_await load(job.get());
-  const auto content = job->content;
-  if (loaded && !content->sender.null() && !content->report) {
-    smtp::DsnInput in;
-    in.action = delayed ? smtp::DsnAction::delayed : smtp::DsnAction::failed;
-    in.reporting_host = shared_.config->hostname;
-    in.id = content->id;
-    in.dsn_id = shared_.spool.next_id();
-    in.sender = content->sender;
-    in.utf8 = content->utf8;
-    in.arrived = content->accepted;
-    in.now = now();
-    if (delayed) in.will_retry_until = job->message->expires;
-    for (std::size_t i = 0; i < job->recipients.size(); ++i) {
-      smtp::DsnRecipient r;
-      r.address = content->recipients[job->recipients[i]];
-      r.explanation = explanation;
-      r.remote_host = host;
-      if (i < replies.size()) {
-        r.reply = replies[i];
-        r.status = smtp::dsn_status(r.reply);
-      } else {
-        // The last thing that was heard, whoever said it.
-        const auto text = smtp::reply_text(job->last_reply);
-        if (text.code) {
-          r.reply = smtp::make_reply(text.code, (text.enhanced ? text.enhanced->to_string() + " " : "") + text.text);
-        }
-        r.status = delayed ? "4.4.1" : "5.4.7";
-      }
-      in.recipients.push_back(std::move(r));
-    }
-    std::string head;
-    for (const auto& extent : content->extents) {
-      if (head.size() >= content->header_end) break;
-      head += co_await shared_.spool.read(extent);
-    }
-    for (const auto& chunk : content->tail)
-      if (head.size() < content->header_end) head += chunk;
-    head.resize(std::min<std::size_t>(head.size(), content->header_end));
-    smtp::without_cuts(head, 0, content->cuts, [&](std::string_view piece) { in.original_header += piece; });
-
-    auto dsn = std::make_shared<spool::Message>();
-    dsn->id = in.dsn_id;
-    dsn->class_name = content->class_name;
-    dsn->recipients = {content->sender};
-    dsn->utf8 = !content->sender.ascii();
-    dsn->eight_bit = true;
-    dsn->report = true;
-    dsn->accepted = now();
-    dsn->client = "local";
-    dsn->tail.push_back(smtp::build_dsn(in));
-    dsn->body_size = dsn->tail.front().size();
-    const std::size_t end = dsn->tail.front().find("\r\n\r\n");
-    dsn->header_end = end == std::string::npos ? 0 : end + 2;
-    shared_.metrics.reports.add();
-    log::info("report to the sender", {{"id", smtp::to_string(in.dsn_id)},
-                                       {"original", smtp::to_string(content->id)},
-                                       {"to", content->sender.to_string()},
-                                       {"action", delayed ? "delayed" : "failed"}});
-    // The report is in the log before the record that makes its message disappear.
-    shared_.spool.accept_internal(dsn);
-    submit(std::move(dsn));
-  }
-  if (!delayed && loaded) finish(*job, job->recipients, spool::RecipientState::failed);
+  tasks_.spawn(report(std::move(job), std::move(replies), std::move(explanation), std::move(host), smtp::DsnAction::failed),
+               "report");
 }
 
 void Dispatcher::finish(const Job& job, const std::vector<std::uint32_t>& recipients, spool::RecipientState state) {
@@ -350,6 +327,7 @@ void Dispatcher::note(const Job& job, const std::string& outcome, const std::str
                                  {"reply", reply}};
   if (!label.empty()) fields.emplace_back("label", label);
   if (!rule.empty()) fields.emplace_back("rule", rule);
+  if (!job.tls.empty()) fields.emplace_back("tls", job.tls);
   fields.emplace_back("route", job.route);
   log::info(outcome, fields);
 }

@@ -15,6 +15,7 @@
 #include "relay/net/tls.hpp"
 #include "relay/reputation/owner.hpp"
 #include "relay/spool/spool.hpp"
+#include "relay/tls_policy/sts_cache.hpp"
 
 namespace egret::relay {
 
@@ -68,7 +69,10 @@ struct DeliveryShared {
   BodyCache cache;
   TrialGate trials;
   Handovers handovers;
+  StsCache* sts = nullptr;  ///< null: MTA-STS is switched off
   std::unique_ptr<TlsContext> opportunistic_tls;
+  std::unique_ptr<TlsContext> verified_tls;  ///< by the system's certification authorities, for MTA-STS
+  std::unique_ptr<TlsContext> dane_tls;
   std::vector<std::unique_ptr<TlsContext>> smarthost_tls;  ///< parallel to config->smarthosts
 };
 

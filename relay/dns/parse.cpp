@@ -35,6 +35,11 @@ void add_text(const unsigned char* data, std::size_t size, DnsReply& out) {
   out.texts.push_back(smtp::printable(text));
 }
 
+/// The name that an address belongs to; names that are no host names are of no use to anybody.
+void note_canonical(const ns_rr& rr, DnsReply& out) {
+  if (out.canonical.empty() && smtp::valid_domain(ns_rr_name(rr), false)) out.canonical = smtp::lower(ns_rr_name(rr));
+}
+
 bool add_record(const ns_msg& message, const ns_rr& rr, DnsType type, DnsReply& out) {
   const unsigned char* data = ns_rr_rdata(rr);
   const std::size_t size = ns_rr_rdlen(rr);
@@ -43,10 +48,12 @@ bool add_record(const ns_msg& message, const ns_rr& rr, DnsType type, DnsReply& 
   if (type == DnsType::a && wanted == ns_t_a && size == 4) {
     std::memcpy(address.bytes.data(), data, 4);
     out.addresses.push_back(address);
+    note_canonical(rr, out);
   } else if (type == DnsType::aaaa && wanted == ns_t_aaaa && size == 16) {
     address.v6 = true;
     std::memcpy(address.bytes.data(), data, 16);
     out.addresses.push_back(address);
+    note_canonical(rr, out);
   } else if (type == DnsType::mx && wanted == ns_t_mx && size >= 3) {
     const auto host = name_at(message, data + 2);
     // A host name that is none would end up in logs, SNI and site keys: such a record does not exist for us.
@@ -58,6 +65,8 @@ bool add_record(const ns_msg& message, const ns_rr& rr, DnsType type, DnsReply& 
     const auto host = name_at(message, data);
     if (!host || !smtp::valid_domain(*host, false)) return false;
     out.texts.push_back(*host);
+  } else if (type == DnsType::tlsa && wanted == ns_t_tlsa) {
+    out.tlsa.push_back({data[0], data[1], data[2], std::string(reinterpret_cast<const char*>(data) + 3, size - 3)});
   } else {
     return false;
   }
@@ -78,6 +87,7 @@ DnsReply parse_dns(const unsigned char* data, std::size_t size, DnsType type) {
   const int rcode = ns_msg_getflag(message, ns_f_rcode);
   if (!ns_msg_getflag(message, ns_f_qr)) return failed("not an answer");
   DnsReply out;
+  out.secure = ns_msg_getflag(message, ns_f_ad) != 0;
   if (rcode == ns_r_nxdomain) {
     out.status = DnsReply::Status::nxdomain;
     return out;
@@ -91,6 +101,8 @@ DnsReply parse_dns(const unsigned char* data, std::size_t size, DnsType type) {
   for (int i = 0; i < count; ++i) {
     ns_rr rr;
     if (ns_parserr(&message, ns_s_an, i, &rr) < 0) return failed("malformed answer");
+    // A TLSA record that is dropped would take its protection with it: not even its form is right, so nothing is known.
+    if (type == DnsType::tlsa && ns_rr_type(rr) == ns_t_tlsa && ns_rr_rdlen(rr) < 4) return failed("malformed answer");
     const bool alias = ns_rr_type(rr) == ns_t_cname;
     const bool useful = ns_rr_class(rr) == ns_c_in && !alias && add_record(message, rr, type, out);
     any = any || useful;

@@ -2,6 +2,7 @@
 
 #include <ares.h>
 #include <arpa/nameser.h>
+#include <sys/random.h>
 
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/posix/stream_descriptor.hpp>
@@ -18,6 +19,8 @@ namespace {
 
 namespace asio = boost::asio;
 
+constexpr int edns_size = 1232;  // octets: what passes everywhere without fragments
+
 int record_type(DnsType type) {
   switch (type) {
     case DnsType::a:
@@ -30,6 +33,8 @@ int record_type(DnsType type) {
       return ns_t_txt;
     case DnsType::ptr:
       return ns_t_ptr;
+    case DnsType::tlsa:
+      return ns_t_tlsa;
   }
   return ns_t_a;
 }
@@ -66,7 +71,7 @@ DnsReply from_status(int status) {
       out.error = "not a name";
       break;
     case ARES_ECONNREFUSED:
-      out.error = "no DNS server answers";
+      out.error = "no answer from any DNS server (unreachable, SERVFAIL or REFUSED)";
       break;
     case ARES_EBADRESP:
       out.error = "malformed answer";
@@ -85,7 +90,8 @@ DnsReply from_status(int status) {
 
 class Resolver::Impl {
  public:
-  Impl(const asio::any_io_executor& executor, const config::Dns& options) : executor_(executor), timer_(executor) {
+  Impl(const asio::any_io_executor& executor, const config::Dns& options)
+      : executor_(executor), dnssec_(options.dnssec), edns_(options.dnssec), timer_(executor) {
     static std::once_flag once;
     std::call_once(once, [] { ares_library_init(ARES_LIB_INIT_ALL); });
     ares_options raw{};
@@ -95,8 +101,9 @@ class Resolver::Impl {
       static_cast<Impl*>(self)->watch(fd, readable, writable);
     };
     raw.sock_state_cb_data = this;
-    raw.flags = ARES_FLAG_NOSEARCH;
-    const int mask = ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB | ARES_OPT_FLAGS;
+    raw.flags = ARES_FLAG_NOSEARCH | (edns_ ? ARES_FLAG_EDNS : 0);
+    raw.ednspsz = edns_size;
+    const int mask = ARES_OPT_TIMEOUTMS | ARES_OPT_TRIES | ARES_OPT_SOCK_STATE_CB | ARES_OPT_FLAGS | ARES_OPT_EDNSPSZ;
     if (const int status = ares_init_options(&channel_, &raw, mask); status != ARES_SUCCESS)
       throw std::runtime_error(std::string("DNS: ") + ares_strerror(status));
     const std::string servers = server_list(options);
@@ -110,9 +117,8 @@ class Resolver::Impl {
     for (auto& [fd, socket] : sockets_) socket->release();
   }
 
-  void start(const std::string& name, DnsType type, OperationPtr<DnsReply> operation) {
-    auto* query = new Query{this, type, std::move(operation)};
-    ares_query(channel_, name.c_str(), ns_c_in, record_type(type), &Impl::answered, query);
+  void start(std::string name, DnsType type, OperationPtr<DnsReply> operation) {
+    send(std::unique_ptr<Query>(new Query{this, std::move(name), type, std::move(operation), edns_}));
     arm();
   }
 
@@ -123,17 +129,46 @@ class Resolver::Impl {
  private:
   struct Query {
     Impl* self;
+    std::string name;
     DnsType type;
     OperationPtr<DnsReply> operation;
+    bool edns;
   };
 
   using Descriptor = asio::posix::stream_descriptor;
 
+  /// Builds the message here, because ares_query() has no way to set the AD bit.
+  void send(std::unique_ptr<Query> query) {
+    unsigned char* wire = nullptr;
+    int size = 0;
+    std::uint16_t id = 0;  // unpredictable: besides the port it is all that keeps a forged answer out
+    if (getrandom(&id, sizeof id, 0) != sizeof id) return answered(query.release(), ARES_EFILE, 0, nullptr, 0);
+    const int status = ares_create_query(query->name.c_str(), ns_c_in, record_type(query->type), id, 1, &wire, &size,
+                                         query->edns ? edns_size : 0);
+    if (status != ARES_SUCCESS) return answered(query.release(), status, 0, nullptr, 0);
+    constexpr unsigned char ad_bit = 0x20;
+    if (dnssec_) wire[3] |= ad_bit;
+    ares_send(channel_, wire, size, &Impl::answered, query.release());
+    ares_free_string(wire);
+  }
+
+  /// RFC 6891 section 7: FORMERR without an OPT record is from a server that does not know EDNS. c-ares asks again by
+  /// itself only the first time, and passes later ones on: those of queries that were under way.
+  static bool refuses_edns(const Query& query, const unsigned char* data, int size) {
+    return query.edns && size >= NS_HFIXEDSZ && (data[3] & 0x0f) == ns_r_formerr && data[10] == 0 && data[11] == 0;
+  }
+
   static void answered(void* argument, int status, int, unsigned char* data, int size) {
     std::unique_ptr<Query> query(static_cast<Query*>(argument));
+    Impl* self = query->self;
+    if (data && refuses_edns(*query, data, size)) {
+      self->edns_ = query->edns = false;
+      return self->send(std::move(query));
+    }
     DnsReply reply = data && size > 0 ? parse_dns(data, static_cast<std::size_t>(size), query->type) : from_status(status);
+    reply.secure = reply.secure && self->dnssec_;
     // c-ares calls from within its own functions: the waiting coroutine must not run inside them.
-    asio::post(query->self->executor_, [operation = std::move(query->operation), reply = std::move(reply)]() mutable {
+    asio::post(self->executor_, [operation = std::move(query->operation), reply = std::move(reply)]() mutable {
       operation->complete(std::move(reply));
     });
   }
@@ -177,6 +212,8 @@ class Resolver::Impl {
     });
   }
 
+  bool dnssec_;
+  bool edns_;
   asio::steady_timer timer_;
   ares_channel channel_ = nullptr;
   std::map<ares_socket_t, std::shared_ptr<Descriptor>> sockets_;

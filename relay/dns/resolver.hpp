@@ -1,4 +1,5 @@
-// DNS over c-ares, on one io_context: UDP with TCP on truncation, own server list, no search domains.
+// DNS over c-ares, on one io_context: UDP with TCP on truncation, own server list, no search domains. Where the
+// servers are trusted to validate, queries ask for the AD bit (RFC 6840 section 5.7) and announce EDNS (RFC 6891).
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
@@ -9,13 +10,14 @@
 #include <vector>
 
 #include "config/config.hpp"
+#include "relay/net/tlsa.hpp"
 #include "routing/address.hpp"
 #include "routing/blocklist.hpp"
 #include "routing/site.hpp"
 
 namespace egret::relay {
 
-enum class DnsType { a, aaaa, mx, txt, ptr };
+enum class DnsType { a, aaaa, mx, txt, ptr, tlsa };
 
 /// What one query brought. Everything in it is remote data: bounded, names lower-case and checked.
 struct DnsReply {
@@ -26,6 +28,11 @@ struct DnsReply {
   std::vector<routing::IpAddress> addresses;  ///< a, aaaa
   std::vector<routing::MxHost> mx;            ///< host "" is the root: a null MX (RFC 7505)
   std::vector<std::string> texts;             ///< txt (strings of one record joined), ptr
+  std::vector<TlsaRecord> tlsa;               ///< tlsa
+  std::string canonical;                      ///< a, aaaa: the name that has the addresses, at the end of all aliases
+  /// The server vouches by DNSSEC for this answer, for all aliases in it and also for "there is none" (AD bit,
+  /// RFC 4035 section 3.2.3). Never set unless the configuration trusts the servers (dns.dnssec), nor with failed.
+  bool secure = false;
 };
 
 /// The same as what judge() of a blocklist wants.
@@ -47,7 +54,7 @@ class Resolver {
   std::unique_ptr<Impl> impl_;
 };
 
-/// Parses a DNS message as it came from the wire. Exposed for tests and fuzzing.
+/// Parses a DNS message as it came from the wire; `secure` is its AD bit. Exposed for tests and fuzzing.
 DnsReply parse_dns(const unsigned char* data, std::size_t size, DnsType type);
 
 /// "4.3.2.1.in-addr.arpa" and the IPv6 form.

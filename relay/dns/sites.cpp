@@ -1,9 +1,9 @@
 #include "relay/dns/sites.hpp"
 
-#include <idn2.h>
-
 #include <algorithm>
 
+#include "relay/dns/idn.hpp"
+#include "relay/runtime/log.hpp"
 #include "routing/message_class.hpp"
 #include "smtp/address.hpp"
 #include "smtp/text.hpp"
@@ -19,20 +19,41 @@ SiteAnswer refuse(int code, std::string text) {
   return {nullptr, smtp::make_reply(code, std::move(text))};
 }
 
-/// The A-label form of a domain that may hold other scripts; empty when there is none.
-std::string to_ascii(std::string_view domain) {
-  const std::string copy(domain);
-  char* out = nullptr;
-  const int status = idn2_to_ascii_8z(copy.c_str(), &out, IDN2_NONTRANSITIONAL | IDN2_NFC_INPUT);
-  if (status != IDN2_OK) return {};
-  std::string ascii = smtp::lower(out);
-  idn2_free(out);
-  return ascii;
-}
-
 }  // namespace
 
-Sites::Sites(Resolver& resolver, std::shared_ptr<const config::Config> config) : resolver_(resolver), config_(std::move(config)) {
+std::string_view TlsPlan::name() const {
+  if (check == Check::dane) return "dane";
+  if (unusable_dane) return "dane (unauthenticated)";
+  if (sts) return "mta-sts";
+  switch (mode) {
+    case smtp::TlsMode::none:
+      return "none";
+    case smtp::TlsMode::opportunistic:
+      return "opportunistic";
+    case smtp::TlsMode::required:
+      return "required";
+  }
+  return "none";
+}
+
+TlsPlan tls_plan(const Site& site, const Target& target) {
+  TlsPlan out;
+  out.mode = site.tls;
+  if (target.dane) {
+    // DANE beats MTA-STS (RFC 8461 section 2). Records that nobody can use still say that there is TLS.
+    out.mode = smtp::TlsMode::required;
+    out.check = target.dane->records.empty() ? TlsPlan::Check::none : TlsPlan::Check::dane;
+    out.unusable_dane = target.dane->records.empty();
+  } else if (site.sts) {
+    out.mode = smtp::TlsMode::required;
+    out.check = TlsPlan::Check::name;
+    out.sts = true;
+  }
+  return out;
+}
+
+Sites::Sites(Resolver& resolver, std::shared_ptr<const config::Config> config, StsCache* sts, Deadlines& deadlines)
+    : resolver_(resolver), config_(std::move(config)), sts_(sts), deadlines_(deadlines) {
   ask_ipv6_ = std::ranges::any_of(config_->topology.sources, [](const auto& s) { return s.address.v6; });
 }
 
@@ -56,7 +77,7 @@ boost::asio::awaitable<Sites::Lookup> Sites::look_up(std::string domain) {
     if (route.to && routing::domain_matches(route.domain, domain)) {
       if (routing::IpAddress::parse(route.to->host)) co_return fixed(*route.to);
       std::vector<routing::MxHost> hosts{{0, smtp::lower(route.to->host)}};
-      Lookup out = co_await addresses_of(std::move(hosts), 300, false);
+      Lookup out = co_await addresses_of(std::move(hosts), 300, false, false);
       if (out.answer.site) {
         auto site = std::make_shared<Site>(*out.answer.site);
         site->key += ':' + std::to_string(route.to->port);
@@ -66,9 +87,43 @@ boost::asio::awaitable<Sites::Lookup> Sites::look_up(std::string domain) {
       co_return out;
     }
   if (domain.starts_with('[')) co_return literal(domain);
-  const std::string ascii = to_ascii(domain);
+  const std::string ascii = to_a_labels(domain);
   if (!smtp::valid_domain(ascii, false)) co_return Lookup{refuse(550, "5.1.2 (local) not a domain name: " + domain), 300};
-  co_return co_await look_up_mx(ascii);
+  Lookup found = co_await look_up_mx(ascii);
+  if (!found.answer.site || !sts_) co_return found;
+  co_return co_await with_sts(std::move(found), ascii);
+}
+
+/// The policy of the recipient's domain (RFC 8461 section 5): hosts that it does not name are not used, the others only
+/// with a verified certificate. A host with DANE keeps to that.
+boost::asio::awaitable<Sites::Lookup> Sites::with_sts(Lookup found, std::string domain) {
+  const auto policy = co_await sts_->find(domain, resolver_, deadlines_, in(std::chrono::seconds(60)));
+  if (!policy) co_return found;
+  auto site = std::make_shared<Site>(*found.answer.site);
+  const auto mismatch = [&](const Target& t) {
+    return !t.dane && t.dane_trouble.empty() && !routing::mx_matches(*policy, t.host);
+  };
+  if (policy->mode == routing::StsMode::testing) {
+    for (const Target& target : site->targets)
+      if (mismatch(target))
+        log::warn("MTA-STS in testing: this host is not in the policy", {{"domain", domain}, {"host", target.host}});
+    co_return found;
+  }
+  std::erase_if(site->targets, mismatch);
+  if (site->targets.empty()) {
+    found.answer = refuse(451, "4.7.5 (local) no mail exchanger of " + domain + " is in its MTA-STS policy");
+    found.ttl = 60;
+    co_return found;
+  }
+  site->ipv4 = site->ipv6 = false;
+  for (const Target& target : site->targets)
+    for (const auto& address : target.addresses) (address.v6 ? site->ipv6 : site->ipv4) = true;
+  site->sts = true;
+  site->tls_reason = "MTA-STS of " + domain;
+  // Domains that share their hosts may differ in policy: a connection made without it must not serve this one.
+  site->key += "+sts";
+  found.answer.site = std::move(site);
+  co_return found;
 }
 
 boost::asio::awaitable<Sites::Lookup> Sites::look_up_mx(std::string domain) {
@@ -80,7 +135,7 @@ boost::asio::awaitable<Sites::Lookup> Sites::look_up_mx(std::string domain) {
       co_return Lookup{refuse(550, "5.1.2 (local) the domain " + domain + " does not exist"), 60};
     case DnsReply::Status::nodata: {
       std::vector<routing::MxHost> implicit{{0, domain}};
-      co_return co_await addresses_of(std::move(implicit), 60, true);
+      co_return co_await addresses_of(std::move(implicit), 60, true, mx.secure);
     }
     case DnsReply::Status::ok:
       break;
@@ -92,31 +147,84 @@ boost::asio::awaitable<Sites::Lookup> Sites::look_up_mx(std::string domain) {
   std::erase_if(hosts, null_mx);  // beside other records it is a mistake in the zone
   routing::sort_hosts(hosts);
   if (hosts.size() > max_hosts) hosts.resize(max_hosts);
-  co_return co_await addresses_of(std::move(hosts), mx.ttl, false);
+  co_return co_await addresses_of(std::move(hosts), mx.ttl, false, mx.secure);
 }
 
-boost::asio::awaitable<Sites::Lookup> Sites::addresses_of(std::vector<routing::MxHost> hosts, std::uint32_t ttl, bool implicit) {
-  auto site = make(hosts);
-  std::string trouble, refused;
-  const bool loop_guard = !config_->delivery.allow_private;
-  for (const routing::MxHost& host : hosts) {
-    Target target{host.preference, host.host, config_->delivery.port, {}};
-    for (const DnsType type : {DnsType::a, DnsType::aaaa}) {
-      if (type == DnsType::aaaa && !ask_ipv6_) continue;
-      const DnsReply reply = co_await resolver_.query(host.host, type);
-      if (reply.status == DnsReply::Status::failed) trouble = host.host + ": " + reply.error;
-      if (reply.status != DnsReply::Status::ok) continue;
-      ttl = std::min(ttl, reply.ttl);
-      for (const auto& address : reply.addresses) {
-        if (loop_guard && address.special()) {
-          refused = host.host + " is " + address.to_string();
-        } else if (target.addresses.size() < max_addresses) {
-          target.addresses.push_back(address);
-          (address.v6 ? site->ipv6 : site->ipv4) = true;
-        }
+/// An address by which this host sends: mail that goes there comes back (RFC 5321 section 5.1). What only listens here
+/// counts where it listens on the port that is delivered to.
+bool Sites::own(const routing::IpAddress& address) const {
+  const auto& sources = config_->topology.sources;
+  const auto sends = [&](const auto& s) { return s.address.unmapped() == address || s.reputation.unmapped() == address; };
+  const auto listens = [&](const auto& l) { return l.ip.unmapped() == address && l.port == config_->delivery.port; };
+  return std::ranges::any_of(sources, sends) || std::ranges::any_of(config_->listeners, listens);
+}
+
+/// Looks a host's addresses up; true when every answer came with DNSSEC's word.
+boost::asio::awaitable<bool> Sites::add_addresses(Target* target, Site* site, std::vector<std::string>* bases,
+                                                  std::string* trouble, std::string* refused, std::uint32_t* ttl) {
+  bool secure = true;
+  for (const DnsType type : {DnsType::a, DnsType::aaaa}) {
+    if (type == DnsType::aaaa && !ask_ipv6_) continue;
+    const DnsReply reply = co_await resolver_.query(target->host, type);
+    if (reply.status == DnsReply::Status::failed) *trouble = target->host + ": " + reply.error;
+    if (reply.status != DnsReply::Status::ok) continue;
+    secure = secure && reply.secure;
+    if (!reply.canonical.empty() && reply.canonical != target->host) bases->insert(bases->begin(), reply.canonical);
+    *ttl = std::min(*ttl, reply.ttl);
+    for (const auto& address : reply.addresses) {
+      if (!config_->delivery.allow_private && address.special()) {
+        *refused = target->host + " is " + address.to_string();
+      } else if (target->addresses.size() < max_addresses) {
+        target->addresses.push_back(address);
+        (address.v6 ? site->ipv6 : site->ipv4) = true;
       }
     }
-    if (!target.addresses.empty()) site->targets.push_back(std::move(target));
+  }
+  co_return secure;
+}
+
+/// TLSA records of a host whose addresses are vouched for: at the name at the end of its aliases first, then at its own
+/// (RFC 7672 section 2.2.2).
+boost::asio::awaitable<void> Sites::add_dane(Target* target, std::vector<std::string> bases, std::uint32_t* ttl) {
+  bases.push_back(target->host);
+  for (const std::string& base : bases) {
+    const DnsReply reply = co_await resolver_.query("_" + std::to_string(target->port) + "._tcp." + base, DnsType::tlsa);
+    if (reply.status == DnsReply::Status::failed) {
+      target->dane_trouble = "TLSA look-up failed: " + reply.error;
+      co_return;
+    }
+    if (reply.status != DnsReply::Status::ok || !reply.secure) continue;
+    *ttl = std::min(*ttl, reply.ttl);
+    Dane dane;
+    dane.base = base;
+    dane.names = bases;
+    for (const auto& record : reply.tlsa)
+      if (usable(record)) dane.records.push_back(record);
+    target->dane = std::move(dane);
+    co_return;
+  }
+}
+
+boost::asio::awaitable<Sites::Lookup> Sites::addresses_of(std::vector<routing::MxHost> hosts, std::uint32_t ttl, bool implicit,
+                                                          bool secure) {
+  auto site = make(hosts);
+  std::string trouble, refused;
+  std::optional<std::uint16_t> loop;
+  for (const routing::MxHost& host : hosts) {
+    Target target{host.preference, host.host, config_->delivery.port, {}, {}, {}};
+    std::vector<std::string> bases;
+    const bool vouched = co_await add_addresses(&target, site.get(), &bases, &trouble, &refused, &ttl);
+    if (std::ranges::any_of(target.addresses, [this](const auto& a) { return own(a); }))
+      loop = std::min(loop.value_or(host.preference), host.preference);
+    if (target.addresses.empty()) continue;
+    if (secure && vouched) co_await add_dane(&target, std::move(bases), &ttl);
+    site->targets.push_back(std::move(target));
+  }
+  if (loop) {
+    // Only hosts that are preferred to ourselves bring the mail nearer to where it goes (RFC 5321 section 5.1).
+    std::erase_if(site->targets, [&](const Target& t) { return t.preference >= *loop; });
+    if (site->targets.empty())
+      co_return Lookup{refuse(554, "5.4.6 (local) mail for " + site->key + " loops back to this host"), 60};
   }
   if (!site->targets.empty()) co_return Lookup{{std::move(site), {}}, ttl};
   if (!trouble.empty()) co_return Lookup{refuse(451, "4.4.3 (local) address look-up failed: " + trouble), 5};
@@ -140,7 +248,7 @@ Sites::Lookup Sites::fixed(const config::HostPort& to) const {
   auto site = make({{0, to.host}});
   const auto address = *routing::IpAddress::parse(to.host);
   site->key = to.host + ":" + std::to_string(to.port);
-  site->targets.push_back({0, to.host, to.port, {address}});
+  site->targets.push_back({0, to.host, to.port, {address}, {}, {}});
   (address.v6 ? site->ipv6 : site->ipv4) = true;
   return {{std::move(site), {}}, 3600};
 }

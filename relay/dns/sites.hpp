@@ -11,7 +11,10 @@
 
 #include "config/config.hpp"
 #include "relay/dns/resolver.hpp"
+#include "relay/net/deadlines.hpp"
+#include "relay/net/tlsa.hpp"
 #include "relay/runtime/clock.hpp"
+#include "relay/tls_policy/sts_cache.hpp"
 #include "smtp/reply.hpp"
 
 namespace egret::relay {
@@ -22,6 +25,8 @@ struct Target {
   std::string host;
   std::uint16_t port = 25;
   std::vector<routing::IpAddress> addresses;
+  std::optional<Dane> dane;  ///< TLS is mandatory and must match; no usable record: mandatory, unauthenticated
+  std::string dane_trouble;  ///< TLSA records could not be had: this host must not be used (RFC 7672 section 2.1.1)
 };
 
 /// Where mail for a domain goes. Immutable and shared; domains with the same MX hosts have equal keys.
@@ -34,7 +39,21 @@ struct Site {
   int connections = 20;  ///< per source
   int messages_per_connection = 100;
   smtp::TlsMode tls = smtp::TlsMode::opportunistic;
+  bool sts = false;        ///< the recipient domains' MTA-STS policy: TLS with a certificate for the host's name
+  std::string tls_reason;  ///< which rule raised it, for people: "MTA-STS of example.com", or empty
 };
+
+/// How a host of a site is spoken to.
+struct TlsPlan {
+  enum class Check { none, name, dane };
+  smtp::TlsMode mode = smtp::TlsMode::opportunistic;
+  Check check = Check::none;
+  /// "none", "opportunistic", "required", "dane", "dane (unauthenticated)", "mta-sts".
+  std::string_view name() const;
+  bool unusable_dane = false;
+  bool sts = false;
+};
+TlsPlan tls_plan(const Site& site, const Target& target);
 
 /// A site, or why there is none: a reply of our own making, permanent or not as the DNS says.
 struct SiteAnswer {
@@ -45,7 +64,8 @@ struct SiteAnswer {
 /// Looks sites up and remembers them for their TTL (1 second to 1 hour). Used from one thread only.
 class Sites {
  public:
-  Sites(Resolver& resolver, std::shared_ptr<const config::Config> config);
+  /// `sts` may be null: no MTA-STS. All must outlive it.
+  Sites(Resolver& resolver, std::shared_ptr<const config::Config> config, StsCache* sts, Deadlines& deadlines);
 
   /// What is remembered of `domain`, or nullopt.
   std::optional<SiteAnswer> cached(std::string_view domain) const;
@@ -63,13 +83,20 @@ class Sites {
 
   boost::asio::awaitable<Lookup> look_up(std::string domain);
   boost::asio::awaitable<Lookup> look_up_mx(std::string domain);
-  boost::asio::awaitable<Lookup> addresses_of(std::vector<routing::MxHost> hosts, std::uint32_t ttl, bool implicit);
+  boost::asio::awaitable<Lookup> addresses_of(std::vector<routing::MxHost> hosts, std::uint32_t ttl, bool implicit, bool secure);
+  boost::asio::awaitable<bool> add_addresses(Target* target, Site* site, std::vector<std::string>* bases, std::string* trouble,
+                                             std::string* refused, std::uint32_t* ttl);
+  boost::asio::awaitable<void> add_dane(Target* target, std::vector<std::string> bases, std::uint32_t* ttl);
+  boost::asio::awaitable<Lookup> with_sts(Lookup found, std::string domain);
+  bool own(const routing::IpAddress& address) const;
   Lookup literal(std::string_view text) const;
   Lookup fixed(const config::HostPort& to) const;
   std::shared_ptr<Site> make(std::vector<routing::MxHost> hosts) const;
 
   Resolver& resolver_;
   std::shared_ptr<const config::Config> config_;
+  StsCache* sts_;
+  Deadlines& deadlines_;
   bool ask_ipv6_ = false;
   std::map<std::string, Entry, std::less<>> cache_;
 };

@@ -1,6 +1,7 @@
 #include "relay/ingress/ingress.hpp"
 
 #include <algorithm>
+#include <array>
 #include <boost/asio/ip/v6_only.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
@@ -8,9 +9,9 @@
 #include <cstring>
 #include <stdexcept>
 
+#include "relay/ingress/session.hpp"
 #include "relay/runtime/log.hpp"
-#include "smtp/text.hpp"
-#include "smtp/trace.hpp"
+#include "smtp/proxy_protocol.hpp"
 
 namespace egret::relay {
 namespace {
@@ -19,11 +20,8 @@ namespace asio = boost::asio;
 using asio::ip::tcp;
 using namespace std::chrono_literals;
 
-constexpr auto command_timeout = 5min;  // RFC 5321 section 4.5.3.2.7
-constexpr auto data_timeout = 3min;     // for each block of data
-constexpr std::size_t command_buffer = 4096;
-constexpr std::size_t data_buffer = 64 * 1024;
-constexpr std::uint64_t chunk_size = 1u << 20;  // a larger body goes to the spool while it comes in
+constexpr auto proxy_timeout = 3s;
+constexpr auto relief = 10s;  // what a client gets for its next command while connections run out
 
 routing::IpAddress from_asio(const asio::ip::address& address) {
   routing::IpAddress out;
@@ -38,21 +36,13 @@ routing::IpAddress from_asio(const asio::ip::address& address) {
   return out;
 }
 
-tcp::endpoint endpoint_of(const config::Listener& listener) {
-  return {asio::ip::make_address(listener.ip.to_string()), listener.port};
-}
-
-bool in_any(const std::vector<routing::Network>& networks, const routing::IpAddress& address) {
-  return std::ranges::any_of(networks, [&](const auto& network) { return network.contains(address); });
-}
-
 tcp::acceptor open_one(const asio::any_io_executor& executor, const config::Listener& listener, bool shared) {
   boost::system::error_code error;
   const auto check = [&] {
     if (error) throw std::runtime_error("cannot listen on " + listener.address + ": " + error.message());
   };
   tcp::acceptor out(executor);
-  const auto endpoint = endpoint_of(listener);
+  const tcp::endpoint endpoint{asio::ip::make_address(listener.ip.to_string()), listener.port};
   out.open(endpoint.protocol(), error);
   check();
   out.set_option(tcp::acceptor::reuse_address(true), error);
@@ -66,28 +56,22 @@ tcp::acceptor open_one(const asio::any_io_executor& executor, const config::List
   return out;
 }
 
+smtp::ServerOptions options_of(const config::Config& config, const config::Listener& listener) {
+  smtp::ServerOptions out;
+  out.hostname = config.hostname;
+  out.max_recipients = static_cast<std::size_t>(config.limits.recipients);
+  out.starttls = listener.tls == config::ListenerTls::starttls;
+  out.auth = config.users_file.empty() ? smtp::AuthRule::none : listener.auth;
+  out.auth_in_clear = listener.tls == config::ListenerTls::none;
+  out.submission = listener.submission;
+  out.data.max_size = config.limits.message_size;
+  out.data.wanted = config.classifier->headers();
+  out.data.strip = config.strip;
+  if (listener.submission) out.data.strip.emplace_back("Bcc");
+  return out;
+}
+
 }  // namespace
-
-// ---- admission ---------------------------------------------------------------------------------------------------
-
-std::string Admission::enter(const routing::IpAddress& client) {
-  const std::lock_guard lock(mutex_);
-  if (total_ >= limits_.connections) return "4.3.2 too many connections, try again later";
-  int& mine = clients_[client];
-  if (mine >= limits_.connections_per_client) {
-    return "4.7.0 too many connections from " + client.to_string();
-  }
-  ++mine;
-  ++total_;
-  return {};
-}
-
-void Admission::leave(const routing::IpAddress& client) {
-  const std::lock_guard lock(mutex_);
-  --total_;
-  const auto it = clients_.find(client);
-  if (it != clients_.end() && --it->second <= 0) clients_.erase(it);
-}
 
 std::vector<tcp::acceptor> open_listeners(const asio::any_io_executor& executor, const config::Config& config) {
   std::vector<tcp::acceptor> out;
@@ -100,218 +84,19 @@ void check_ports_free(const config::Config& config) {
   for (const auto& listener : config.listeners) open_one(context.get_executor(), listener, false);
 }
 
-// ---- one session -------------------------------------------------------------------------------------------------
-
-class Ingress::Session final : private smtp::ServerPolicy {
- public:
-  Session(Ingress& ingress, std::unique_ptr<Stream> stream, const smtp::ServerOptions& options, const config::Listener& listener,
-          const routing::IpAddress& client)
-      : ingress_(ingress),
-        stream_(std::move(stream)),
-        listener_(listener),
-        client_(client.to_string()),
-        session_(options, *this, {client_, in_any(listener.allow, client)}) {
-    ingress_.sessions_.insert(this);
-  }
-  ~Session() override {
-    ingress_.shared_.spool.abandon(std::move(extents_));
-    ingress_.sessions_.erase(this);
-  }
-
-  asio::awaitable<void> run() {
-    session_.greet();
-    std::vector<char> buffer(command_buffer);
-    std::size_t filled = 0;
-    while (true) {
-      std::string_view view(buffer.data(), filled);
-      const auto action = session_.process(view);
-      const std::size_t used = filled - view.size();
-      std::memmove(buffer.data(), buffer.data() + used, filled - used);
-      filled -= used;
-      const bool spilled = co_await spill(action);
-      if (!spilled) break;
-      if (action == smtp::ServerSession::Action::commit) {
-        co_await commit();
-        continue;
-      }
-      if (action == smtp::ServerSession::Action::read && ingress_.stopping_ && session_.idle() && filled == 0)
-        session_.shut("4.3.2 shutting down");
-      const bool written = co_await flush();
-      if (!written || action == smtp::ServerSession::Action::close) break;
-      if (ingress_.stopping_ && session_.idle() && filled == 0) break;
-      resize(buffer, filled);
-      stream_->expires_at(in(session_.in_data() ? data_timeout : command_timeout));
-      const ReadResult got = co_await stream_->read_some(asio::buffer(buffer.data() + filled, buffer.size() - filled));
-      if (got.error && stream_->timed_out()) break;
-      if (got.error && !(ingress_.stopping_ && got.error == asio::error::operation_aborted)) break;
-      filled += got.size;
-    }
-    stream_->close();
-  }
-
-  /// The program stops: whoever is between messages is told so now.
-  void interrupt() {
-    if (session_.idle()) stream_->interrupt();
-  }
-
- private:
-  std::optional<smtp::CommandError> admit(std::uint64_t) override {
-    if (ingress_.stopping_) return smtp::CommandError{421, "4.3.2 shutting down"};
-    switch (ingress_.shared_.spool.trouble()) {
-      case spool::Trouble::none:
-        return std::nullopt;
-      case spool::Trouble::no_space:
-        return smtp::CommandError{452, "4.3.1 insufficient storage, try again later"};
-      case spool::Trouble::broken:
-        return smtp::CommandError{421, "4.3.0 the queue cannot be written, try again later"};
-    }
-    return std::nullopt;
-  }
-
-  std::string trace(const smtp::Transaction& transaction, std::string_view helo, bool esmtp) override {
-    id_ = ingress_.shared_.spool.next_id();
-    smtp::TraceInfo info;
-    info.helo = helo;
-    info.client = client_;
-    info.hostname = ingress_.shared_.config->hostname;
-    info.id = id_;
-    info.esmtp = esmtp;
-    info.utf8 = transaction.mail.smtputf8;
-    if (transaction.recipients.size() == 1) info.recipient = transaction.recipients.front().to_string();
-    info.time = std::chrono::system_clock::now();
-    return smtp::received_field(info);
-  }
-
-  void resize(std::vector<char>& buffer, std::size_t filled) const {
-    const std::size_t wanted = session_.in_data() ? data_buffer : command_buffer;
-    if (buffer.size() == wanted || filled >= wanted) return;
-    buffer.resize(wanted);
-    if (wanted == command_buffer) buffer.shrink_to_fit();
-  }
-
-  asio::awaitable<bool> flush() {
-    if (session_.output().empty()) co_return true;
-    stream_->expires_at(in(command_timeout));
-    const std::string out = std::move(session_.output());
-    session_.output().clear();
-    const error_code error = co_await write_all(*stream_, out);
-    co_return !error;
-  }
-
-  /// Moves what has come in of a large body to the spool, so that a session's memory is bounded.
-  asio::awaitable<bool> spill(smtp::ServerSession::Action action) {
-    if (!session_.in_data() && action != smtp::ServerSession::Action::commit && !extents_.empty()) {
-      ingress_.shared_.spool.abandon(std::move(extents_));  // the message was refused at its end
-      extents_.clear();
-      spilled_ = 0;
-    }
-    smtp::Body& body = session_.transaction().body;
-    if (!session_.in_data() || body.size() - spilled_ < chunk_size) co_return true;
-    std::string octets;
-    octets.reserve(body.size() - spilled_);
-    for (const auto& chunk : body.release_chunks()) octets += chunk;
-    spilled_ += octets.size();
-    const auto stored = co_await ingress_.shared_.spool.chunk(std::move(octets));
-    if (stored.trouble == spool::Trouble::none) {
-      extents_.push_back(stored.extent);
-      co_return true;
-    }
-    session_.shut(stored.trouble == spool::Trouble::no_space ? "4.3.1 insufficient storage, try again later"
-                                                             : "4.3.0 the queue cannot be written, try again later");
-    co_await flush();
-    co_return false;
-  }
-
-  std::shared_ptr<spool::Message> message() {
-    smtp::Transaction& t = session_.transaction();
-    const config::Config& config = *ingress_.shared_.config;
-    auto out = std::make_shared<spool::Message>();
-    out->id = id_;
-    routing::MessageFacts facts;
-    const std::string domain = t.mail.reverse_path.domain;
-    facts.sender_domain = domain;
-    facts.headers = &t.headers;
-    const routing::Classified classified = config.classifier->classify(facts);
-    if (!classified.unknown_class.empty())
-      log::warn("a header names a class that does not exist",
-                {{"id", smtp::to_string(id_)}, {"class", classified.unknown_class}});
-    out->class_name = classified.class_name.value_or(config.classes[listener_.message_class].name);
-    out->sender = std::move(t.mail.reverse_path);
-    out->recipients = std::move(t.recipients);
-    out->eight_bit = t.eight_bit;
-    out->utf8 = t.mail.smtputf8;
-    out->accepted = now();
-    out->header_end = t.header_end;
-    out->cuts = std::move(t.cuts);
-    out->client = client_;
-    out->body_size = t.body.size();
-    out->extents = std::move(extents_);
-    out->tail = t.body.release_chunks();
-    extents_.clear();
-    spilled_ = 0;
-    return out;
-  }
-
-  asio::awaitable<void> commit() {
-    Metrics& metrics = ingress_.shared_.metrics;
-    const auto stored = message();
-    const spool::Trouble trouble = co_await ingress_.shared_.spool.accept(stored);
-    if (trouble != spool::Trouble::none) {
-      metrics.messages_unstored.add();
-      ingress_.shared_.spool.abandon(stored->extents);
-      if (trouble == spool::Trouble::no_space)
-        session_.finish(452, "4.3.1 insufficient storage, try again later");
-      else
-        session_.finish(421, "4.3.0 the queue cannot be written, try again later");
-      co_return;
-    }
-    metrics.messages_accepted.add();
-    metrics.recipients_accepted.add(stored->recipients.size());
-    metrics.bytes_accepted.add(stored->body_size);
-    const std::string id = smtp::to_string(stored->id);
-    session_.finish(250, "2.0.0 queued as " + id);
-    if (log::enabled(log::Level::info))
-      log::info("accepted", {{"id", id},
-                             {"client", client_},
-                             {"helo", session_.helo()},
-                             {"from", stored->sender.to_string()},
-                             {"recipients", std::to_string(stored->recipients.size())},
-                             {"size", std::to_string(stored->body_size)},
-                             {"class", stored->class_name}});
-    ingress_.dispatcher_.submit(stored);
-  }
-
-  Ingress& ingress_;
-  std::unique_ptr<Stream> stream_;
-  const config::Listener& listener_;
-  std::string client_;
-  smtp::ServerSession session_;
-  smtp::MessageId id_{};
-  std::vector<spool::Extent> extents_;
-  std::uint64_t spilled_ = 0;
-};
-
-// ---- the listeners -----------------------------------------------------------------------------------------------
-
-Ingress::Ingress(const asio::any_io_executor& executor, DeliveryShared& shared, Dispatcher& dispatcher, Deadlines& deadlines,
-                 Admission& admission)
+Ingress::Ingress(const asio::any_io_executor& executor, DeliveryShared& delivery, IngressShared& shared, Dispatcher& dispatcher,
+                 Deadlines& deadlines)
     : executor_(executor),
+      delivery_(delivery),
       shared_(shared),
       dispatcher_(dispatcher),
       deadlines_(deadlines),
-      admission_(admission),
       tasks_(executor) {
-  smtp::ServerOptions options;
-  options.hostname = shared.config->hostname;
-  options.max_recipients = static_cast<std::size_t>(shared.config->limits.recipients);
-  options.data.max_size = shared.config->limits.message_size;
-  options.data.wanted = shared.config->classifier->headers();
-  options.data.strip = shared.config->strip;
-  for (std::size_t i = 0; i < shared.config->listeners.size(); ++i) {
-    options.data.repair = false;
+  for (const auto& listener : delivery.config->listeners) {
+    smtp::ServerOptions options = options_of(*delivery.config, listener);
     options_.push_back(options);
     options.data.repair = true;
-    repairing_.push_back(options);
+    repairing_.push_back(std::move(options));
   }
 }
 
@@ -330,41 +115,77 @@ asio::awaitable<void> Ingress::accept(std::size_t listener) {
     if (error) {
       // Out of descriptors or memory: what is open goes on, and new connections wait a moment.
       log::warn("cannot accept a connection",
-                {{"listener", shared_.config->listeners[listener].address}, {"reason", error.message()}});
+                {{"listener", delivery_.config->listeners[listener].address}, {"reason", error.message()}});
       asio::steady_timer pause(executor_, 100ms);
       co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
       continue;
     }
-    shared_.metrics.connections.add();
+    delivery_.metrics.connections.add();
     tasks_.spawn(serve(std::move(socket), listener), "session");
   }
+}
+
+asio::awaitable<bool> Ingress::read_proxy_header(Stream* stream, routing::IpAddress* client, std::string* rest) {
+  stream->expires_at(in(proxy_timeout));
+  while (true) {
+    std::size_t used = 0;
+    smtp::ProxyHeader header;
+    const auto parsed = smtp::parse_proxy_header(*rest, used, header);
+    if (parsed == smtp::ProxyParse::malformed) co_return false;
+    if (parsed == smtp::ProxyParse::complete) {
+      rest->erase(0, used);
+      if (!header.local)
+        if (const auto address = routing::IpAddress::parse(header.source)) *client = address->unmapped();
+      co_return true;
+    }
+    std::array<char, 512> buffer;
+    const ReadResult got = co_await stream->read_some(asio::buffer(buffer));
+    if (got.error) co_return false;
+    rest->append(buffer.data(), got.size);
+  }
+}
+
+/// At most once a second: whoever holds a connection without using it is given a short time.
+void Ingress::relieve() {
+  const Deadline time = std::chrono::steady_clock::now();
+  if (!shared_.admission.stressed() || time - relieved_ < 1s) return;
+  relieved_ = time;
+  for (Session* session : sessions_) session->hurry(in(relief));
 }
 
 asio::awaitable<void> Ingress::serve(tcp::socket socket, std::size_t listener) {
   boost::system::error_code error;
   const auto peer = socket.remote_endpoint(error);
   if (error) co_return;
-  const routing::IpAddress client = from_asio(peer.address());
-  const std::string refusal = admission_.enter(client);
+  routing::IpAddress client = from_asio(peer.address());
+  const routing::IpAddress from = client;
+  const std::string refusal = shared_.admission.enter(from);
   auto stream = make_stream(std::move(socket), deadlines_);
   if (!refusal.empty()) {
-    shared_.metrics.connections_refused.add();
+    delivery_.metrics.connections_refused.add();
     stream->expires_at(in(2s));
     const std::string reply = "421 " + refusal + "\r\n";
     co_await write_all(*stream, reply);
     co_return;
   }
-  const config::Listener& settings = shared_.config->listeners[listener];
-  const bool repair = in_any(settings.normalize, client);
-  shared_.metrics.sessions.fetch_add(1);
+  relieve();
+  const config::Listener& settings = delivery_.config->listeners[listener];
+  delivery_.metrics.sessions.fetch_add(1);
   try {
-    Session session(*this, std::move(stream), repair ? repairing_[listener] : options_[listener], settings, client);
-    co_await session.run();
+    std::string received;
+    bool welcome = true;
+    if (routing::in_any(settings.proxy_protocol, from)) welcome = co_await read_proxy_header(stream.get(), &client, &received);
+    if (welcome) {
+      Session session(*this, std::move(stream), listener, client, std::move(received));
+      co_await session.run();
+    } else {
+      log::warn("no PROXY header", {{"listener", settings.address}, {"client", from.to_string()}});
+    }
   } catch (const std::exception& e) {
     log::error("session failed", {{"client", client.to_string()}, {"error", e.what()}});
   }
-  shared_.metrics.sessions.fetch_sub(1);
-  admission_.leave(client);
+  delivery_.metrics.sessions.fetch_sub(1);
+  shared_.admission.leave(from);
 }
 
 asio::awaitable<void> Ingress::stop(Deadline deadline) {
@@ -373,7 +194,11 @@ asio::awaitable<void> Ingress::stop(Deadline deadline) {
   for (auto& acceptor : acceptors_) acceptor.close(ignored);
   const auto sessions = sessions_;
   for (Session* session : sessions) session->interrupt();
-  co_await tasks_.wait_or(deadline, [this] { deadlines_.expire_all(); });
+  co_await tasks_.wait_or(deadline, [this] {
+    const auto waiting = waiting_;
+    for (PassThrough* pass : waiting) pass->give_up("451 4.3.2 shutting down");
+    deadlines_.expire_all();
+  });
 }
 
 }  // namespace egret::relay

@@ -1,40 +1,25 @@
-// The accepting side of one worker: listeners and the SMTP sessions of clients.
+// The accepting side of one worker: listeners and the sessions of clients.
 #pragma once
 
-#include <atomic>
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/ip/tcp.hpp>
-#include <map>
 #include <memory>
-#include <mutex>
 #include <set>
+#include <string>
 #include <vector>
 
 #include "config/config.hpp"
+#include "relay/auth/authenticator.hpp"
 #include "relay/delivery/dispatcher.hpp"
-#include "relay/metrics.hpp"
+#include "relay/ingress/admission.hpp"
+#include "relay/ingress/credentials.hpp"
 #include "relay/net/deadlines.hpp"
+#include "relay/net/tls.hpp"
 #include "relay/runtime/task_group.hpp"
-#include "relay/spool/spool.hpp"
 #include "smtp/server_session.hpp"
 
 namespace egret::relay {
-
-/// Connections in all and of each client, over all workers.
-class Admission {
- public:
-  explicit Admission(const config::Limits& limits) : limits_(limits) {}
-  /// Empty when the client may come in, else the text of the 421.
-  std::string enter(const routing::IpAddress& client);
-  void leave(const routing::IpAddress& client);
-
- private:
-  config::Limits limits_;
-  std::mutex mutex_;
-  int total_ = 0;
-  std::map<routing::IpAddress, int> clients_;
-};
 
 /// Opens the listening sockets of one worker (SO_REUSEPORT, so that each worker has its own). Throws
 /// std::runtime_error with one line that names the address.
@@ -45,12 +30,22 @@ std::vector<boost::asio::ip::tcp::acceptor> open_listeners(const boost::asio::an
 /// two of them share the port.
 void check_ports_free(const config::Config& config);
 
+/// What the listeners of all workers share.
+struct IngressShared {
+  explicit IngressShared(const config::Limits& limits) : admission(limits) {}
+  Admission admission;
+  Rates rates;
+  Authenticator authenticator;
+};
+
+/// Used from its worker's thread only.
 class Ingress {
  public:
-  Ingress(const boost::asio::any_io_executor& executor, DeliveryShared& shared, Dispatcher& dispatcher, Deadlines& deadlines,
-          Admission& admission);
+  Ingress(const boost::asio::any_io_executor& executor, DeliveryShared& delivery, IngressShared& shared, Dispatcher& dispatcher,
+          Deadlines& deadlines);
   ~Ingress();
 
+  void set_credentials(Credentials credentials) { credentials_ = std::move(credentials); }
   void start(std::vector<boost::asio::ip::tcp::acceptor> acceptors);
   /// Accepts no more, lets running transactions end until `deadline`, then breaks them off.
   boost::asio::awaitable<void> stop(Deadline deadline);
@@ -59,16 +54,22 @@ class Ingress {
   class Session;
   boost::asio::awaitable<void> accept(std::size_t listener);
   boost::asio::awaitable<void> serve(boost::asio::ip::tcp::socket socket, std::size_t listener);
+  /// Reads the PROXY header that a load balancer must send; false when there is none to be believed.
+  boost::asio::awaitable<bool> read_proxy_header(Stream* stream, routing::IpAddress* client, std::string* rest);
+  void relieve();
 
   boost::asio::any_io_executor executor_;
-  DeliveryShared& shared_;
+  DeliveryShared& delivery_;
+  IngressShared& shared_;
   Dispatcher& dispatcher_;
   Deadlines& deadlines_;
-  Admission& admission_;
+  Credentials credentials_;
   std::vector<smtp::ServerOptions> options_;  ///< by listener, then with repair
   std::vector<smtp::ServerOptions> repairing_;
   std::vector<boost::asio::ip::tcp::acceptor> acceptors_;
   std::set<Session*> sessions_;
+  std::set<PassThrough*> waiting_;  ///< whose clients wait for a verdict
+  Deadline relieved_ = Deadline::min();
   bool stopping_ = false;
   TaskGroup tasks_;
 };

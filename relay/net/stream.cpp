@@ -13,6 +13,7 @@
 #include <cerrno>
 #include <cstring>
 #include <optional>
+#include <utility>
 
 #include "relay/net/tls_native.hpp"
 
@@ -33,6 +34,21 @@ asio::ip::address to_asio(const routing::IpAddress& address) {
     return asio::ip::address_v6(bytes);
   }
   return asio::ip::address_v4({address.bytes[0], address.bytes[1], address.bytes[2], address.bytes[3]});
+}
+
+/// Certificates are judged by TLSA records and nothing else; with DANE-EE neither names nor dates matter (RFC 7672
+/// section 3.1.1).
+bool use_dane(SSL* ssl, const Dane& dane) {
+  if (SSL_dane_enable(ssl, dane.base.c_str()) <= 0) return false;
+  SSL_dane_set_flags(ssl, DANE_FLAG_NO_DANE_EE_NAMECHECKS);
+  for (const auto& name : dane.names) SSL_add1_host(ssl, name.c_str());
+  bool any = false;
+  for (const auto& record : dane.records)
+    any |=
+        usable(record) && SSL_dane_tlsa_add(ssl, record.usage, record.selector, record.matching,
+                                            reinterpret_cast<const unsigned char*>(record.data.data()), record.data.size()) > 0;
+  SSL_set_verify(ssl, SSL_VERIFY_PEER, nullptr);
+  return any;
 }
 
 class TcpStream final : public Stream, private Expirable {
@@ -68,20 +84,38 @@ class TcpStream final : public Stream, private Expirable {
     co_return error;
   }
 
-  asio::awaitable<error_code> handshake(TlsContext& context, const std::string& name) override {
+  asio::awaitable<error_code> handshake(TlsContext& context, std::string name, const Dane* dane) override {
     tls_.emplace(socket_, context.native().context);
     SSL* ssl = tls_->native_handle();
     error_code error;
+    if (dane) name = dane->base;
     const bool literal = routing::IpAddress::parse(name).has_value();
     if (!literal && SSL_set_tlsext_host_name(ssl, name.c_str()) != 1) error = asio::error::invalid_argument;
-    if (context.native().verify) tls_->set_verify_callback(asio::ssl::host_name_verification(name), error);
+    if (dane && !use_dane(ssl, *dane)) error = asio::error::invalid_argument;
+    if (!dane && context.native().verify) tls_->set_verify_callback(asio::ssl::host_name_verification(name), error);
     if (!error && !dead_)
       co_await tls_->async_handshake(asio::ssl::stream_base::client, asio::redirect_error(asio::use_awaitable, error));
     if (dead_ && !error) error = asio::error::operation_aborted;
     co_return error;
   }
 
+  asio::awaitable<error_code> accept_handshake(TlsContext& context, std::string received) override {
+    tls_.emplace(socket_, context.native().context);
+    error_code error;
+    if (!dead_)
+      co_await tls_->async_handshake(asio::ssl::stream_base::server, asio::buffer(received),
+                                     asio::redirect_error(asio::use_awaitable, error));
+    if (dead_ && !error) error = asio::error::operation_aborted;
+    co_return error;
+  }
+
   void expires_at(Deadline when) override { deadline = when; }
+  Deadline expiry() const override { return deadline; }
+  void expire_softly() override { soft_ = true; }
+  bool has_input() override {
+    error_code ignored;
+    return socket_.available(ignored) > 0;
+  }
   bool timed_out() const override { return timed_out_; }
 
   void interrupt() override {
@@ -103,7 +137,8 @@ class TcpStream final : public Stream, private Expirable {
 
  private:
   void expire() override {
-    timed_out_ = true;
+    const bool first = !std::exchange(timed_out_, true);
+    if (first && soft_) return interrupt();
     close();
   }
 
@@ -112,6 +147,7 @@ class TcpStream final : public Stream, private Expirable {
   Deadlines& deadlines_;
   bool dead_ = false;
   bool timed_out_ = false;
+  bool soft_ = false;
 };
 
 /// Closes a socket that takes too long to connect.
@@ -145,6 +181,12 @@ error_code bind_source(tcp::socket& socket, const routing::IpAddress& from) {
 }
 
 }  // namespace
+
+bool usable(const TlsaRecord& record) {
+  const bool digest = record.matching == 0 || (record.matching == 1 && record.data.size() == 32) ||
+                      (record.matching == 2 && record.data.size() == 64);
+  return (record.usage == 2 || record.usage == 3) && record.selector <= 1 && digest && !record.data.empty();
+}
 
 std::unique_ptr<Stream> make_stream(tcp::socket socket, Deadlines& deadlines) {
   return std::make_unique<TcpStream>(std::move(socket), deadlines);

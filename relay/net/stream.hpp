@@ -11,6 +11,7 @@
 
 #include "relay/net/deadlines.hpp"
 #include "relay/net/tls.hpp"
+#include "relay/net/tlsa.hpp"
 #include "routing/address.hpp"
 
 namespace egret::relay {
@@ -32,11 +33,21 @@ class Stream {
   /// Writes everything. The buffers' memory must stay until it returns.
   virtual boost::asio::awaitable<error_code> write(std::span<const boost::asio::const_buffer> buffers) = 0;
   /// TLS as client; afterwards all bytes are encrypted. `name` is sent as SNI and, where the context verifies,
-  /// checked against the certificate. Bytes that arrived in clear before must have been consumed by the caller.
-  virtual boost::asio::awaitable<error_code> handshake(TlsContext& context, const std::string& name) = 0;
+  /// checked against the certificate; with `dane` its names and records count instead. Bytes that arrived in clear
+  /// before must have been consumed by the caller.
+  virtual boost::asio::awaitable<error_code> handshake(TlsContext& context, std::string name, const Dane* dane) = 0;
+
+  /// TLS as server. `received` are octets that were read in clear already but belong to the handshake.
+  virtual boost::asio::awaitable<error_code> accept_handshake(TlsContext& context, std::string received) = 0;
 
   virtual void expires_at(Deadline deadline) = 0;
+  virtual Deadline expiry() const = 0;
   virtual bool timed_out() const = 0;
+  /// The first time that a deadline passes only cancels what is pending: there is something left to say. timed_out()
+  /// is true from then on, and the next deadline closes.
+  virtual void expire_softly() = 0;
+  /// Octets have arrived that nobody asked for yet.
+  virtual bool has_input() = 0;
   /// Makes a pending read fail without closing: the driver still has something to say.
   virtual void interrupt() = 0;
   virtual void close() = 0;
@@ -58,7 +69,9 @@ struct ConnectOptions {
 struct ConnectResult {
   std::unique_ptr<Stream> stream;
   error_code error;
-  bool local_fault = false;  ///< the source address cannot be used on this host
+  bool local_fault = false;  ///< the source itself cannot be used: its address is not on this host, its proxy is down
+  std::string text;          ///< what went wrong, where `error` does not say enough
+  std::string received;      ///< octets of the peer that came together with a proxy's answer
 };
 
 /// Connects. TCP_NODELAY is set: replies and commands are written whole.

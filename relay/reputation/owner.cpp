@@ -16,8 +16,10 @@ namespace {
 
 constexpr auto tick_interval = std::chrono::milliseconds(100);
 
-/// Empty when the address can be bound here, else why not. Routing knows the prefix "address ".
-std::string address_fault(const routing::IpAddress& address) {
+/// Empty when the address can be bound here, or is a proxy's and not ours; else why not. Routing knows the prefix "address ".
+std::string address_fault(const config::Config& config, std::uint32_t source) {
+  if (config.via[source]) return {};
+  const routing::IpAddress& address = config.topology.sources[source].address;
   const int fd = socket(address.v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
   if (fd < 0) return {};
   sockaddr_storage storage{};
@@ -61,8 +63,7 @@ Reputation::Reputation(const boost::asio::any_io_executor& executor, std::shared
 
 void Reputation::start() {
   for (std::uint32_t i = 0; i < states_.size(); ++i)
-    if (const auto fault = address_fault(config_->topology.sources[i].address); !fault.empty())
-      fold(i, routing::SourceFault{fault});
+    if (const auto fault = address_fault(*config_, i); !fault.empty()) fold(i, routing::SourceFault{fault});
   publish();
   tick();
 }
@@ -121,7 +122,7 @@ void Reputation::tick() {
   for (std::uint32_t i = 0; i < states_.size(); ++i) {
     const auto until = states_[i].resting_until;
     if (until && now() >= *until) {
-      const auto fault = address_fault(config_->topology.sources[i].address);
+      const auto fault = address_fault(*config_, i);
       if (fault.empty())
         fold(i, routing::SourceWorks{});
       else

@@ -79,6 +79,34 @@ class Reader {
   bool ok_ = true;
 };
 
+void write_dsn(Writer& out, const Message& m) {
+  out.u8(static_cast<std::uint8_t>(m.dsn.ret));
+  out.text(m.dsn.envid);
+  out.u32(static_cast<std::uint32_t>(m.recipient_dsn.size()));
+  for (const auto& r : m.recipient_dsn) {
+    out.u8(static_cast<std::uint8_t>(r.never | r.success << 1 | r.failure << 2 | r.delay << 3 | r.notify_given << 4));
+    out.text(r.orcpt);
+  }
+}
+
+bool read_dsn(Reader& in, Message& m) {
+  const std::uint8_t ret = in.u8();
+  if (ret > static_cast<std::uint8_t>(smtp::DsnMail::Ret::headers)) return false;
+  m.dsn.ret = static_cast<smtp::DsnMail::Ret>(ret);
+  m.dsn.envid = in.text();
+  m.recipient_dsn.resize(in.count(5));
+  for (auto& r : m.recipient_dsn) {
+    const std::uint8_t flags = in.u8();
+    r.never = flags & 1;
+    r.success = flags & 2;
+    r.failure = flags & 4;
+    r.delay = flags & 8;
+    r.notify_given = flags & 16;
+    r.orcpt = in.text();
+  }
+  return m.recipient_dsn.empty() || m.recipient_dsn.size() == m.recipients.size();
+}
+
 std::uint64_t time_value(routing::Time time) {
   return static_cast<std::uint64_t>(time.time_since_epoch().count());
 }
@@ -165,7 +193,7 @@ bool checksum_fits(std::string_view header, std::string_view payload) {
 std::string encode_accept(const Message& m) {
   Writer out;
   out.u32(0);
-  out.u8(static_cast<std::uint8_t>(m.eight_bit | m.utf8 << 1 | m.report << 2));
+  out.u8(static_cast<std::uint8_t>(m.eight_bit | m.utf8 << 1 | m.report << 2 | m.eight_bit_header << 3));
   out.text(m.class_name);
   out.address(m.sender);
   out.u32(static_cast<std::uint32_t>(m.recipients.size()));
@@ -185,6 +213,9 @@ std::string encode_accept(const Message& m) {
     out.u32(extent.offset);
     out.u32(extent.length);
   }
+  out.text(m.added);
+  out.text(m.user);
+  write_dsn(out, m);
   const auto length = static_cast<std::uint32_t>(out.str().size() - 4);
   std::memcpy(out.str().data(), &length, sizeof length);
   return std::move(out.str());
@@ -201,6 +232,7 @@ std::optional<Message> decode_accept(std::uint64_t id, std::string_view payload)
   m.eight_bit = flags & 1;
   m.utf8 = flags & 2;
   m.report = flags & 4;
+  m.eight_bit_header = flags & 8;
   m.class_name = in.text();
   m.sender = in.address();
   m.recipients.resize(in.count(8));
@@ -222,6 +254,9 @@ std::optional<Message> decode_accept(std::uint64_t id, std::string_view payload)
     extent.length = in.u32();
     size += extent.length;
   }
+  m.added = in.text();
+  m.user = in.text();
+  if (!read_dsn(in, m)) return std::nullopt;
   const std::string_view tail = payload.substr(4 + meta);
   if (!in.at_end() || m.recipients.empty() || size + tail.size() != m.body_size) return std::nullopt;
   if (!tail.empty()) m.tail.emplace_back(tail);

@@ -26,11 +26,12 @@
 #include "routing/types.hpp"
 #include "smtp/address.hpp"
 #include "smtp/body.hpp"
+#include "smtp/dsn_parameters.hpp"
 #include "smtp/trace.hpp"
 
 namespace egret::relay::spool {
 
-inline constexpr std::uint32_t format_version = 1;
+inline constexpr std::uint32_t format_version = 2;
 inline constexpr std::size_t segment_header_size = 32;
 inline constexpr std::size_t record_header_size = 32;
 inline constexpr std::uint32_t segment_size = 64u << 20;
@@ -51,16 +52,32 @@ struct Message {
   std::string class_name;
   smtp::Address sender;
   std::vector<smtp::Address> recipients;
-  bool eight_bit = false;
-  bool utf8 = false;
-  bool report = false;  ///< a DSN of our own
+  smtp::DsnMail dsn;                         ///< what the client asked for (RFC 3461)
+  std::vector<smtp::DsnRcpt> recipient_dsn;  ///< parallel to the recipients, or empty when none asked for anything
+  std::string user;                          ///< authenticated, or empty
+  bool eight_bit = false;                    ///< octets above 127 in header or body
+  bool utf8 = false;                         ///< MAIL carried SMTPUTF8
+  bool eight_bit_header = false;             ///< octets above 127 in the header
+  bool report = false;                       ///< a DSN of our own
   routing::Time accepted{};
   std::uint64_t header_end = 0;  ///< octets of the header section
   std::vector<smtp::Cut> cuts;
+  std::string added;   ///< goes out at header_end: fields that a submission lacked, or a separator line
   std::string client;  ///< address of the client, for logs
   std::uint64_t body_size = 0;
   std::vector<Extent> extents;    ///< the beginning of the body, on disk
   std::vector<std::string> tail;  ///< the rest, in memory
+
+  /// What was asked for a recipient.
+  smtp::DsnRcpt notify(std::uint32_t recipient) const {
+    return recipient < recipient_dsn.size() ? recipient_dsn[recipient] : smtp::DsnRcpt{};
+  }
+  /// Octets that go out.
+  std::uint64_t sent_size() const {
+    std::uint64_t size = body_size + added.size();
+    for (const auto& cut : cuts) size -= cut.length;
+    return size;
+  }
 };
 
 enum class RecipientState : std::uint8_t { pending = 0, delivered = 1, failed = 2 };

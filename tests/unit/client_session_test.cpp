@@ -290,8 +290,39 @@ TEST(ClientAuth, UsesTheMechanismsOfferedInsideTls) {
   EXPECT_TRUE(peer.sent().find("AUTH PLAIN ") != std::string::npos);
 }
 
+TEST(ClientAuth, AChallengeTooManyIsCancelled) {
+  Peer peer(with_login());
+  EXPECT_EQ(peer.says({"220 mx", "250-mx\r\n250 AUTH PLAIN", "334 again"}), Action::read);
+  EXPECT_TRUE(peer.sent().ends_with("*\r\n"));
+  EXPECT_EQ(peer.says("501 cancelled"), Action::failed);
+  EXPECT_EQ(peer.failure(), "454 auth");
+}
+
+TEST(ClientAuth, DoesNotBelieveAScramServerThatProvesNothing) {
+  ClientOptions options = with_login({"SCRAM-SHA-256"});
+  options.nonce = "abc";
+  Peer peer(options);
+  EXPECT_EQ(peer.says({"220 mx", "250-mx\r\n250 AUTH SCRAM-SHA-256 PLAIN", "235 welcome"}), Action::failed);
+}
+
+TEST(ClientTransaction, PassesDsnParametersOnWhereTheyAreOffered) {
+  for (const bool offered : {true, false}) {
+    Peer peer(plain());
+    peer.says({"220 mx", offered ? "250-mx\r\n250 DSN" : "250 mx"});
+    Envelope envelope = to({"b"});
+    envelope.dsn.envid = "Q1";
+    envelope.recipient_dsn.resize(1);
+    envelope.recipient_dsn[0].never = envelope.recipient_dsn[0].notify_given = true;
+    peer.session.send(envelope);
+    peer.says({"250 ok"});
+    const std::string sent = peer.sent();
+    EXPECT_EQ(sent.find("ENVID=Q1") != std::string::npos, offered) << sent;
+    EXPECT_EQ(sent.find("NOTIFY=NEVER") != std::string::npos, offered) << sent;
+  }
+}
+
 TEST(ClientAuth, ARefusalIsTheSessionsFailure) {
-  for (const auto* refusal : {"535 5.7.8 bad", "454 4.7.0 later", "421 bye", "334 again"}) {
+  for (const auto* refusal : {"535 5.7.8 bad", "454 4.7.0 later", "421 bye", "501 syntax"}) {
     Peer peer(with_login());
     EXPECT_EQ(peer.says({"220 mx", "250-mx\r\n250 AUTH PLAIN", refusal}), Action::failed) << refusal;
     EXPECT_EQ(peer.failure(), std::string(refusal, 3) + " auth");
@@ -323,10 +354,10 @@ TEST(ClientTransaction, DeliversStepByStep) {
 
 TEST(ClientTransaction, NamesOnlyParametersThatWereOffered) {
   Envelope envelope = to({"b"});
-  envelope.eight_bit = envelope.smtputf8 = true;
+  envelope.eight_bit = envelope.utf8_header = true;
   Peer all = ready("250-mx\r\n250-SIZE\r\n250-8BITMIME\r\n250 SMTPUTF8"), none = ready();
   all.session.send(envelope);
-  envelope.smtputf8 = false;
+  envelope.utf8_header = false;
   none.session.send(envelope);
   EXPECT_EQ(all.sent(), "MAIL FROM:<a@example.com> SIZE=1000 BODY=8BITMIME SMTPUTF8\r\n");
   EXPECT_EQ(none.sent(), "MAIL FROM:<a@example.com>\r\n");

@@ -114,8 +114,10 @@ TEST(RcptCommand, RefusesBadSyntaxWith501) {
     EXPECT_EQ(rcpt_code(text), 501) << text;
 }
 
-TEST(RcptCommand, KnowsNoParameters) {
-  EXPECT_EQ(rcpt_code("TO:<a@b.example> NOTIFY=NEVER"), 555);
+TEST(RcptCommand, KnowsTheDsnParametersAndNoOthers) {
+  EXPECT_EQ(rcpt_code("TO:<a@b.example> NOTIFY=NEVER ORCPT=rfc822;c@d.example"), 0);
+  EXPECT_EQ(rcpt_code("TO:<a@b.example> NOTIFY=NEVER,SUCCESS"), 555);
+  EXPECT_EQ(rcpt_code("TO:<a@b.example> SIZE=1"), 555);
 }
 
 TEST(RcptCommand, NeedsSmtputf8ForANonAsciiAddress) {

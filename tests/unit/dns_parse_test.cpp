@@ -31,7 +31,7 @@ std::string name(std::string_view text) {
   return out + '\0';
 }
 
-constexpr unsigned type_a = 1, type_cname = 5, type_ptr = 12, type_mx = 15, type_txt = 16, type_aaaa = 28;
+constexpr unsigned type_a = 1, type_cname = 5, type_ptr = 12, type_mx = 15, type_txt = 16, type_aaaa = 28, type_tlsa = 52;
 const std::string question_name = "\xc0\x0c";  // a pointer to the name at offset 12
 
 std::string record(unsigned type, std::uint32_t ttl, const std::string& data, const std::string& owner = question_name,
@@ -157,6 +157,79 @@ TEST(ParseDns, HasNoDataForAnAliasAlone) {
   EXPECT_EQ(parse(message({record(type_cname, 300, name("b.example"))}), DnsType::a).status, Status::nodata);
 }
 
+TEST(ParseDns, NamesTheEndOfAChainOfAliases) {
+  EXPECT_EQ(parse(message({record(type_a, 300, a1)}), DnsType::a).canonical, "example.com");
+  EXPECT_EQ(
+      parse(message({record(type_cname, 300, name("b.example")), record(type_cname, 300, name("C.example"), name("b.example")),
+                     record(type_a, 300, a1, name("C.example")), record(type_a, 300, a2, name("C.example"))}),
+            DnsType::a)
+          .canonical,
+      "c.example");
+  EXPECT_EQ(parse(message({record(type_aaaa, 300, std::string(16, '\1'), name("d.example"))}), DnsType::aaaa).canonical,
+            "d.example");
+}
+
+TEST(ParseDns, NamesNoEndThatIsNoHostName) {
+  EXPECT_EQ(parse(message({record(type_a, 300, a1, name("a b"))}), DnsType::a).canonical, "");
+  EXPECT_EQ(parse(message({record(type_a, 300, a1, name(""))}), DnsType::a).canonical, "");
+  EXPECT_EQ(parse(message({record(type_cname, 300, name("b.example"))}), DnsType::a).canonical, "");
+}
+
+TEST(ParseDns, ReadsTlsaRecords) {
+  const DnsReply reply = parse(message({record(type_tlsa, 300, std::string("\3\1\1", 3) + std::string(32, '\xab')),
+                                        record(type_tlsa, 60, std::string("\2\0\0", 3) + std::string("a\0b", 3))}),
+                               DnsType::tlsa);
+  EXPECT_EQ(reply.status, Status::ok);
+  EXPECT_EQ(reply.tlsa, (std::vector<TlsaRecord>{{3, 1, 1, std::string(32, '\xab')}, {2, 0, 0, std::string("a\0b", 3)}}));
+  EXPECT_EQ(reply.ttl, 60u);
+}
+
+TEST(ParseDns, ReportsTlsaRecordsThatNobodyCanUse) {
+  // RFC 7672 section 2.2: that there are some matters, even if all are unusable.
+  const DnsReply reply = parse(message({record(type_tlsa, 300, "\xff\xfe\xfdx")}), DnsType::tlsa);
+  EXPECT_EQ(reply.tlsa, (std::vector<TlsaRecord>{{255, 254, 253, "x"}}));
+}
+
+TEST(ParseDns, TakesNoTlsaAnswerWithAMalformedRecord) {
+  for (const char* data : {"", "\3", "\3\1", "\3\1\1"})
+    EXPECT_EQ(parse(message({record(type_tlsa, 300, "\3\1\2good"), record(type_tlsa, 300, data)}), DnsType::tlsa).error,
+              "malformed answer");
+}
+
+TEST(ParseDns, TellsNoTlsaFromAFailure) {
+  EXPECT_EQ(parse(message({}, 3), DnsType::tlsa).status, Status::nxdomain);
+  EXPECT_EQ(parse(message({}), DnsType::tlsa).status, Status::nodata);
+  EXPECT_EQ(parse(message({record(type_cname, 300, name("b.example"))}), DnsType::tlsa).status, Status::nodata);
+  EXPECT_EQ(parse(message({}, 2), DnsType::tlsa).status, Status::failed);
+}
+
+/// The same message, vouched for by the resolver.
+std::string authentic(std::string octets) {
+  octets[3] = static_cast<char>(octets[3] | 0x20);
+  return octets;
+}
+
+TEST(ParseDns, ReportsTheAdBit) {
+  const std::string answer = message({record(type_a, 300, a1)});
+  EXPECT_FALSE(parse(answer, DnsType::a).secure);
+  EXPECT_TRUE(parse(authentic(answer), DnsType::a).secure);
+  EXPECT_TRUE(parse(authentic(message({record(type_mx, 300, mx(5, name("mx.example")))})), DnsType::mx).secure);
+}
+
+TEST(ParseDns, ReportsTheAdBitOfThereIsNone) {
+  EXPECT_FALSE(parse(message({}, 3), DnsType::tlsa).secure);
+  EXPECT_TRUE(parse(authentic(message({}, 3)), DnsType::tlsa).secure);
+  EXPECT_TRUE(parse(authentic(message({})), DnsType::tlsa).secure);
+}
+
+TEST(ParseDns, CallsNoFailureSecure) {
+  EXPECT_FALSE(parse(authentic(message({}, 2)), DnsType::a).secure);
+  EXPECT_FALSE(parse(authentic(message({record(type_tlsa, 300, "x")})), DnsType::tlsa).secure);
+  std::string cut = authentic(message({}));
+  cut[2] = static_cast<char>(cut[2] | 2);
+  EXPECT_FALSE(parse(cut, DnsType::a).secure);
+}
+
 TEST(ParseDns, TakesTheTypeAskedForOnly) {
   EXPECT_EQ(parse(message({record(type_a, 300, a1)}), DnsType::mx).status, Status::nodata);
   EXPECT_EQ(parse(message({record(type_a, 300, a1)}), DnsType::aaaa).status, Status::nodata);
@@ -237,6 +310,7 @@ TEST(ParseDns, SurvivesMutations) {
            {record(type_mx, 300, mx(10, name("mx.example"))), record(type_mx, 60, mx(20, std::string("\2mx") + question_name))}),
        DnsType::mx},
       {message({record(type_txt, 300, text("listed") + text(std::string(200, 'y')))}), DnsType::txt},
+      {message({record(type_tlsa, 300, "\3\1\1" + std::string(32, 'x')), record(type_tlsa, 60, "\2\1\2y")}), DnsType::tlsa},
       {message({record(type_cname, 300, name("b.example")), record(type_ptr, 300, name("c.example"))}), DnsType::ptr}};
   for (int round = 0; round < 40000; ++round) {
     auto [octets, type] = seeds[random() % seeds.size()];
@@ -246,7 +320,8 @@ TEST(ParseDns, SurvivesMutations) {
     const DnsReply reply = parse(octets, type);
     for (const auto& host : reply.mx)
       EXPECT_EQ(host.host.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-_."), std::string::npos);
-    if (reply.status == Status::failed) EXPECT_FALSE(reply.error.empty());
+    EXPECT_EQ(reply.canonical.find_first_not_of("abcdefghijklmnopqrstuvwxyz0123456789-_."), std::string::npos);
+    if (reply.status == Status::failed) EXPECT_FALSE(reply.error.empty() || reply.secure);
   }
 }
 

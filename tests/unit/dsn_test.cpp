@@ -15,8 +15,8 @@ DsnInput failed() {
   in.dsn_id = MessageId{2};
   in.sender = {"a", "example.com"};
   in.recipients.push_back(
-      {{"b", "example.net"}, make_reply(550, "5.1.1 unknown user"), "mx.example.net", "5.1.1", "The receiver refused it."});
-  in.original_header = "From: a@example.com\r\nSubject: hello\r\n";
+      {{"b", "example.net"}, make_reply(550, "5.1.1 unknown user"), "mx.example.net", "5.1.1", "The receiver refused it.", ""});
+  in.original = "From: a@example.com\r\nSubject: hello\r\n";
   in.arrived = std::chrono::system_clock::time_point(std::chrono::seconds(0));
   in.now = std::chrono::system_clock::time_point(std::chrono::seconds(86400));
   return in;
@@ -115,7 +115,7 @@ TEST(Dsn, LeavesOutWhatNobodySaid) {
 
 TEST(Dsn, HasOneGroupForEachRecipient) {
   DsnInput in = failed();
-  in.recipients.push_back({{"c", "example.net"}, {}, "", "5.4.7", "No delivery within 1d."});
+  in.recipients.push_back({{"c", "example.net"}, {}, "", "5.4.7", "No delivery within 1d.", ""});
   const std::string status = part(build_dsn(in), 1);
   EXPECT_TRUE(has(status, "\r\n\r\nFinal-Recipient: rfc822; b@example.net\r\n"));
   EXPECT_TRUE(has(status, "\r\n\r\nFinal-Recipient: rfc822; c@example.net\r\nAction: failed\r\nStatus: 5.4.7\r\n"));
@@ -144,8 +144,8 @@ TEST(Dsn, ReturnsTheOriginalHeader) {
 
 TEST(Dsn, CutsAHugeHeaderAtALineEnd) {
   DsnInput in = failed();
-  in.original_header.clear();
-  for (int i = 0; i < 20'000; ++i) in.original_header += "X-Filler: 0123456789\r\n";
+  in.original.clear();
+  for (int i = 0; i < 20'000; ++i) in.original += "X-Filler: 0123456789\r\n";
   const std::string header = part(build_dsn(in), 2);
   EXPECT_LE(header.size(), 65u * 1024);
   EXPECT_TRUE(header.ends_with("X-Filler: 0123456789\r\n"));

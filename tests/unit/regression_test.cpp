@@ -12,6 +12,7 @@
 #include "smtp/dsn.hpp"
 #include "smtp/server_session.hpp"
 #include "smtp/text.hpp"
+#include "tests/unit/fake_policy.hpp"
 using namespace egret;
 using namespace egret::smtp;
 using namespace egret::routing;
@@ -82,16 +83,11 @@ TEST(Mailbox, LimitsTheWholeTo254Octets) {
   EXPECT_FALSE(parse_mailbox(std::string(64, 'l') + "@" + domain, false));                                    // 255
 }
 // server_session_test
-class P : public ServerPolicy {
- public:
-  std::optional<CommandError> admit(std::uint64_t) override { return {}; }
-  std::string trace(const Transaction&, std::string_view, bool) override { return ""; }
-};
 std::string codes(std::string_view bytes, std::size_t step) {
   ServerOptions o;
   o.hostname = "r";
-  P p;
-  ServerSession s(o, p, {"1.2.3.4", true});
+  FakePolicy p;
+  ServerSession s(o, p, relaying_client());
   std::string buf;
   for (std::size_t at = 0; at < bytes.size(); at += step) {
     buf += bytes.substr(at, step);
@@ -126,7 +122,7 @@ TEST(ClientTransaction, UtfAddressesAreNotSentWithoutSmtputf8) {
   Envelope e;
   e.sender = {"a", "b"};
   e.recipients = {{"gr\xC3\xBC\xC3\x9F", "example.net"}};
-  e.smtputf8 = true;
+  e.utf8_header = true;
   s.send(e);
   s.on_reply(make_reply(250, "ok"));
   EXPECT_EQ(s.output().find('\xC3'), std::string::npos);
@@ -144,7 +140,7 @@ DsnInput dsn() {
   in.reporting_host = "r.example";
   in.dsn_id = smtp::MessageId{2};
   in.sender = {"a", "b"};
-  in.recipients.push_back({{"b", "c"}, make_reply(550, "5.1.1 x"), "mx", "5.1.1", "e"});
+  in.recipients.push_back({{"b", "c"}, make_reply(550, "5.1.1 x"), "mx", "5.1.1", "e", ""});
   return in;
 }
 TEST(DsnStatus, OfAFailureIsNeverASuccess) {

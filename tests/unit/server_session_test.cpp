@@ -5,21 +5,13 @@
 #include <random>
 #include <sstream>
 
+#include "tests/unit/fake_policy.hpp"
+
 namespace egret::smtp {
 namespace {
 
 using namespace std::string_literals;
 using Action = ServerSession::Action;
-
-class FakePolicy : public ServerPolicy {
- public:
-  std::optional<CommandError> admit(std::uint64_t) override { return refusal; }
-  std::string trace(const Transaction&, std::string_view helo, bool) override {
-    return "Received: from " + std::string(helo) + "\r\n";
-  }
-
-  std::optional<CommandError> refusal;
-};
 
 ServerOptions options() {
   ServerOptions out;
@@ -39,7 +31,8 @@ struct Message {
 class Dialog {
  public:
   explicit Dialog(ServerOptions o = options(), bool may_relay = true)
-      : options_(std::move(o)), session_(options_, policy, {"192.0.2.1", may_relay}) {
+      : Dialog(std::move(o), ClientInfo{"192.0.2.1", may_relay, false, false, ""}) {}
+  Dialog(ServerOptions o, ClientInfo client) : options_(std::move(o)), session_(options_, policy, std::move(client)) {
     session_.greet();
     collect();
   }
@@ -55,9 +48,20 @@ class Dialog {
       if (action == Action::read) break;
       if (action == Action::close) {
         closed_ = true;
+      } else if (action == Action::handshake) {
+        session_.tls_started();
+      } else if (action == Action::verify_password) {
+        const bool right = session_.auth_user() == "ada" && session_.take_password() == "secret";
+        session_.auth_result(right ? AuthResult::accepted : failure);
+        collect();
+      } else if (action == Action::auth_failed) {
+        session_.auth_result(failure);
+        collect();
       } else {
         const Transaction& t = session_.transaction();
-        Message message{t.mail.reverse_path.to_string(), {}, t.body.flat()};
+        Message message{t.mail.reverse_path.to_string(), {}, {}};
+        const std::string body = t.body.flat();
+        as_sent(body, 0, t.cuts, t.header_end, t.added, [&](std::string_view part) { message.body += part; });
         for (const Address& recipient : t.recipients) message.recipients.push_back(recipient.to_string());
         messages.push_back(std::move(message));
         session_.finish(250, "2.0.0 queued as X");
@@ -86,6 +90,7 @@ class Dialog {
 
   FakePolicy policy;
   std::vector<Message> messages;
+  AuthResult failure = AuthResult::refused;
 
  private:
   void collect() {
@@ -446,7 +451,7 @@ TEST(ServerSession, OffersNothingToHelo) {
 
 TEST(ServerSession, OffersNothingItDoesNotDo) {
   const std::string reply = Dialog().feed("EHLO c.example\r\n");
-  for (const auto keyword : {"STARTTLS", "AUTH", "CHUNKING", "BINARYMIME", "DSN"})
+  for (const auto keyword : {"STARTTLS", "AUTH", "CHUNKING", "BINARYMIME", "REQUIRETLS", "XCLIENT", "XFORWARD"})
     EXPECT_EQ(reply.find(keyword), std::string::npos) << keyword;
 }
 
@@ -464,7 +469,7 @@ TEST(ServerSession, HandsOutHeadersAndCuts) {
   o.data.wanted = {"subject"};
   o.data.strip = {"X-*"};
   FakePolicy policy;
-  ServerSession session(o, policy, {"192.0.2.1", true});
+  ServerSession session(o, policy, relaying_client());
   std::string_view in = envelope;
   session.process(in);
   in = "DATA\r\n";
@@ -481,7 +486,7 @@ TEST(ServerSession, HandsOutHeadersAndCuts) {
 TEST(ServerSession, WaitsForTheVerdictBeforeItGoesOn) {
   const ServerOptions o = options();
   FakePolicy policy;
-  ServerSession session(o, policy, {"192.0.2.1", true});
+  ServerSession session(o, policy, relaying_client());
   std::string_view in = envelope;
   session.process(in);
   in = "DATA\r\n";
@@ -499,7 +504,7 @@ TEST(ServerSession, WaitsForTheVerdictBeforeItGoesOn) {
 TEST(ServerSession, ClosesAfterAVerdictOf421) {
   const ServerOptions o = options();
   FakePolicy policy;
-  ServerSession session(o, policy, {"192.0.2.1", true});
+  ServerSession session(o, policy, relaying_client());
   std::string_view in = envelope;
   session.process(in);
   in = "DATA\r\n";
@@ -640,7 +645,7 @@ TEST(ServerSession, RefusesAHeloThatIsNoName) {
 TEST(ServerSession, ClosesAndForgetsWhenShut) {
   const ServerOptions o = options();
   FakePolicy policy;
-  ServerSession session(o, policy, {"192.0.2.1", true});
+  ServerSession session(o, policy, relaying_client());
   std::string_view in = envelope;
   session.process(in);
   session.output().clear();

@@ -260,8 +260,8 @@ TEST(SegmentHead, IsRightForItsOwnNumber) {
 
 TEST(SegmentHead, NamesAnotherVersion) {
   std::string octets = encode_segment_header(7, 0);
-  octets[8] = 2;
-  EXPECT_NE(check_segment_header(octets, 7).find("another version of egret (format 2"), std::string::npos);
+  octets[8] = 1;
+  EXPECT_NE(check_segment_header(octets, 7).find("another version of egret (format 1"), std::string::npos);
 }
 
 TEST(SegmentHead, NoticesEveryFlippedBit) {

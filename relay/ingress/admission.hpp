@@ -1,0 +1,52 @@
+// Who may come in, and how much: connections in all and of each client, recipients of each client and user. Over all
+// workers; thread-safe.
+#pragma once
+
+#include <atomic>
+#include <cstdint>
+#include <map>
+#include <mutex>
+#include <optional>
+#include <string>
+
+#include "config/config.hpp"
+#include "routing/address.hpp"
+#include "routing/budget.hpp"
+
+namespace egret::relay {
+
+class Admission {
+ public:
+  explicit Admission(const config::Limits& limits) : limits_(limits) {}
+
+  /// Empty when the client may come in, else the text of the 421.
+  std::string enter(const routing::IpAddress& client);
+  void leave(const routing::IpAddress& client);
+  /// Nine tenths of all connections are taken: who is slow or idle must make room.
+  bool stressed() const { return total_.load(std::memory_order_relaxed) * 10 >= limits_.connections * 9; }
+
+ private:
+  config::Limits limits_;
+  std::mutex mutex_;
+  std::atomic<int> total_{0};
+  std::map<routing::IpAddress, int> clients_;
+};
+
+/// Recipients in a period that begins with the first one after the period before it.
+class Rates {
+ public:
+  /// Takes `recipients` (0 only asks whether there is room) for `who`; how long to wait when they do not fit.
+  std::optional<routing::Duration> take(const std::string& who, const routing::Budget& rate, std::uint64_t recipients,
+                                        routing::Time now);
+
+ private:
+  struct Window {
+    routing::Time start;
+    std::uint64_t used = 0;
+    routing::Duration per{};
+  };
+  std::mutex mutex_;
+  std::map<std::string, Window> windows_;
+};
+
+}  // namespace egret::relay

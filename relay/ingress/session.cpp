@@ -1,0 +1,476 @@
+#include "relay/ingress/session.hpp"
+
+#include <algorithm>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/use_awaitable.hpp>
+#include <cstring>
+
+#include "relay/delivery/pass_through.hpp"
+#include "relay/runtime/log.hpp"
+#include "smtp/text.hpp"
+#include "smtp/trace.hpp"
+
+namespace egret::relay {
+namespace {
+
+namespace asio = boost::asio;
+using namespace std::chrono_literals;
+using Action = smtp::ServerSession::Action;
+
+constexpr auto command_timeout = 5min;  // RFC 5321 section 4.5.3.2.7, for a whole command
+constexpr auto data_timeout = 3min;     // without data
+constexpr auto handshake_timeout = 30s;
+constexpr auto stressed_timeout = 10s;      // all of them, while connections run out
+constexpr auto goodbye_timeout = 2s;        // for the last reply to a client whose time is over
+constexpr std::uint64_t slowest = 500;      // octets per second of data; each octet that comes buys its share of time
+constexpr auto error_pause = 1s;            // for each reply after too many errors
+constexpr std::size_t small_buffer = 1024;  // most sessions wait for a command most of the time
+constexpr std::size_t data_buffer = 64 * 1024;
+constexpr std::uint64_t chunk_size = 1u << 20;  // a larger body goes to the spool while it comes in
+
+smtp::ClientInfo client_info(const config::Listener& listener, const routing::IpAddress& client) {
+  smtp::ClientInfo out;
+  out.address = client.to_string();
+  out.may_relay = routing::in_any(listener.allow, client);
+  out.trusted = routing::in_any(listener.xclient, client);
+  return out;
+}
+
+std::string wait_text(routing::Duration wait) {
+  return std::to_string(std::chrono::ceil<std::chrono::seconds>(wait).count()) + " s";
+}
+
+}  // namespace
+
+Ingress::Session::Session(Ingress& ingress, std::unique_ptr<Stream> stream, std::size_t listener,
+                          const routing::IpAddress& client, std::string received)
+    : ingress_(ingress),
+      stream_(std::move(stream)),
+      listener_(ingress.delivery_.config->listeners[listener]),
+      client_(client),
+      session_(routing::in_any(listener_.normalize, client) ? ingress.repairing_[listener] : ingress.options_[listener], *this,
+               client_info(listener_, client)),
+      timer_(ingress.executor_),
+      buffer_(received.begin(), received.end()),
+      filled_(received.size()) {
+  buffer_.resize(std::max(buffer_.size(), small_buffer));
+  stream_->expire_softly();
+  ingress_.sessions_.insert(this);
+}
+
+Ingress::Session::~Session() {
+  ingress_.delivery_.spool.abandon(std::move(extents_));
+  ingress_.sessions_.erase(this);
+}
+
+// ---- the loop ----------------------------------------------------------------------------------------------------
+
+asio::awaitable<void> Ingress::Session::run() {
+  const bool started = co_await start();
+  while (started) {
+    std::string_view view(buffer_.data(), filled_);
+    const Action action = session_.process(view);
+    const std::size_t used = filled_ - view.size();
+    std::memmove(buffer_.data(), buffer_.data() + used, filled_ - used);
+    filled_ -= used;
+    const bool spilled = co_await spill(action);
+    if (!spilled) break;
+    if (action != Action::read) {
+      const bool go_on = co_await act(action);
+      if (!go_on) break;
+      continue;
+    }
+    if (ingress_.stopping_ && session_.idle() && filled_ == 0) session_.shut("4.3.2 shutting down");
+    const bool written = co_await flush();
+    if (!written) break;
+    if (ingress_.stopping_ && session_.idle() && filled_ == 0) break;
+    const bool read = co_await read_more(used > 0);
+    if (!read) break;
+  }
+  stream_->close();
+}
+
+/// Implicit TLS, the wait for those who talk first, the banner.
+asio::awaitable<bool> Ingress::Session::start() {
+  if (listener_.tls == config::ListenerTls::implicit) {
+    const bool secured = co_await start_tls();
+    if (!secured) co_return false;
+  } else if (filled_ > 0 || stream_->has_input()) {
+    session_.refuse_early_talker();
+    co_await flush();
+    co_return false;
+  }
+  session_.greet();
+  co_return true;
+}
+
+/// What the session cannot do by itself; false ends it.
+asio::awaitable<bool> Ingress::Session::act(Action action) {
+  switch (action) {
+    case Action::read:
+      break;
+    case Action::commit:
+      co_await commit();
+      break;
+    case Action::handshake:
+      co_return co_await start_tls();
+    case Action::verify_password:
+      co_await log_in(true);
+      break;
+    case Action::auth_failed:
+      co_await log_in(false);
+      break;
+    case Action::close:
+      co_await flush();
+      co_return false;
+  }
+  co_return true;
+}
+
+asio::awaitable<bool> Ingress::Session::start_tls() {
+  const bool written = co_await flush();
+  const auto index = static_cast<std::size_t>(&listener_ - ingress_.delivery_.config->listeners.data());
+  const std::shared_ptr<TlsContext> context = ingress_.credentials_.tls[index];
+  if (!written || !context) co_return false;
+  stream_->expires_at(in(ingress_.shared_.admission.stressed() ? std::chrono::seconds(stressed_timeout) : handshake_timeout));
+  std::string received(buffer_.data(), filled_);
+  filled_ = 0;
+  const error_code error = co_await stream_->accept_handshake(*context, std::move(received));
+  if (error) {
+    log::info("TLS handshake with a client failed",
+              {{"client", client_.to_string()}, {"reason", stream_->timed_out() ? "timed out" : error.message()}});
+    co_return false;
+  }
+  session_.tls_started();
+  co_return true;
+}
+
+/// Reads once. The deadline belongs to the whole request: single octets do not put it off (slowloris).
+asio::awaitable<bool> Ingress::Session::read_more(bool progressed) {
+  make_room();
+  const bool stressed = ingress_.shared_.admission.stressed();
+  if (stressed) session_.limit_errors(1);
+  const std::chrono::steady_clock::duration data_time = stressed ? std::chrono::minutes(0) + stressed_timeout : data_timeout;
+  const std::chrono::steady_clock::duration command_time =
+      stressed ? std::chrono::minutes(0) + stressed_timeout : command_timeout;
+  if (session_.in_data()) {
+    if (!std::exchange(was_in_data_, true)) request_deadline_ = in(data_time);
+    request_deadline_ = std::min(request_deadline_, in(data_time));
+  } else if (progressed || std::exchange(was_in_data_, false) || request_deadline_ == Deadline::max()) {
+    was_in_data_ = false;
+    request_deadline_ = in(command_time);
+  }
+  stream_->expires_at(request_deadline_);
+  const ReadResult got = co_await stream_->read_some(asio::buffer(buffer_.data() + filled_, buffer_.size() - filled_));
+  if (got.error && stream_->timed_out()) {
+    session_.shut(session_.in_data() ? "4.4.2 timeout: the message came too slowly"
+                                     : "4.4.2 timeout: waited too long for a command");
+    co_await flush();
+    co_return false;
+  }
+  if (got.error && !(ingress_.stopping_ && got.error == asio::error::operation_aborted)) co_return false;
+  filled_ += got.size;
+  if (session_.in_data()) request_deadline_ += std::chrono::microseconds(got.size * 1'000'000 / slowest);
+  co_return true;
+}
+
+/// Grows the buffer while a line does not fit, takes large reads in data, and is small while a session rests.
+void Ingress::Session::make_room() {
+  if (session_.in_data()) {
+    if (buffer_.size() < data_buffer) buffer_.resize(data_buffer);
+  } else if (filled_ == buffer_.size()) {
+    buffer_.resize(buffer_.size() * 2);
+  } else if (buffer_.size() > small_buffer && filled_ <= small_buffer) {
+    buffer_.resize(small_buffer);
+    buffer_.shrink_to_fit();
+  }
+}
+
+void Ingress::Session::interrupt() {
+  timer_.cancel();
+  if (session_.idle()) stream_->interrupt();
+}
+
+void Ingress::Session::hurry(Deadline most) {
+  request_deadline_ = std::min(request_deadline_, most);
+  if (stream_->expiry() > most) stream_->expires_at(most);
+}
+
+asio::awaitable<void> Ingress::Session::pause(std::chrono::steady_clock::duration time) {
+  if (ingress_.stopping_) co_return;
+  timer_.expires_after(time);
+  error_code ignored;
+  co_await timer_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+}
+
+asio::awaitable<bool> Ingress::Session::flush() {
+  if (session_.output().empty()) co_return true;
+  if (session_.slowed()) co_await pause(error_pause);
+  std::chrono::steady_clock::duration time = command_timeout;
+  if (stream_->timed_out())
+    time = goodbye_timeout;
+  else if (ingress_.shared_.admission.stressed())
+    time = stressed_timeout;
+  stream_->expires_at(in(time));
+  const std::string out = std::move(session_.output());
+  session_.output().clear();
+  const error_code error = co_await write_all(*stream_, out);
+  co_return !error;
+}
+
+// ---- log-in ------------------------------------------------------------------------------------------------------
+
+/// `password`: one has to be verified; else a SCRAM proof was wrong already.
+asio::awaitable<void> Ingress::Session::log_in(bool password) {
+  Authenticator& authenticator = ingress_.shared_.authenticator;
+  const std::string client = client_.to_string();
+  auto result = smtp::AuthResult::refused;
+  if (authenticator.failures().too_many(client, std::chrono::steady_clock::now()))
+    result = smtp::AuthResult::too_many;
+  else if (password && !ingress_.credentials_.users)
+    result = smtp::AuthResult::unavailable;
+  else if (password)
+    result = co_await authenticator.verify(ingress_.credentials_.users, session_.auth_user(), session_.take_password());
+  switch (result) {
+    case smtp::AuthResult::accepted:
+      authenticator.failures().succeeded(client);
+      break;
+    case smtp::AuthResult::refused: {
+      ingress_.delivery_.metrics.logins_refused.add();
+      const auto wait = authenticator.failures().failed(client, std::chrono::steady_clock::now());
+      log::warn("log-in refused", {{"client", client}, {"listener", listener_.address}});
+      co_await pause(wait);
+      break;
+    }
+    case smtp::AuthResult::too_many:
+      log::warn("log-in not tried: too many failures", {{"client", client}, {"listener", listener_.address}});
+      break;
+    case smtp::AuthResult::unavailable:
+      break;
+  }
+  session_.auth_result(result);
+}
+
+smtp::SaslServer::ScramInput Ingress::Session::scram_input() {
+  return ingress_.shared_.authenticator.scram_input(ingress_.credentials_.users.get());
+}
+
+std::optional<smtp::ScramSecret> Ingress::Session::scram_secret(std::string_view name) {
+  const config::User* user = ingress_.credentials_.users ? ingress_.credentials_.users->find(name) : nullptr;
+  // A client that may not even try gets the challenge of a user that does not exist.
+  if (!user || ingress_.shared_.authenticator.failures().too_many(client_.to_string(), std::chrono::steady_clock::now()))
+    return std::nullopt;
+  return user->scram;
+}
+
+smtp::ClientInfo Ingress::Session::impersonate(const smtp::ForwardedAttributes& attributes) {
+  if (attributes.addr)
+    if (const auto address = routing::IpAddress::parse(*attributes.addr)) client_ = address->unmapped();
+  smtp::ClientInfo out = client_info(listener_, client_);
+  out.trusted = true;  // the peer is the same
+  out.user = attributes.login.value_or("");
+  return out;
+}
+
+// ---- limits ------------------------------------------------------------------------------------------------------
+
+std::optional<smtp::CommandError> Ingress::Session::admit(std::uint64_t, std::string_view user) {
+  if (ingress_.stopping_) return smtp::CommandError{421, "4.3.2 shutting down"};
+  switch (ingress_.delivery_.spool.trouble()) {
+    case spool::Trouble::none:
+      break;
+    case spool::Trouble::no_space:
+      return smtp::CommandError{452, "4.3.1 insufficient storage, try again later"};
+    case spool::Trouble::broken:
+      return smtp::CommandError{421, "4.3.0 the queue cannot be written, try again later"};
+  }
+  return over_rate(user, 0);
+}
+
+std::optional<smtp::CommandError> Ingress::Session::admit_recipient(std::string_view user) {
+  return over_rate(user, 1);
+}
+
+std::optional<smtp::CommandError> Ingress::Session::over_rate(std::string_view name, std::uint64_t recipients) {
+  std::optional<routing::Budget> rate = ingress_.delivery_.config->limits.rate_per_client;
+  std::string who = "client " + client_.to_string();
+  if (!name.empty()) {
+    const config::User* user = ingress_.credentials_.users ? ingress_.credentials_.users->find(name) : nullptr;
+    rate = user ? user->rate : std::nullopt;
+    who = "user " + std::string(name);
+  }
+  if (!rate) return std::nullopt;
+  const auto wait = ingress_.shared_.rates.take(who, *rate, recipients, now());
+  if (!wait) return std::nullopt;
+  return smtp::CommandError{450, "4.7.1 " + smtp::printable(who) + " may send to " + std::to_string(rate->recipients) +
+                                     " recipients in " + routing::to_string(rate->per) + ": try again in " + wait_text(*wait)};
+}
+
+// ---- the message -------------------------------------------------------------------------------------------------
+
+smtp::Trace Ingress::Session::trace(const smtp::Transaction& transaction, const smtp::SessionFacts& facts) {
+  id_ = ingress_.delivery_.spool.next_id();
+  smtp::TraceInfo info;
+  info.helo = facts.helo;
+  info.client = client_.to_string();
+  info.hostname = ingress_.delivery_.config->hostname;
+  info.id = id_;
+  info.esmtp = facts.esmtp;
+  info.tls = facts.tls;
+  info.authenticated = !facts.user.empty();
+  info.utf8 = transaction.mail.smtputf8;
+  if (transaction.recipients.size() == 1) info.recipient = transaction.recipients.front().to_string();
+  info.time = std::chrono::system_clock::now();
+  return {smtp::to_string(id_), smtp::received_field(info)};
+}
+
+std::string Ingress::Session::missing_fields(const smtp::Transaction& transaction, bool date, bool message_id) {
+  std::string out;
+  if (date) out += "Date: " + smtp::rfc5322_date(std::chrono::system_clock::now()) + "\r\n";
+  if (message_id) out += "Message-ID: <" + transaction.id + "@" + ingress_.delivery_.config->hostname + ">\r\n";
+  return out;
+}
+
+/// Moves what has come in of a large body to the spool, so that a session's memory is bounded. A message that passes
+/// through stays in memory, and off the disk, while there is room for it.
+asio::awaitable<bool> Ingress::Session::spill(Action action) {
+  if (!session_.in_data() && action != Action::commit && !extents_.empty()) {
+    ingress_.delivery_.spool.abandon(std::move(extents_));  // the message was refused at its end
+    extents_.clear();
+    spilled_ = 0;
+  }
+  smtp::Body& body = session_.transaction().body;
+  if (!session_.in_data() || body.size() - spilled_ < chunk_size) co_return true;
+  if (listener_.pass_through && !ingress_.delivery_.cache.full()) co_return true;
+  std::string octets;
+  octets.reserve(body.size() - spilled_);
+  for (const auto& chunk : body.release_chunks()) octets += chunk;
+  spilled_ += octets.size();
+  while (!octets.empty()) {
+    std::string rest = octets.size() > 2 * chunk_size ? octets.substr(2 * chunk_size) : std::string();
+    octets.resize(octets.size() - rest.size());
+    const auto stored = co_await ingress_.delivery_.spool.chunk(std::move(octets));
+    if (stored.trouble != spool::Trouble::none) {
+      session_.shut(stored.trouble == spool::Trouble::no_space ? "4.3.1 insufficient storage, try again later"
+                                                               : "4.3.0 the queue cannot be written, try again later");
+      co_await flush();
+      co_return false;
+    }
+    extents_.push_back(stored.extent);
+    octets = std::move(rest);
+  }
+  co_return true;
+}
+
+/// The first rule that fits, else the user's class, else the listener's.
+std::string Ingress::Session::class_of(const smtp::Transaction& transaction) const {
+  const config::Config& config = *ingress_.delivery_.config;
+  routing::MessageFacts facts;
+  facts.user = session_.user();
+  facts.sender_domain = transaction.mail.reverse_path.domain;
+  facts.headers = &transaction.headers;
+  const routing::Classified classified = config.classifier->classify(facts);
+  if (!classified.unknown_class.empty())
+    log::warn("a header names a class that does not exist", {{"id", smtp::to_string(id_)}, {"class", classified.unknown_class}});
+  if (classified.class_name) return *classified.class_name;
+  const config::User* user = ingress_.credentials_.users ? ingress_.credentials_.users->find(session_.user()) : nullptr;
+  if (user && !user->class_name.empty()) return user->class_name;
+  return config.classes[listener_.message_class].name;
+}
+
+std::shared_ptr<spool::Message> Ingress::Session::message() {
+  smtp::Transaction& t = session_.transaction();
+  auto out = std::make_shared<spool::Message>();
+  out->id = id_;
+  out->class_name = class_of(t);
+  out->sender = std::move(t.mail.reverse_path);
+  out->recipients = std::move(t.recipients);
+  out->dsn = std::move(t.mail.dsn);
+  if (std::ranges::any_of(t.recipient_dsn, [](const auto& d) { return d != smtp::DsnRcpt{}; }))
+    out->recipient_dsn = std::move(t.recipient_dsn);
+  out->user = session_.user();
+  out->eight_bit = t.eight_bit;
+  out->eight_bit_header = t.eight_bit_header;
+  out->utf8 = t.mail.smtputf8;
+  out->accepted = now();
+  out->header_end = t.header_end;
+  out->cuts = std::move(t.cuts);
+  out->added = std::move(t.added);
+  out->client = client_.to_string();
+  out->body_size = t.body.size();
+  out->extents = std::move(extents_);
+  out->tail = t.body.release_chunks();
+  extents_.clear();
+  spilled_ = 0;
+  return out;
+}
+
+void Ingress::Session::log_accepted(const spool::Message& message, const std::string& how) const {
+  ingress_.delivery_.metrics.messages_accepted.add();
+  ingress_.delivery_.metrics.recipients_accepted.add(message.recipients.size());
+  ingress_.delivery_.metrics.bytes_accepted.add(message.body_size);
+  if (!log::enabled(log::Level::info)) return;
+  std::vector<log::Field> fields{{"id", smtp::to_string(message.id)},
+                                 {"client", message.client},
+                                 {"helo", session_.helo()},
+                                 {"from", message.sender.to_string()},
+                                 {"recipients", std::to_string(message.recipients.size())},
+                                 {"size", std::to_string(message.body_size)},
+                                 {"class", message.class_name}};
+  if (!message.user.empty()) fields.emplace_back("user", message.user);
+  if (session_.client().tls) fields.emplace_back("tls", stream_->tls_summary());
+  const auto& forwarded = session_.forwarded();
+  if (forwarded.ident) fields.emplace_back("origin_id", *forwarded.ident);
+  if (forwarded.addr) fields.emplace_back("origin_client", *forwarded.addr);
+  if (forwarded.name) fields.emplace_back("origin_name", *forwarded.name);
+  if (forwarded.helo) fields.emplace_back("origin_helo", *forwarded.helo);
+  log::info(how, fields);
+}
+
+asio::awaitable<void> Ingress::Session::commit() {
+  auto accepted = message();
+  if (listener_.pass_through)
+    co_await commit_pass_through(std::move(accepted));
+  else
+    co_await commit_queued(std::move(accepted));
+}
+
+void Ingress::Session::refuse_unstored(spool::Trouble trouble) {
+  ingress_.delivery_.metrics.messages_unstored.add();
+  if (trouble == spool::Trouble::no_space)
+    session_.finish(452, "4.3.1 insufficient storage, try again later");
+  else
+    session_.finish(421, "4.3.0 the queue cannot be written, try again later");
+}
+
+asio::awaitable<void> Ingress::Session::commit_queued(std::shared_ptr<spool::Message> message) {
+  const spool::Trouble trouble = co_await ingress_.delivery_.spool.accept(message);
+  if (trouble != spool::Trouble::none) {
+    ingress_.delivery_.spool.abandon(message->extents);
+    co_return refuse_unstored(trouble);
+  }
+  log_accepted(*message, "accepted");
+  session_.finish(250, "2.0.0 queued as " + smtp::to_string(message->id));
+  ingress_.dispatcher_.submit(message);
+}
+
+/// The client waits for the receivers. What they leave over is made durable before the 250.
+asio::awaitable<void> Ingress::Session::commit_pass_through(std::shared_ptr<spool::Message> message) {
+  log_accepted(*message, "passing through");
+  const std::string id = smtp::to_string(message->id);
+  auto pass = std::make_shared<PassThrough>(ingress_.executor_, message->recipients.size());
+  ingress_.waiting_.insert(pass.get());
+  ingress_.dispatcher_.submit(message, pass);
+  const std::vector<Settled> results = co_await pass->wait();
+  ingress_.waiting_.erase(pass.get());
+  const PassThroughAnswer answer = answer_of(results, id);
+  if (answer.deferred.empty() && answer.failed.empty()) {
+    ingress_.delivery_.spool.abandon(message->extents);
+    co_return session_.finish(answer.code, answer.text);
+  }
+  const spool::Trouble trouble = co_await ingress_.dispatcher_.take_over(message, results, answer);
+  if (trouble != spool::Trouble::none) co_return refuse_unstored(trouble);  // twice is better than lost
+  session_.finish(answer.code, answer.text);
+}
+
+}  // namespace egret::relay

@@ -1,0 +1,75 @@
+// One client's SMTP session: the server state machine on a stream.
+#pragma once
+
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/steady_timer.hpp>
+#include <memory>
+#include <string>
+#include <vector>
+
+#include "relay/ingress/ingress.hpp"
+#include "relay/net/stream.hpp"
+#include "relay/spool/spool.hpp"
+#include "smtp/server_session.hpp"
+
+namespace egret::relay {
+
+/// Lives on one worker, from accept to close.
+class Ingress::Session final : private smtp::ServerPolicy {
+ public:
+  /// `received` are octets that were read already (behind a PROXY header).
+  Session(Ingress& ingress, std::unique_ptr<Stream> stream, std::size_t listener, const routing::IpAddress& client,
+          std::string received);
+  ~Session() override;
+
+  boost::asio::awaitable<void> run();
+  /// The program stops: whoever is between messages is told so now.
+  void interrupt();
+  /// Connections run out: who is waited for gets at most `most` from now on.
+  void hurry(Deadline most);
+
+ private:
+  // What smtp::ServerSession asks.
+  std::optional<smtp::CommandError> admit(std::uint64_t declared_size, std::string_view user) override;
+  std::optional<smtp::CommandError> admit_recipient(std::string_view user) override;
+  smtp::Trace trace(const smtp::Transaction& transaction, const smtp::SessionFacts& facts) override;
+  std::string missing_fields(const smtp::Transaction& transaction, bool date, bool message_id) override;
+  std::optional<smtp::ScramSecret> scram_secret(std::string_view user) override;
+  smtp::SaslServer::ScramInput scram_input() override;
+  smtp::ClientInfo impersonate(const smtp::ForwardedAttributes& attributes) override;
+
+  std::optional<smtp::CommandError> over_rate(std::string_view user, std::uint64_t recipients);
+  boost::asio::awaitable<bool> start();
+  boost::asio::awaitable<bool> act(smtp::ServerSession::Action action);
+  boost::asio::awaitable<bool> start_tls();
+  boost::asio::awaitable<void> log_in(bool password);
+  boost::asio::awaitable<bool> read_more(bool progressed);
+  void on_timeout();
+  void make_room();
+  boost::asio::awaitable<void> pause(std::chrono::steady_clock::duration time);
+  boost::asio::awaitable<bool> flush();
+  boost::asio::awaitable<bool> spill(smtp::ServerSession::Action action);
+  std::shared_ptr<spool::Message> message();
+  std::string class_of(const smtp::Transaction& transaction) const;
+  void refuse_unstored(spool::Trouble trouble);
+  boost::asio::awaitable<void> commit();
+  boost::asio::awaitable<void> commit_queued(std::shared_ptr<spool::Message> message);
+  boost::asio::awaitable<void> commit_pass_through(std::shared_ptr<spool::Message> message);
+  void log_accepted(const spool::Message& message, const std::string& how) const;
+
+  Ingress& ingress_;
+  std::unique_ptr<Stream> stream_;
+  const config::Listener& listener_;
+  routing::IpAddress client_;
+  smtp::ServerSession session_;
+  boost::asio::steady_timer timer_;
+  std::vector<char> buffer_;
+  std::size_t filled_ = 0;
+  Deadline request_deadline_ = Deadline::max();
+  bool was_in_data_ = false;
+  smtp::MessageId id_{};
+  std::vector<spool::Extent> extents_;
+  std::uint64_t spilled_ = 0;
+};
+
+}  // namespace egret::relay
