@@ -26,6 +26,19 @@ std::string upper(std::string_view text) {
   return out;
 }
 
+/// Decided from what is sent, not from what the client once declared: a message in plain ASCII needs nothing.
+bool needs_utf8(const Envelope& envelope) {
+  return envelope.utf8_header || !envelope.sender.ascii() || !std::ranges::all_of(envelope.recipients, &Address::ascii);
+}
+
+/// Servers that are known to read on behind the final dot. RFC 2920 section 3.1 allows it to whoever offers PIPELINING,
+/// but a server that drops what it did not expect would cost us the answer to the message before.
+bool known_to_chain(const Reply& greeting) {
+  const std::string text = lower(greeting.lines.empty() ? "" : greeting.lines.front());
+  constexpr std::array<std::string_view, 5> names{"postfix", "exim", "sendmail", "smtp-sink", "egret"};
+  return std::ranges::any_of(names, [&](std::string_view name) { return text.find(name) != std::string::npos; });
+}
+
 }  // namespace
 
 std::string_view to_string(Phase phase) {
@@ -95,6 +108,7 @@ ClientSession::Action ClientSession::on_reply(Reply reply) {
   switch (state_) {
     case State::greeting:
       if (reply.code != 220) return fail(std::move(reply), Phase::connect);
+      takes_chains_ = known_to_chain(reply);
       return ehlo();
     case State::ehlo:
       if (reply.code == 250) {
@@ -177,65 +191,68 @@ ClientSession::Action ClientSession::on_auth(const Reply& reply) {
   return Action::ready;
 }
 
-std::string ClientSession::mail_line() const {
-  std::string line = "MAIL FROM:<" + envelope_.sender.to_string() + ">";
-  if (capabilities_.size) line += " SIZE=" + std::to_string(envelope_.size);
-  if (capabilities_.eight_bit_mime && envelope_.eight_bit) line += " BODY=8BITMIME";
-  if (capabilities_.smtputf8 && needs_utf8()) line += " SMTPUTF8";
-  if (capabilities_.dsn) line += mail_parameters(envelope_.dsn);
+std::string ClientSession::mail_line(const Envelope& envelope) const {
+  std::string line = "MAIL FROM:<" + envelope.sender.to_string() + ">";
+  if (capabilities_.size) line += " SIZE=" + std::to_string(envelope.size);
+  if (capabilities_.eight_bit_mime && envelope.eight_bit) line += " BODY=8BITMIME";
+  if (capabilities_.smtputf8 && needs_utf8(envelope)) line += " SMTPUTF8";
+  if (capabilities_.dsn) line += mail_parameters(envelope.dsn);
   // We are the one who logged in, not the author (RFC 4954 section 5).
   if (options_.credentials && !capabilities_.auth.empty()) line += " AUTH=<>";
-  return line;
+  return line + "\r\n";
 }
 
-std::string ClientSession::rcpt_line(std::size_t recipient) const {
-  std::string line = "RCPT TO:<" + envelope_.recipients[recipient].to_string() + ">";
-  if (capabilities_.dsn && recipient < envelope_.recipient_dsn.size())
-    line += rcpt_parameters(envelope_.recipient_dsn[recipient]);
-  return line;
+std::string ClientSession::rcpt_line(const Envelope& envelope, std::size_t recipient) const {
+  std::string line = "RCPT TO:<" + envelope.recipients[recipient].to_string() + ">";
+  if (capabilities_.dsn && recipient < envelope.recipient_dsn.size()) line += rcpt_parameters(envelope.recipient_dsn[recipient]);
+  return line + "\r\n";
 }
 
-/// Decided from what is sent, not from what the client once declared: a message in plain ASCII needs nothing.
-bool ClientSession::needs_utf8() const {
-  return envelope_.utf8_header || !envelope_.sender.ascii() || !std::ranges::all_of(envelope_.recipients, &Address::ascii);
+/// Everything up to DATA, for a peer that takes it in one group.
+std::string ClientSession::group(const Envelope& envelope, const std::vector<std::size_t>& asked) const {
+  std::string out = mail_line(envelope);
+  for (const std::size_t i : asked) out += rcpt_line(envelope, i);
+  return out + "DATA\r\n";
 }
 
-bool ClientSession::sendable(const Address& address) const {
-  return capabilities_.smtputf8 || address.ascii();
-}
-
-/// What this server cannot be told (RFC 6531 section 3.6): refused here. True when nobody is left to ask for.
-bool ClientSession::refuse_unsendable() {
-  asked_.clear();
-  const bool message = sendable(envelope_.sender) && (capabilities_.smtputf8 || !envelope_.utf8_header);
-  for (std::size_t i = 0; i < envelope_.recipients.size(); ++i) {
-    if (message && sendable(envelope_.recipients[i])) {
-      asked_.push_back(i);
-      continue;
-    }
-    outcomes_[i] = {make_reply(553, "5.6.7 (local) the receiver does not take internationalised mail"), Phase::mail};
-    decided_[i] = true;
-  }
-  return asked_.empty();
+/// The recipients that this server can be told about (RFC 6531 section 3.6).
+std::vector<std::size_t> ClientSession::sendable(const Envelope& envelope) const {
+  const auto takes = [this](const Address& address) { return capabilities_.smtputf8 || address.ascii(); };
+  std::vector<std::size_t> out;
+  if (!takes(envelope.sender) || (envelope.utf8_header && !capabilities_.smtputf8)) return out;
+  for (std::size_t i = 0; i < envelope.recipients.size(); ++i)
+    if (takes(envelope.recipients[i])) out.push_back(i);
+  return out;
 }
 
 ClientSession::Action ClientSession::send(const Envelope& envelope) {
   envelope_ = envelope;
-  outcomes_.assign(envelope.recipients.size(), {});
-  decided_.assign(envelope.recipients.size(), false);
+  outcomes_.assign(envelope.recipients.size(),
+                   {make_reply(553, "5.6.7 (local) the receiver does not take internationalised mail"), Phase::mail});
+  decided_.assign(envelope.recipients.size(), true);
+  asked_ = sendable(envelope);
+  for (const std::size_t i : asked_) {
+    outcomes_[i] = {};
+    decided_[i] = false;
+  }
   next_recipient_ = accepted_ = 0;
   mail_failed_ = false;
-  if (refuse_unsendable()) return finish();
+  const bool on_its_way = std::exchange(chained_, false);
+  if (asked_.empty()) return finish();
   if (reset_due_) return command("RSET", State::rset, Phase::mail);
   pipelined_ = capabilities_.pipelining;
-  output_ += mail_line() + "\r\n";
-  if (pipelined_) {
-    for (const std::size_t i : asked_) output_ += rcpt_line(i) + "\r\n";
-    output_ += "DATA\r\n";
-  }
+  if (!on_its_way) output_ += pipelined_ ? group(envelope, asked_) : mail_line(envelope);
   state_ = State::mail;
   phase_ = Phase::mail;
   return Action::read;
+}
+
+std::string ClientSession::chain(const Envelope& next) {
+  if (!capabilities_.pipelining || !takes_chains_ || state_ != State::body) return {};
+  const auto asked = sendable(next);
+  if (asked.empty()) return {};
+  chained_ = true;
+  return group(next, asked);
 }
 
 ClientSession::Action ClientSession::on_mail(Reply reply) {
@@ -247,7 +264,12 @@ ClientSession::Action ClientSession::on_mail(Reply reply) {
   }
   state_ = State::rcpt;
   phase_ = Phase::rcpt;
-  if (!pipelined_) return command(rcpt_line(asked_[next_recipient_]), State::rcpt, Phase::rcpt);
+  if (!pipelined_) return ask_recipient();
+  return Action::read;
+}
+
+ClientSession::Action ClientSession::ask_recipient() {
+  output_ += rcpt_line(envelope_, asked_[next_recipient_]);
   return Action::read;
 }
 
@@ -266,7 +288,7 @@ ClientSession::Action ClientSession::on_rcpt(Reply reply) {
   }
   if (next_recipient_ < asked_.size()) {
     if (pipelined_) return Action::read;
-    return command(rcpt_line(asked_[next_recipient_]), State::rcpt, Phase::rcpt);
+    return ask_recipient();
   }
   state_ = State::data;
   phase_ = Phase::data;

@@ -89,6 +89,12 @@ class ClientSession {
   Action tls_done();
   /// Starts a transaction; only after ready or done.
   Action send(const Envelope& envelope);
+  /// After Action::body: what to write behind the final dot so that the transaction for `next` begins without a round
+  /// trip (RFC 2920 section 3.1); empty where the peer is not known to take that. The next send() must be for `next`,
+  /// or the connection be closed.
+  std::string chain(const Envelope& next);
+  /// The peer was told about the next transaction already.
+  bool chained() const { return chained_; }
   /// After Action::body.
   Action body_sent();
   /// Puts QUIT into output().
@@ -128,8 +134,6 @@ class ClientSession {
   Action after_ehlo();
   Action authenticate();
   Action on_auth(const Reply& reply);
-  bool needs_utf8() const;
-  bool sendable(const Address& address) const;
   Action on_mail(Reply reply);
   Action on_rcpt(Reply reply);
   Action on_data(Reply reply);
@@ -137,9 +141,11 @@ class ClientSession {
   Action command(std::string line, State next, Phase phase);
   Action fail(Reply reply, Phase phase);
   Action finish();
-  std::string mail_line() const;
-  std::string rcpt_line(std::size_t recipient) const;
-  bool refuse_unsendable();
+  Action ask_recipient();
+  std::string mail_line(const Envelope& envelope) const;
+  std::string rcpt_line(const Envelope& envelope, std::size_t recipient) const;
+  std::string group(const Envelope& envelope, const std::vector<std::size_t>& asked) const;
+  std::vector<std::size_t> sendable(const Envelope& envelope) const;
 
   ClientOptions options_;
   Capabilities capabilities_;
@@ -156,6 +162,8 @@ class ClientSession {
   RecipientOutcome failure_;
   bool mail_failed_ = false;
   bool pipelined_ = false;
+  bool takes_chains_ = false;
+  bool chained_ = false;
   bool closing_ = false;
   bool reset_due_ = false;  // the peer still has a transaction open that must be reset before the next MAIL
 };

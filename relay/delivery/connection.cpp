@@ -165,33 +165,40 @@ smtp::Envelope Connection::envelope(const Outgoing& outgoing, const std::vector<
   return out;
 }
 
-boost::asio::awaitable<AttemptResult> Connection::send(std::shared_ptr<const spool::Message> message,
-                                                       std::vector<std::uint32_t> recipients, OutgoingOptions options,
+boost::asio::awaitable<Transaction> Connection::prepare(std::shared_ptr<const spool::Message> message,
+                                                        std::vector<std::uint32_t> recipients, OutgoingOptions options,
+                                                        spool::Spool& spool) {
+  const smtp::Capabilities& peer = session_.capabilities();
+  options.eight_bit_mime = peer.eight_bit_mime;
+  Transaction out;
+  out.outgoing = co_await prepare_outgoing(std::move(message), std::move(options), spool);
+  if (!out.outgoing.problem.empty()) {
+    out.refusal = smtp::make_reply(554, "5.6.3 (local) " + out.outgoing.problem);
+    out.envelope.recipients.resize(recipients.size());
+    co_return out;
+  }
+  out.envelope = envelope(out.outgoing, recipients);
+  if (peer.size && peer.max_size && out.outgoing.size > peer.max_size)
+    out.refusal = smtp::make_reply(552, "5.3.4 (local) larger than the receiver's limit of " + std::to_string(peer.max_size));
+  co_return out;
+}
+
+boost::asio::awaitable<AttemptResult> Connection::send(const Transaction* transaction, const Transaction* next,
                                                        spool::Spool& spool) {
   using Kind = AttemptResult::Kind;
-  const smtp::Capabilities& peer = session_.capabilities();
   AttemptResult out;
   out.host = host_;
   out.tls = tls_summary();
-  out.dsn = peer.dsn;
-  const auto refuse = [&](int code, const std::string& text) {
+  out.dsn = session_.capabilities().dsn;
+  const std::size_t recipients = transaction->envelope.recipients.size();
+  if (transaction->refusal) {
     out.kind = Kind::answered;
-    out.outcomes.assign(recipients.size(), {smtp::make_reply(code, text), Phase::mail});
-  };
-  options.eight_bit_mime = peer.eight_bit_mime;
-  const Outgoing outgoing = co_await prepare_outgoing(std::move(message), std::move(options), spool);
-  if (!outgoing.problem.empty()) {
-    refuse(554, "5.6.3 (local) " + outgoing.problem);
+    out.outcomes.assign(recipients, {*transaction->refusal, Phase::mail});
     co_return out;
   }
-  if (peer.size && peer.max_size && outgoing.size > peer.max_size) {
-    refuse(552, "5.3.4 (local) larger than the receiver's limit of " + std::to_string(peer.max_size));
-    co_return out;
-  }
-  const smtp::Envelope envelope = this->envelope(outgoing, recipients);
   ++messages_;
   replied_ = false;
-  auto action = session_.send(envelope);
+  auto action = session_.send(transaction->envelope);
   while (true) {
     switch (action) {
       case ClientSession::Action::read: {
@@ -202,7 +209,8 @@ boost::asio::awaitable<AttemptResult> Connection::send(std::shared_ptr<const spo
         break;
       }
       case ClientSession::Action::body: {
-        const bool sent = co_await send_body(&outgoing, spool);
+        const std::string behind = next && !next->refusal ? session_.chain(next->envelope) : std::string();
+        const bool sent = co_await send_body(&transaction->outgoing, behind, spool);
         if (!sent) co_return broken(Kind::lost);
         action = session_.body_sent();
         break;
@@ -213,7 +221,7 @@ boost::asio::awaitable<AttemptResult> Connection::send(std::shared_ptr<const spo
         co_return out;
       case ClientSession::Action::failed:
         out.kind = Kind::answered;
-        out.outcomes.assign(recipients.size(), session_.failure());
+        out.outcomes.assign(recipients, session_.failure());
         usable_ = false;
         co_return out;
       case ClientSession::Action::handshake:
@@ -224,7 +232,8 @@ boost::asio::awaitable<AttemptResult> Connection::send(std::shared_ptr<const spo
   }
 }
 
-boost::asio::awaitable<bool> Connection::send_body(const Outgoing* outgoing, spool::Spool& spool) {
+boost::asio::awaitable<bool> Connection::send_body(const Outgoing* outgoing, std::string_view behind, spool::Spool& spool) {
+  const std::string end = ".\r\n" + std::string(behind);
   const spool::Message& message = *outgoing->message;
   std::uint64_t offset = 0;
   if (!message.extents.empty() && !outgoing->head.empty()) {
@@ -243,7 +252,7 @@ boost::asio::awaitable<bool> Connection::send_body(const Outgoing* outgoing, spo
     if (!sent) co_return false;
     offset += extent.length;
   }
-  co_return co_await write_piece(message.tail, offset, outgoing, ".\r\n");
+  co_return co_await write_piece(message.tail, offset, outgoing, end);
 }
 
 /// Writes stored octets as they go out: what the head replaces is left out, the head itself comes with the first

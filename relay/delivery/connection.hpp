@@ -3,6 +3,7 @@
 
 #include <boost/asio/awaitable.hpp>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -39,6 +40,13 @@ struct Security {
   std::string policy;  ///< for the log: "opportunistic", "mta-sts", ...
 };
 
+/// One message, made ready for one peer.
+struct Transaction {
+  Outgoing outgoing;
+  smtp::Envelope envelope;
+  std::optional<smtp::Reply> refusal;  ///< why this peer cannot be given it
+};
+
 class Connection {
  public:
   /// `received` came from the peer already.
@@ -54,10 +62,16 @@ class Connection {
   /// From the greeting to readiness. `refused`: session().failure() says what the peer said.
   boost::asio::awaitable<Opened> open();
 
-  /// One transaction. `recipients` are indices into the message's; `outgoing` says how it is signed and what the
-  /// receiver can take is added here.
-  boost::asio::awaitable<AttemptResult> send(std::shared_ptr<const spool::Message> message, std::vector<std::uint32_t> recipients,
-                                             OutgoingOptions outgoing, spool::Spool& spool);
+  /// What a message becomes for this peer. `recipients` are indices into the message's.
+  boost::asio::awaitable<Transaction> prepare(std::shared_ptr<const spool::Message> message,
+                                              std::vector<std::uint32_t> recipients, OutgoingOptions options,
+                                              spool::Spool& spool);
+  /// One transaction. Where the peer takes it, `next` (or null) is announced behind the final dot: chained() is true
+  /// then, and the following call must be for it, or the connection be dropped.
+  boost::asio::awaitable<AttemptResult> send(const Transaction* transaction, const Transaction* next, spool::Spool& spool);
+  bool chained() const { return session_.chained(); }
+  /// Closes without a word.
+  void drop() { fail("dropped"); }
 
   bool usable() const { return usable_ && !session_.closing(); }
   int messages() const { return messages_; }
@@ -76,7 +90,7 @@ class Connection {
   boost::asio::awaitable<bool> read_reply(Deadline deadline, smtp::Reply& out);
   boost::asio::awaitable<bool> handshake();
   smtp::Envelope envelope(const Outgoing& outgoing, const std::vector<std::uint32_t>& recipients) const;
-  boost::asio::awaitable<bool> send_body(const Outgoing* outgoing, spool::Spool& spool);
+  boost::asio::awaitable<bool> send_body(const Outgoing* outgoing, std::string_view behind, spool::Spool& spool);
   boost::asio::awaitable<bool> write_piece(std::span<const std::string> chunks, std::uint64_t offset, const Outgoing* outgoing,
                                            std::string_view end);
   AttemptResult broken(AttemptResult::Kind kind);

@@ -113,6 +113,11 @@ class Dispatcher {
     bool operator()(const JobPtr& a, const JobPtr& b) const { return a->next_at > b->next_at; }
   };
   struct Established;
+  /// A job and what it is for the connection that it is on.
+  struct Prepared {
+    JobPtr job;
+    std::optional<Transaction> transaction;
+  };
   /// What a message keeps to at its next attempt.
   struct Keep {
     std::optional<routing::EgressRef> sticky;
@@ -152,6 +157,11 @@ class Dispatcher {
   // Lanes (lanes.cpp).
   void kick(Lane& lane);
   boost::asio::awaitable<void> run_lane(Lane* lane);
+  boost::asio::awaitable<JobPtr> take(Lane* lane);
+  void put_back(Lane& lane, JobPtr job);
+  int messages_per_connection(const Lane& lane) const;
+  boost::asio::awaitable<JobPtr> take_following(Lane* lane, const Job* present, const Connection* connection);
+  boost::asio::awaitable<AttemptResult> send_job(Lane* lane, Connection* connection, Prepared* present, Prepared* following);
   boost::asio::awaitable<Established> establish(Lane* lane, const Job* job);
   boost::asio::awaitable<Established> establish_at(Lane* lane, const Target* target, routing::IpAddress address, TlsPlan plan);
   OutgoingOptions outgoing_options(routing::EgressRef egress) const;

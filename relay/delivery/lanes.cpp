@@ -59,50 +59,99 @@ boost::asio::awaitable<bool> Dispatcher::load(Job* job) {
   co_return true;
 }
 
-boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
-  std::unique_ptr<Connection> connection;
-  const LaneKey key = lane->key;
+/// The next job of the lane, its body at hand; null when nothing waits.
+boost::asio::awaitable<JobPtr> Dispatcher::take(Lane* lane) {
   while (!lane->ready.empty() && !stopping_) {
     JobPtr job = std::move(lane->ready.front());
     lane->ready.pop_front();
     --ready_;
     active_.insert(job.get());
     const bool loaded = co_await load(job.get());
-    if (!loaded) {
-      release_trial(*job);
-      active_.erase(job.get());
-      continue;
-    }
+    if (loaded) co_return job;
+    release_trial(*job);
+    active_.erase(job.get());
+  }
+  co_return nullptr;
+}
+
+void Dispatcher::put_back(Lane& lane, JobPtr job) {
+  active_.erase(job.get());
+  ++ready_;
+  lane.ready.push_front(std::move(job));
+}
+
+int Dispatcher::messages_per_connection(const Lane& lane) const {
+  if (lane.key.egress.kind == routing::EgressKind::smarthost)
+    return shared_.config->smarthosts[lane.key.egress.index].messages_per_connection;
+  return lane.site->messages_per_connection;
+}
+
+/// The job to announce behind the final dot of the present one: with more waiting than the connections can take, and
+/// on a connection that may carry it.
+boost::asio::awaitable<JobPtr> Dispatcher::take_following(Lane* lane, const Job* present, const Connection* connection) {
+  if (present->holds_trial || lane->ready.empty() || lane->connections < lane_limit(*lane) || !lane->idle.empty() ||
+      connection->messages() + 1 >= messages_per_connection(*lane))
+    co_return nullptr;
+  co_return co_await take(lane);
+}
+
+/// Sends one job, and perhaps announces the next, which `following` then holds.
+boost::asio::awaitable<AttemptResult> Dispatcher::send_job(Lane* lane, Connection* connection, Prepared* present,
+                                                           Prepared* following) {
+  const OutgoingOptions options = outgoing_options(lane->key.egress);
+  if (!present->transaction)
+    present->transaction = co_await connection->prepare(present->job->content, present->job->recipients, options, shared_.spool);
+  following->job = co_await take_following(lane, present->job.get(), connection);
+  if (following->job)
+    following->transaction =
+        co_await connection->prepare(following->job->content, following->job->recipients, options, shared_.spool);
+  co_return co_await connection->send(&*present->transaction, following->job ? &*following->transaction : nullptr, shared_.spool);
+}
+
+boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
+  std::unique_ptr<Connection> connection;
+  const LaneKey key = lane->key;
+  Prepared present;
+  while (true) {
+    if (!present.job) present.job = co_await take(lane);
+    if (!present.job) break;
     if (!connection) {
-      Established opened = co_await establish(lane, job.get());
+      Established opened = co_await establish(lane, present.job.get());
       if (!opened.connection) {
-        active_.erase(job.get());
+        active_.erase(present.job.get());
         // The other jobs would only find out the same one after another.
         if (opened.result.kind == AttemptResult::Kind::unreachable && lane->connections == 1) defer_lane(*lane, opened.result);
-        conclude(std::move(job), opened.result);
+        conclude(std::move(present.job), opened.result);
         break;
       }
       connection = std::move(opened.connection);
     }
     const bool reused = connection->messages() > 0;
-    const AttemptResult result =
-        co_await connection->send(job->content, job->recipients, outgoing_options(key.egress), shared_.spool);
-    active_.erase(job.get());
-    const bool stale = result.kind == AttemptResult::Kind::lost && result.before_any_reply && reused;
-    if (stale && job->reconnects++ < 2 && !stopping_) {
-      // The peer closed a resting connection: nobody's fault, and nothing was said about this message.
-      ++ready_;
-      lane->ready.push_front(std::move(job));
-    } else {
-      conclude(std::move(job), result);
+    Prepared following;
+    const AttemptResult result = co_await send_job(lane, connection.get(), &present, &following);
+    // What was announced goes on only behind a message that was taken: else its egress is perhaps not the right one
+    // any more, and nothing of it was sent.
+    const bool chained = following.job && connection->usable() && connection->chained();
+    const bool go_on = chained && result.kind == AttemptResult::Kind::answered &&
+                       std::ranges::all_of(result.outcomes, &smtp::RecipientOutcome::delivered);
+    if (chained && !go_on) connection->drop();
+    if (following.job && !go_on) {
+      put_back(*lane, std::move(following.job));
+      following = {};
     }
-    const int most = key.egress.kind == routing::EgressKind::smarthost
-                         ? shared_.config->smarthosts[key.egress.index].messages_per_connection
-                         : lane->site->messages_per_connection;
-    if (!connection->usable() || connection->messages() >= most) {
+    const bool stale = result.kind == AttemptResult::Kind::lost && result.before_any_reply && reused;
+    if (stale && present.job->reconnects++ < 2 && !stopping_) {
+      // The peer closed a resting connection: nobody's fault, and nothing was said about this message.
+      put_back(*lane, std::move(present.job));
+    } else {
+      active_.erase(present.job.get());
+      conclude(std::move(present.job), result);
+    }
+    present = std::move(following);
+    if (!connection->usable() || (!present.job && connection->messages() >= messages_per_connection(*lane))) {
       co_await connection->quit();
       connection.reset();
-    } else if (lane->ready.empty() && !stopping_) {
+    } else if (!present.job && lane->ready.empty() && !stopping_) {
       boost::asio::steady_timer timer(executor_, idle_time);
       lane->idle.push_back(&timer);
       boost::system::error_code ignored;

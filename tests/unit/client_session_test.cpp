@@ -321,6 +321,35 @@ TEST(ClientTransaction, PassesDsnParametersOnWhereTheyAreOffered) {
   }
 }
 
+TEST(ClientChain, AnnouncesTheNextMessageBehindTheDotOfAKnownServer) {
+  Peer peer(plain());
+  peer.says({"220 mx ESMTP Postfix", "250-mx\r\n250 PIPELINING"});
+  peer.session.send(to({"b"}));
+  peer.says({"250 ok", "250 ok", "354 go"});
+  const std::string behind = peer.session.chain(to({"c"}));
+  EXPECT_EQ(behind, "MAIL FROM:<a@example.com>\r\nRCPT TO:<c@example.net>\r\nDATA\r\n");
+  peer.session.body_sent();
+  EXPECT_EQ(peer.says("250 queued"), Action::done);
+  peer.sent();
+  peer.session.send(to({"c"}));
+  EXPECT_EQ(peer.sent(), "");
+  EXPECT_EQ(peer.says({"250 ok", "250 ok", "354 go"}), Action::body);
+  peer.session.body_sent();
+  EXPECT_EQ(peer.says("250 queued"), Action::done);
+  EXPECT_TRUE(peer.session.outcomes()[0].delivered());
+}
+
+TEST(ClientChain, KeepsToRoundTripsWithServersThatItDoesNotKnow) {
+  for (const auto* greeting : {"220 mx ESMTP", "220 mx ESMTP Postfix"}) {
+    Peer peer(plain());
+    const bool known = std::string_view(greeting).ends_with("Postfix");
+    peer.says({greeting, known ? "250 mx" : "250-mx\r\n250 PIPELINING"});
+    peer.session.send(to({"b"}));
+    peer.says({"250 ok", "250 ok", "354 go"});
+    EXPECT_EQ(peer.session.chain(to({"c"})), "") << greeting;
+  }
+}
+
 TEST(ClientAuth, ARefusalIsTheSessionsFailure) {
   for (const auto* refusal : {"535 5.7.8 bad", "454 4.7.0 later", "421 bye", "501 syntax"}) {
     Peer peer(with_login());
