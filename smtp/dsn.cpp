@@ -1,5 +1,7 @@
 #include "smtp/dsn.hpp"
 
+#include <algorithm>
+
 #include "smtp/text.hpp"
 #include "smtp/xtext.hpp"
 
@@ -102,6 +104,16 @@ std::string original_type(const DsnInput& in) {
   return in.utf8 ? "message/global-headers" : "text/rfc822-headers";
 }
 
+/// Remote words, and returned messages, may be 8-bit: each level says so (RFC 2045 section 6.4).
+std::string_view encoding(std::string_view content) {
+  const bool eight_bit = std::ranges::any_of(content, [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
+  return eight_bit ? "Content-Transfer-Encoding: 8bit\r\n" : "";
+}
+
+std::string part(const std::string& boundary, const std::string& type, const std::string& content) {
+  return "\r\n--" + boundary + "\r\nContent-Type: " + type + "\r\n" + std::string(encoding(content)) + "\r\n" + content;
+}
+
 }  // namespace
 
 std::string dsn_status(const Reply& reply) {
@@ -113,19 +125,19 @@ std::string dsn_status(const Reply& reply) {
 
 std::string build_dsn(const DsnInput& in) {
   const std::string boundary = "egret-" + to_string(in.dsn_id);
+  const std::string parts =
+      part(boundary, "text/plain; charset=utf-8", human_part(in)) +
+      part(boundary, in.utf8 ? "message/global-delivery-status" : "message/delivery-status", status_part(in)) +
+      part(boundary, original_type(in), original_part(in)) + "\r\n--" + boundary + "--\r\n";
   std::string out = "From: Mail Delivery System <MAILER-DAEMON@" + in.reporting_host + ">\r\n";
   out += "To: <" + in.sender.to_string() + ">\r\n";
   out += "Subject: " + std::string(words(in.action).subject) + "\r\n";
   out += "Date: " + rfc5322_date(in.now) + "\r\n";
   out += "Message-ID: <" + to_string(in.dsn_id) + "@" + in.reporting_host + ">\r\n";
   out += "Auto-Submitted: auto-replied\r\nMIME-Version: 1.0\r\n";
-  out += "Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"" + boundary + "\"\r\n\r\n";
-  out += "--" + boundary + "\r\nContent-Type: text/plain; charset=utf-8\r\n\r\n" + human_part(in);
-  out += "\r\n--" + boundary + "\r\nContent-Type: message/" + (in.utf8 ? "global-delivery-status" : "delivery-status") +
-         "\r\n\r\n" + status_part(in);
-  out += "\r\n--" + boundary + "\r\nContent-Type: " + original_type(in) + "\r\n\r\n" + original_part(in) + "\r\n--" + boundary +
-         "--\r\n";
-  return out;
+  out += "Content-Type: multipart/report; report-type=delivery-status;\r\n\tboundary=\"" + boundary + "\"\r\n";
+  out += std::string(encoding(parts)) + "\r\n";
+  return out + parts;
 }
 
 }  // namespace egret::smtp

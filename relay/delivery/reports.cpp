@@ -1,5 +1,7 @@
 // Reports to senders (RFC 3464): what could not be delivered, is late, or left the world of reports. A report is a
 // message of our own with the null sender, so it is never answered with another.
+#include <algorithm>
+
 #include "relay/delivery/dispatcher.hpp"
 #include "relay/runtime/log.hpp"
 #include "smtp/body.hpp"
@@ -41,11 +43,11 @@ std::shared_ptr<spool::Message> as_message(const smtp::DsnInput& in, const std::
   dsn->class_name = class_name;
   dsn->recipients = {in.sender};
   dsn->utf8 = !in.sender.ascii() || in.utf8;
-  dsn->eight_bit = true;
   dsn->report = true;
   dsn->accepted = now();
   dsn->client = "local";
   dsn->tail.push_back(smtp::build_dsn(in));
+  dsn->eight_bit = std::ranges::any_of(dsn->tail.front(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
   dsn->body_size = dsn->tail.front().size();
   const std::size_t end = dsn->tail.front().find("\r\n\r\n");
   dsn->header_end = end == std::string::npos ? 0 : end + 2;

@@ -31,7 +31,7 @@ std::optional<routing::Duration> Rates::take(const std::string& who, const routi
       windows_.clear();  // more clients than that in one period: no limit is better than no mail
   }
   Window& window = windows_[who];
-  if (window.start + rate.per <= now || window.start > now) window = {now, 0, rate.per};
+  if (window.used == 0 || window.start + rate.per <= now || window.start > now) window = {now, 0, rate.per};
   if (window.used + std::max<std::uint64_t>(recipients, 1) > rate.recipients) return window.start + rate.per - now;
   window.used += recipients;
   return std::nullopt;

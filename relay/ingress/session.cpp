@@ -161,7 +161,10 @@ asio::awaitable<bool> Ingress::Session::read_more(bool progressed) {
     request_deadline_ = in(command_time);
   }
   stream_->expires_at(request_deadline_);
+  reading_ = true;
   const ReadResult got = co_await stream_->read_some(asio::buffer(buffer_.data() + filled_, buffer_.size() - filled_));
+  reading_ = false;
+  stream_->expires_at(Deadline::max());  // what the client waits for has deadlines of its own
   if (got.error && stream_->timed_out()) {
     session_.shut(session_.in_data() ? "4.4.2 timeout: the message came too slowly"
                                      : "4.4.2 timeout: waited too long for a command");
@@ -192,6 +195,7 @@ void Ingress::Session::interrupt() {
 }
 
 void Ingress::Session::hurry(Deadline most) {
+  if (!reading_) return;
   request_deadline_ = std::min(request_deadline_, most);
   if (stream_->expiry() > most) stream_->expires_at(most);
 }
@@ -215,6 +219,7 @@ asio::awaitable<bool> Ingress::Session::flush() {
   const std::string out = std::move(session_.output());
   session_.output().clear();
   const error_code error = co_await write_all(*stream_, out);
+  stream_->expires_at(Deadline::max());
   co_return !error;
 }
 

@@ -44,7 +44,6 @@ class Ingress::Session final : private smtp::ServerPolicy {
   boost::asio::awaitable<bool> start_tls();
   boost::asio::awaitable<void> log_in(bool password);
   boost::asio::awaitable<bool> read_more(bool progressed);
-  void on_timeout();
   void make_room();
   boost::asio::awaitable<void> pause(std::chrono::steady_clock::duration time);
   boost::asio::awaitable<bool> flush();
@@ -67,6 +66,7 @@ class Ingress::Session final : private smtp::ServerPolicy {
   std::size_t filled_ = 0;
   Deadline request_deadline_ = Deadline::max();
   bool was_in_data_ = false;
+  bool reading_ = false;
   smtp::MessageId id_{};
   std::vector<spool::Extent> extents_;
   std::uint64_t spilled_ = 0;

@@ -53,6 +53,8 @@ std::shared_ptr<TlsContext> TlsContext::server(const std::string& certificate, c
   SSL_CTX* raw = native->context.native_handle();
   harden(raw);
   SSL_CTX_set_options(raw, SSL_OP_CIPHER_SERVER_PREFERENCE);
+  // Tickets are enough, and cost no memory here.
+  SSL_CTX_set_session_cache_mode(raw, SSL_SESS_CACHE_OFF);
   // An encrypted key would make OpenSSL ask at the terminal.
   SSL_CTX_set_default_passwd_cb(raw, [](char*, int, int, void*) { return 0; });
   // The id is cut to what OpenSSL takes; a hash keeps long addresses apart.

@@ -146,5 +146,24 @@ TEST(CutsProperty, AgreeWithTheNaiveModelOnTinyPieces) {
   }
 }
 
+TEST(AsSent, PutsWhatIsAddedOnceAtTheEndOfTheHeaderInEveryChunking) {
+  const std::string stored = "A: 1\r\nB: 2\r\n\r\nbody\r\n";
+  const std::vector<Cut> cuts{{0, 6}};
+  for (std::size_t step = 1; step <= stored.size(); ++step) {
+    std::string sent;
+    for (std::size_t at = 0; at < stored.size(); at += step)
+      as_sent(std::string_view(stored).substr(at, step), at, cuts, 12, "C: 3\r\n", [&](std::string_view part) { sent += part; });
+    EXPECT_EQ(sent, "B: 2\r\nC: 3\r\n\r\nbody\r\n") << step;
+  }
+}
+
+TEST(AsSent, AddsToAMessageThatIsAllHeaderOrHasNone) {
+  for (const std::uint64_t header_end : {std::uint64_t{0}, std::uint64_t{6}}) {
+    std::string sent;
+    as_sent("A: 1\r\n", 0, {}, header_end, "C: 3\r\n", [&](std::string_view part) { sent += part; });
+    EXPECT_EQ(sent, header_end ? "A: 1\r\nC: 3\r\n" : "C: 3\r\nA: 1\r\n");
+  }
+}
+
 }  // namespace
 }  // namespace egret::smtp

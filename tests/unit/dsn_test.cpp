@@ -142,6 +142,37 @@ TEST(Dsn, ReturnsTheOriginalHeader) {
   EXPECT_EQ(part(build_dsn(failed()), 2), "From: a@example.com\r\nSubject: hello\r\n");
 }
 
+TEST(Dsn, RepeatsWhatTheSenderWantedToRecogniseItBy) {
+  DsnInput in = failed();
+  in.envid = "Q+2B1";
+  in.recipients[0].original = "rfc822;a+2Bb@example.org";
+  const std::string status = part(build_dsn(in), 1);
+  EXPECT_TRUE(has(status, "Original-Envelope-Id: Q+1\r\n"));
+  EXPECT_TRUE(has(status, "Original-Recipient: rfc822; a+b@example.org\r\nFinal-Recipient:"));
+}
+
+TEST(Dsn, ReturnsTheWholeMessageWhereItIsWanted) {
+  DsnInput in = failed();
+  in.full = true;
+  in.original = "Subject: hello\r\n\r\n..dot\r\n";
+  EXPECT_TRUE(has(build_dsn(in), "Content-Type: message/rfc822\r\n\r\nSubject: hello\r\n\r\n..dot\r\n"));
+}
+
+TEST(Dsn, OfSuccessSaysThatItWasRelayed) {
+  DsnInput in = failed();
+  in.action = DsnAction::relayed;
+  EXPECT_TRUE(has(part(build_dsn(in), 1), "Action: relayed\r\n"));
+}
+
+TEST(Dsn, SaysWhereItIsEightBit) {
+  EXPECT_FALSE(has(build_dsn(failed()), "8bit"));
+  DsnInput in = failed();
+  in.original = "Subject: gr\xC3\xBC\xC3\x9F\r\n";
+  const std::string dsn = build_dsn(in);
+  EXPECT_LT(dsn.find("Content-Transfer-Encoding: 8bit\r\n"), dsn.find("\r\n\r\n"));
+  EXPECT_TRUE(has(dsn, "text/rfc822-headers\r\nContent-Transfer-Encoding: 8bit\r\n\r\n"));
+}
+
 TEST(Dsn, CutsAHugeHeaderAtALineEnd) {
   DsnInput in = failed();
   in.original.clear();

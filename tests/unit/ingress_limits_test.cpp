@@ -1,0 +1,116 @@
+#include <gtest/gtest.h>
+
+#include "config/config.hpp"
+#include "relay/auth/authenticator.hpp"
+#include "relay/delivery/outgoing.hpp"
+#include "relay/dns/sites.hpp"
+#include "relay/ingress/admission.hpp"
+
+namespace egret::relay {
+namespace {
+
+using namespace std::chrono_literals;
+using routing::IpAddress;
+
+const IpAddress alice = IpAddress::v4(192, 0, 2, 1), bob = IpAddress::v4(192, 0, 2, 2);
+
+TEST(Admission, LimitsEachClientAndAllTogether) {
+  config::Limits limits;
+  limits.connections = 3;
+  limits.connections_per_client = 2;
+  Admission admission(limits);
+  EXPECT_EQ(admission.enter(alice), "");
+  EXPECT_EQ(admission.enter(alice), "");
+  EXPECT_TRUE(admission.enter(alice).starts_with("4.7.0 "));
+  EXPECT_EQ(admission.enter(bob), "");
+  EXPECT_TRUE(admission.enter(bob).starts_with("4.3.2 "));
+  admission.leave(alice);
+  EXPECT_EQ(admission.enter(bob), "");
+}
+
+TEST(Admission, IsStressedWithNineTenthsTaken) {
+  config::Limits limits;
+  limits.connections = 10;
+  Admission admission(limits);
+  for (int i = 0; i < 8; ++i) admission.enter(alice);
+  EXPECT_FALSE(admission.stressed());
+  admission.enter(alice);
+  EXPECT_TRUE(admission.stressed());
+}
+
+TEST(Rates, CountWithinAPeriodThatBeginsWithTheFirst) {
+  Rates rates;
+  const routing::Budget two{2, 1h};
+  const routing::Time start{};
+  EXPECT_FALSE(rates.take("ada", two, 1, start + 10min));
+  EXPECT_FALSE(rates.take("ada", two, 1, start + 20min));
+  EXPECT_EQ(rates.take("ada", two, 1, start + 30min), routing::Duration(40min));
+  EXPECT_FALSE(rates.take("bob", two, 1, start + 30min));
+  EXPECT_FALSE(rates.take("ada", two, 1, start + 70min));
+}
+
+TEST(Rates, AskingTakesNothing) {
+  Rates rates;
+  const routing::Budget one{1, 1h};
+  EXPECT_FALSE(rates.take("ada", one, 0, {}));
+  EXPECT_FALSE(rates.take("ada", one, 1, {}));
+  EXPECT_TRUE(rates.take("ada", one, 0, {}));
+}
+
+TEST(LoginFailures, SlowAClientDownAndThenStopIt) {
+  LoginFailures failures;
+  const LoginFailures::Clock::time_point start{};
+  EXPECT_EQ(failures.failed("a", start), 500ms);
+  EXPECT_EQ(failures.failed("a", start), 1s);
+  for (int i = 2; i < 9; ++i) failures.failed("a", start);
+  EXPECT_FALSE(failures.too_many("a", start));
+  EXPECT_EQ(failures.failed("a", start), 8s);
+  EXPECT_TRUE(failures.too_many("a", start));
+  EXPECT_FALSE(failures.too_many("b", start));
+  EXPECT_FALSE(failures.too_many("a", start + 11min));
+}
+
+TEST(LoginFailures, AreForgivenByASuccess) {
+  LoginFailures failures;
+  for (int i = 0; i < 10; ++i) failures.failed("a", {});
+  failures.succeeded("a");
+  EXPECT_FALSE(failures.too_many("a", {}));
+}
+
+TEST(Via, IsAProxysUrl) {
+  const auto socks = config::parse_via("socks5://user:p%40ss@10.0.0.5:1080");
+  ASSERT_TRUE(socks && socks->login);
+  EXPECT_EQ(socks->login->user, "user");
+  EXPECT_EQ(socks->login->password, "p@ss");
+  EXPECT_EQ(socks->port, 1080);
+  EXPECT_EQ(config::parse_via("haproxy://[::1]:25")->kind, config::Via::Kind::haproxy);
+  for (const auto* bad : {"", "socks5://", "socks5://10.0.0.5", "socks5://host:1", "http://10.0.0.5:1", "socks5://:p@10.0.0.5:1",
+                          "haproxy://u:p@10.0.0.5:1", "socks5://a%4:p@10.0.0.5:1"})
+    EXPECT_FALSE(config::parse_via(bad)) << bad;
+}
+
+TEST(TlsPlan, PutsDaneBeforeMtaStsBeforeTheConfiguration) {
+  Site site;
+  Target target;
+  EXPECT_EQ(tls_plan(site, target).name(), "opportunistic");
+  site.sts = true;
+  EXPECT_EQ(tls_plan(site, target).name(), "mta-sts");
+  EXPECT_EQ(tls_plan(site, target).check, TlsPlan::Check::name);
+  target.dane.emplace();
+  EXPECT_EQ(tls_plan(site, target).name(), "dane (unauthenticated)");
+  EXPECT_EQ(tls_plan(site, target).mode, smtp::TlsMode::required);
+  target.dane->records.push_back({3, 1, 1, std::string(32, 'x')});
+  EXPECT_EQ(tls_plan(site, target).name(), "dane");
+}
+
+TEST(DkimSigners, AreThoseOfTheDomainOrTheNearestAbove) {
+  const std::vector<config::DkimSigner> all{
+      {"example.com", "a", nullptr}, {"example.com", "b", nullptr}, {"news.example.com", "c", nullptr}};
+  EXPECT_EQ(signers_for(all, "Example.com").size(), 2u);
+  ASSERT_EQ(signers_for(all, "x.news.example.com").size(), 1u);
+  EXPECT_EQ(signers_for(all, "x.news.example.com")[0]->selector, "c");
+  EXPECT_TRUE(signers_for(all, "notexample.com").empty());
+}
+
+}  // namespace
+}  // namespace egret::relay
