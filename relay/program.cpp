@@ -42,8 +42,11 @@ struct Worker {
   std::thread thread;
 
   asio::awaitable<void> stop() {
-    co_await ingress->stop(in(sessions_deadline));
-    co_await dispatcher->stop(in(deliveries_deadline - sessions_deadline));
+    const Deadline start = std::chrono::steady_clock::now();
+    co_await ingress->stop(start + sessions_deadline);
+    co_await dispatcher->stop(start + deliveries_deadline);
+    co_await ingress->finish(start + deliveries_deadline + 500ms);
+    co_await dispatcher->stop(start + deliveries_deadline + 1s);  // what the last verdicts left to do
   }
 };
 
@@ -180,6 +183,7 @@ class Program {
       }
       log::info("stopping", {{"signal", std::to_string(signal)}});
       ready_ = false;
+      ingress_shared_->authenticator.stop();
       asio::co_spawn(control_, stop(), [this](std::exception_ptr failure) {
         failure_ = failure;
         control_.stop();

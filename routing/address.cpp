@@ -1,7 +1,7 @@
 #include "routing/address.hpp"
 
-#include <algorithm>
 #include <arpa/inet.h>
+#include <algorithm>
 
 #include <charconv>
 #include <cstring>
@@ -85,6 +85,12 @@ bool Network::contains(const IpAddress& given) const {
 
 std::string Network::to_string() const {
   return base.to_string() + "/" + std::to_string(prefix);
+}
+
+IpAddress IpAddress::customer() const {
+  IpAddress out = *this;
+  if (v6) std::fill(out.bytes.begin() + 8, out.bytes.end(), std::uint8_t{0});
+  return out;
 }
 
 bool in_any(const std::vector<Network>& networks, const IpAddress& address) {

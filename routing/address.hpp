@@ -23,6 +23,8 @@ struct IpAddress {
   IpAddress unmapped() const;
   /// Loopback, private, link-local, unspecified, multicast and other addresses that no public mail server has.
   bool special() const;
+  /// Whom it belongs to, for limits: an IPv4 address itself, of an IPv6 address the /64.
+  IpAddress customer() const;
   auto operator<=>(const IpAddress&) const = default;
 };
 

@@ -29,18 +29,11 @@ std::size_t local_part_end(std::string_view text, bool utf8) {
     }
     return std::string_view::npos;
   }
+  // RFC 5321 wants atoms between the dots, but mailboxes such as "a..b@" and "a.@" exist (Japanese carriers gave them
+  // out), and who has one wants his mail.
   std::size_t i = 0;
-  bool dot = true;  // a dot may neither start nor end the local part, nor follow another
-  for (; i < text.size() && text[i] != '@'; ++i) {
-    if (text[i] == '.') {
-      if (dot) return std::string_view::npos;
-      dot = true;
-    } else {
-      if (!atext(static_cast<unsigned char>(text[i]), utf8)) return std::string_view::npos;
-      dot = false;
-    }
-  }
-  return dot ? std::string_view::npos : i;
+  while (i < text.size() && text[i] != '@' && (text[i] == '.' || atext(static_cast<unsigned char>(text[i]), utf8))) ++i;
+  return i == 0 || (i < text.size() && text[i] != '@') ? std::string_view::npos : i;
 }
 
 }  // namespace

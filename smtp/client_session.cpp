@@ -152,8 +152,9 @@ ClientSession::Action ClientSession::on_reply(Reply reply) {
     case State::body:
       break;
   }
-  // A reply that nothing asked for: usually "421 idle too long" while the connection rests.
-  return fail(std::move(reply), phase_);
+  // A reply that nothing asked for: usually "421 idle too long" while the connection rests. A stray 250 must not look
+  // like another delivery.
+  return fail(std::move(reply), phase_ == Phase::final_dot ? Phase::connect : phase_);
 }
 
 ClientSession::Action ClientSession::after_ehlo() {
@@ -227,8 +228,10 @@ std::vector<std::size_t> ClientSession::sendable(const Envelope& envelope) const
 
 ClientSession::Action ClientSession::send(const Envelope& envelope) {
   envelope_ = envelope;
-  outcomes_.assign(envelope.recipients.size(),
-                   {make_reply(553, "5.6.7 (local) the receiver does not take internationalised mail"), Phase::mail});
+  const Reply refusal = envelope.utf8_header
+                            ? make_reply(554, "5.6.9 (local) the receiver does not take UTF-8 header fields")
+                            : make_reply(553, "5.6.7 (local) the receiver does not take internationalised addresses");
+  outcomes_.assign(envelope.recipients.size(), {refusal, Phase::mail});
   decided_.assign(envelope.recipients.size(), true);
   asked_ = sendable(envelope);
   for (const std::size_t i : asked_) {

@@ -39,6 +39,11 @@ bool next_parameter(std::string_view& text, std::string_view& key, std::string_v
   return true;
 }
 
+/// A keyword that is known with a value that is not (RFC 3461 section 4.2, RFC 4954 section 5).
+CommandError bad_value(std::string_view key) {
+  return {501, "5.5.4 malformed value of " + printable(key.substr(0, 40))};
+}
+
 CommandError bad_parameter(std::string_view key) {
   return {555, "5.5.4 parameter " + printable(key.substr(0, 40)) + " not recognised or malformed"};
 }
@@ -58,11 +63,11 @@ std::optional<CommandError> mail_parameter(std::string_view key, std::string_vie
   } else if (iequals(key, "SMTPUTF8") && value.empty()) {
     out.smtputf8 = true;
   } else if (iequals(key, "ENVID")) {
-    if (!parse_envid(value, out.dsn)) return bad_parameter(key);
+    if (!parse_envid(value, out.dsn)) return bad_value(key);
   } else if (iequals(key, "RET")) {
-    if (!parse_ret(value, out.dsn)) return bad_parameter(key);
+    if (!parse_ret(value, out.dsn)) return bad_value(key);
   } else if (iequals(key, "AUTH")) {
-    if (value != "<>" && !xtext_decode(value)) return bad_parameter(key);
+    if (value != "<>" && !xtext_decode(value)) return bad_value(key);
   } else {
     return bad_parameter(key);
   }
@@ -70,9 +75,10 @@ std::optional<CommandError> mail_parameter(std::string_view key, std::string_vie
 }
 
 std::optional<CommandError> rcpt_parameter(std::string_view key, std::string_view value, RcptCommand& out) {
-  if (iequals(key, "NOTIFY") && parse_notify(value, out.dsn)) return std::nullopt;
-  if (iequals(key, "ORCPT") && parse_orcpt(value, out.dsn)) return std::nullopt;
-  return bad_parameter(key);
+  const bool notify = iequals(key, "NOTIFY");
+  if (!notify && !iequals(key, "ORCPT")) return bad_parameter(key);
+  if (notify ? parse_notify(value, out.dsn) : parse_orcpt(value, out.dsn)) return std::nullopt;
+  return bad_value(key);
 }
 
 }  // namespace

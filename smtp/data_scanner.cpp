@@ -152,6 +152,7 @@ void DataScanner::header_line(std::string_view text, const Body& out, std::size_
     std::string_view name = trim(text.substr(0, colon == std::string_view::npos ? 0 : colon));
     needs_separator_ = continuation;
     if (continuation || name.empty() || !std::ranges::all_of(name, header_name_char)) {
+      ends_in_text_ = !text.empty();
       in_header_ = false;  // the empty line, or a line that cannot be a field: the body starts here
       header_end_ = offset;
       return;

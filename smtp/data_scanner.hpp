@@ -55,6 +55,8 @@ class DataScanner {
   /// The first line starts with white space: there is no header section, and without a separator the line would
   /// read as the end of the trace field above it.
   bool needs_separator() const { return needs_separator_; }
+  /// No empty line ends the header section: the body's first line does.
+  bool ends_in_text() const { return ends_in_text_; }
 
  private:
   void line(std::string_view text, bool crlf, Body& out);
@@ -85,6 +87,7 @@ class DataScanner {
   bool has_date_ = false;
   bool has_message_id_ = false;
   bool needs_separator_ = false;
+  bool ends_in_text_ = false;
 };
 
 }  // namespace egret::smtp

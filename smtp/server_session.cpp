@@ -9,6 +9,7 @@ constexpr std::size_t max_command_line = 2048;
 
 /// EHLO and HELO names are remote text that ends up in the trace header: hosts and address literals only.
 bool valid_helo(std::string_view name) {
+  if (name.ends_with('.')) name.remove_suffix(1);  // the root's dot, which some clients write
   return valid_domain(name, false) || valid_address_literal(name);
 }
 
@@ -66,7 +67,8 @@ std::optional<std::string_view> ServerSession::take_line(std::string_view& in, s
   const std::size_t end = in.find('\n');
   if (end == std::string_view::npos && in.size() <= limit) return std::nullopt;
   if (end == std::string_view::npos || end > limit) {
-    close_with(500, "5.5.2 line too long: the limit is " + std::to_string(limit) + " octets");
+    const bool auth = state_ == State::auth;  // RFC 4954 section 4 has a code of its own
+    close_with(500, std::string(auth ? "5.5.6" : "5.5.2") + " line too long: the limit is " + std::to_string(limit) + " octets");
     return std::nullopt;
   }
   std::string_view line = in.substr(0, end);
@@ -159,7 +161,7 @@ void ServerSession::starttls(std::string_view argument, bool more_input) {
 void ServerSession::tls_started() {
   reset();
   helo_.clear();
-  forwarded_ = {};
+  client_.user.clear();
   client_.tls = true;
   state_ = State::start;
 }
@@ -177,7 +179,6 @@ void ServerSession::xclient(std::string_view argument, bool more_input) {
   reset();
   helo_ = attributes.helo.value_or("");
   if (!valid_helo(helo_)) helo_.clear();
-  forwarded_ = {};
   state_ = State::start;
   greet();
 }
@@ -307,7 +308,6 @@ void ServerSession::data_done() {
     const auto [code, text] = data_refusal(scanner_->problem());
     const std::string id = transaction_.id;
     reset();
-    forwarded_ = {};
     refuse(code, text + " (" + id + ")");
     return;
   }
@@ -318,14 +318,13 @@ void ServerSession::data_done() {
   transaction_.eight_bit_header = scanner_->eight_bit_header();
   if (options_->submission && !(scanner_->has_date() && scanner_->has_message_id()))
     transaction_.added = policy_->missing_fields(transaction_, !scanner_->has_date(), !scanner_->has_message_id());
-  if (scanner_->needs_separator()) transaction_.added += "\r\n";
+  if (scanner_->needs_separator() || (scanner_->ends_in_text() && !transaction_.added.empty())) transaction_.added += "\r\n";
   scanner_.reset();
   state_ = State::commit;
 }
 
 void ServerSession::finish(int code, std::string_view text) {
   reset();
-  forwarded_ = {};
   reply(code, text);
   if (code == 421) state_ = State::closed;
   if (code == 250) errors_ = idle_ = 0;
@@ -344,6 +343,7 @@ void ServerSession::refuse_early_talker() {
 
 void ServerSession::reset() {
   transaction_ = {};
+  forwarded_ = {};  // Postfix, too, forgets it with the transaction
   scanner_.reset();
   sasl_.reset();
   if (state_ != State::start && state_ != State::closed) state_ = State::ready;

@@ -30,7 +30,7 @@ struct ServerOptions {
   bool starttls = false;
   AuthRule auth = AuthRule::none;
   bool auth_in_clear = false;  ///< the listener has no TLS, so AUTH is offered without it
-  bool scram = false;          ///< some user has a SCRAM secret
+  bool scram = false;          ///< some user has a SCRAM secret; may change between commands
   bool submission = false;     ///< RFC 6409 section 8: missing Date and Message-ID are added
   DataLimits data;
 };
@@ -135,6 +135,7 @@ class ServerSession {
   Transaction& transaction() { return transaction_; }
   const std::string& helo() const { return helo_; }
   const ClientInfo& client() const { return client_; }
+  const ServerOptions& options() const { return *options_; }
   const std::string& user() const { return client_.user; }
   /// Claimed, not proved.
   const std::string& auth_user() const { return sasl_->username(); }

@@ -1,11 +1,8 @@
 #include "relay/auth/authenticator.hpp"
 
 #include <openssl/crypto.h>
-#include <openssl/evp.h>
-#include <openssl/hmac.h>
 
 #include <algorithm>
-#include <array>
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/this_coro.hpp>
@@ -34,28 +31,44 @@ constexpr auto forget_after = 10min;
 LoginFailures::Entry* LoginFailures::find(const std::string& client, Clock::time_point now) {
   const auto it = clients_.find(client);
   if (it == clients_.end()) return nullptr;
-  if (now - it->second.last <= forget_after) return &it->second;
+  if (it->second.trying > 0 || now - it->second.last <= forget_after) return &it->second;
   clients_.erase(it);
   return nullptr;
 }
 
+LoginFailures::Entry& LoginFailures::entry(const std::string& client, Clock::time_point now) {
+  if (Entry* known = find(client, now)) return *known;
+  const auto idle = [&](const auto& c) { return c.second.trying == 0 && now - c.second.last > forget_after; };
+  if (clients_.size() >= max_clients) std::erase_if(clients_, idle);
+  if (clients_.size() >= max_clients) std::erase_if(clients_, [](const auto& c) { return c.second.trying == 0; });
+  return clients_[client];
+}
+
 LoginFailures::Clock::duration LoginFailures::failed(const std::string& client, Clock::time_point now) {
   const std::lock_guard lock(mutex_);
-  Entry* entry = find(client, now);
-  if (!entry) {
-    if (clients_.size() >= max_clients)
-      std::erase_if(clients_, [&](const auto& c) { return now - c.second.last > forget_after; });
-    if (clients_.size() >= max_clients) clients_.clear();
-    entry = &clients_[client];
-  }
-  entry->last = now;
-  const int before = std::min(entry->failures++, 4);
+  Entry& mine = entry(client, now);
+  mine.last = now;
+  const int before = std::min(mine.failures++, 4);
   return 500ms * (1 << before);
+}
+
+bool LoginFailures::begin(const std::string& client, Clock::time_point now) {
+  const std::lock_guard lock(mutex_);
+  Entry& mine = entry(client, now);
+  if (mine.failures == 0 && mine.trying == 0) mine.last = now;
+  if (mine.failures > 0 && mine.failures + mine.trying >= max_failures) return false;
+  ++mine.trying;
+  return true;
+}
+
+void LoginFailures::end(const std::string& client) {
+  const std::lock_guard lock(mutex_);
+  if (const auto it = clients_.find(client); it != clients_.end() && it->second.trying > 0) --it->second.trying;
 }
 
 void LoginFailures::succeeded(const std::string& client) {
   const std::lock_guard lock(mutex_);
-  clients_.erase(client);
+  if (const auto it = clients_.find(client); it != clients_.end()) it->second.failures = 0;
 }
 
 bool LoginFailures::too_many(const std::string& client, Clock::time_point now) {
@@ -78,36 +91,36 @@ smtp::SaslServer::ScramInput Authenticator::scram_input(const config::Users* use
 
 /// What a password that was right looks like here: applications log in again for every message, and a hash that is
 /// meant to be slow would cost more than the mail. Kept only in memory, under a key of this process.
-std::string Authenticator::fingerprint(const std::string& user, const std::string& secret, const std::string& password) const {
-  const std::string text = user + '\0' + secret + '\0' + password;
-  std::array<unsigned char, EVP_MAX_MD_SIZE> mac{};
-  unsigned length = 0;
-  HMAC(EVP_sha256(), key_.data(), static_cast<int>(key_.size()), reinterpret_cast<const unsigned char*>(text.data()), text.size(),
-       mac.data(), &length);
-  return {reinterpret_cast<const char*>(mac.data()), length};
+std::string Authenticator::fingerprint(const config::User& user, const std::string& password) const {
+  const std::string secret = user.scram ? smtp::to_string(*user.scram) : user.crypt_hash;
+  return smtp::hmac_sha256(key_, user.name + '\0' + secret + '\0' + password);
+}
+
+bool Authenticator::remembered(const config::User& user, const std::string& password) {
+  const std::string print = fingerprint(user, password);
+  const std::lock_guard lock(mutex_);
+  const auto it = known_.find(user.name);
+  return it != known_.end() && smtp::equal_in_constant_time(it->second, print);
 }
 
 bool Authenticator::check(const config::Users& users, const std::string& user, const std::string& password) {
   const config::User* known = users.find(user);
   if (!known) return verify_nothing(password, users.model_hash());
-  const std::string secret = known->scram ? smtp::to_string(*known->scram) : known->crypt_hash;
-  const std::string print = fingerprint(user, secret, password);
-  {
-    const std::lock_guard lock(mutex_);
-    const auto it = known_.find(user);
-    if (it != known_.end() && CRYPTO_memcmp(it->second.data(), print.data(), print.size()) == 0) return true;
-  }
   const bool right = known->scram ? smtp::verify_password(*known->scram, password) : verify_crypt(password, known->crypt_hash);
   if (right) {
     const std::lock_guard lock(mutex_);
     if (known_.size() >= max_known) known_.clear();
-    known_[user] = print;
+    known_[user] = fingerprint(*known, password);
   }
   return right;
 }
 
 boost::asio::awaitable<smtp::AuthResult> Authenticator::verify(std::shared_ptr<const config::Users> users, std::string user,
                                                                std::string password) {
+  if (const config::User* known = users->find(user); known && remembered(*known, password)) {
+    OPENSSL_cleanse(password.data(), password.size());
+    co_return smtp::AuthResult::accepted;
+  }
   if (waiting_.fetch_add(1) >= max_waiting) {
     waiting_.fetch_sub(1);
     OPENSSL_cleanse(password.data(), password.size());
@@ -119,24 +132,24 @@ boost::asio::awaitable<smtp::AuthResult> Authenticator::verify(std::shared_ptr<c
     boost::asio::any_io_executor executor;
     std::shared_ptr<const config::Users> users;
     std::string user, password;
-    OperationPtr<bool> done;
+    OperationPtr<smtp::AuthResult> done;
     void run() {
-      const bool right = self->check(*users, user, password);
+      auto result = smtp::AuthResult::unavailable;
+      if (!self->stopping_) result = self->check(*users, user, password) ? smtp::AuthResult::accepted : smtp::AuthResult::refused;
       OPENSSL_cleanse(password.data(), password.size());
       self->waiting_.fetch_sub(1);
-      boost::asio::post(executor, [right, operation = std::make_shared<OperationPtr<bool>>(std::move(done))] {
-        (*operation)->complete(right);
+      boost::asio::post(executor, [result, operation = std::make_shared<OperationPtr<smtp::AuthResult>>(std::move(done))] {
+        (*operation)->complete(result);
       });
     }
   };
   auto work = std::make_shared<Work>();
   *work = {this, executor, std::move(users), std::move(user), std::move(password), nullptr};
-  const auto begin = [this, work](OperationPtr<bool> done) {
+  const auto begin = [this, work](OperationPtr<smtp::AuthResult> done) {
     work->done = std::move(done);
     boost::asio::post(pool_, [work] { work->run(); });
   };
-  const bool right = co_await await_operation<bool>(begin);
-  co_return right ? smtp::AuthResult::accepted : smtp::AuthResult::refused;
+  co_return co_await await_operation<smtp::AuthResult>(begin);
 }
 
 }  // namespace egret::relay

@@ -190,7 +190,7 @@ std::string print_route(const json::value& value) {
            (value.at("hold").at("until").is_null() ? "" : " until " + get(value.at("hold"), "until")) + "\n";
   if (const auto* tls = value.as_object().if_contains("tls"))
     for (const auto& t : tls->as_array())
-      out += "  tls to " + get(t, "host") + ": " + get(t, "policy") + (get(t, "reason").empty() ? "" : ", " + get(t, "reason")) +
+      out += "  tls to " + get(t, "host") + ": " + get(t, "policy") + (get(t, "reason") == "-" ? "" : ", " + get(t, "reason")) +
              "\n";
   return out;
 }

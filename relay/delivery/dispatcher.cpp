@@ -4,6 +4,7 @@
 #include <algorithm>
 #include <boost/asio/post.hpp>
 
+#include "relay/dns/idn.hpp"
 #include "relay/runtime/log.hpp"
 #include "routing/message_class.hpp"
 #include "routing/schedule.hpp"
@@ -13,7 +14,9 @@ namespace egret::relay {
 namespace {
 
 constexpr std::size_t max_preparing = 64;
-constexpr std::size_t max_ready = 50'000;        // jobs with a connection to wait for; the rest rests on disk
+constexpr std::size_t max_ready = 50'000;  // jobs with a connection to wait for; the rest rests on disk
+constexpr std::size_t max_kept = 20'000;
+constexpr auto kept_time = std::chrono::hours(4);
 constexpr std::size_t recipients_per_job = 100;  // what every server must take (RFC 5321 section 4.5.3.1.8)
 
 }  // namespace
@@ -89,7 +92,7 @@ boost::asio::awaitable<spool::Trouble> Dispatcher::take_over(std::shared_ptr<con
     job->last_reply = result.reply.to_string();
     job->last_host = result.host;
     if (i < answer.deferred.size())
-      retry_later(std::move(job), {});
+      retry_later(std::move(job), result.keep);
     else
       fail(std::move(job), {result.reply}, "The receiving server refused it.", result.host);
   }
@@ -240,8 +243,10 @@ void Dispatcher::route_to_owner(JobPtr job) {
 // ---- decision ----------------------------------------------------------------------------------------------------
 
 std::uint32_t Dispatcher::pool_of(const Job& job, const std::string& domain) const {
+  if (shared_.config->routes.empty()) return shared_.config->classes[job.message->message_class].pool;
+  const std::string ascii = to_a_labels(domain);
   for (const auto& route : shared_.config->routes)
-    if (route.pool && routing::domain_matches(route.domain, domain)) return *route.pool;
+    if (route.pool && routing::domain_matches(route.domain, ascii.empty() ? domain : ascii)) return *route.pool;
   return shared_.config->classes[job.message->message_class].pool;
 }
 
@@ -267,6 +272,7 @@ void Dispatcher::dispatch(JobPtr job) {
     return schedule(std::move(job));
   }
   if (now() >= job->message->expires) return fail(std::move(job), {}, "", "");
+  if (job->message->pass && job->tried.empty()) recall(*job);
   // Greylisting wants the same source again, but not at the price of waiting for it to be delisted.
   if (job->sticky && !job->sticky_strict && job->sticky->kind == routing::EgressKind::source &&
       !routing::in_service(snapshot_->sources[job->sticky->index].with(job->site->provider).standing))
@@ -311,6 +317,38 @@ void Dispatcher::dispatch(JobPtr job) {
   }
 }
 
+namespace {
+
+std::string kept_key(const Job& job, std::uint32_t recipient) {
+  return job.site->key + '\n' + job.content->sender.to_string() + '\n' + job.content->recipients[recipient].to_string();
+}
+
+}  // namespace
+
+/// The client of a message that passes through sends it again as a new one: what its next attempt must keep to is known
+/// by its envelope. Greylisting wants the same source, an unknown outcome no other.
+void Dispatcher::remember(const Job& job, const Keep& keep) {
+  if (!keep.sticky || !job.site || !job.content) return;
+  if (kept_.size() > max_kept)
+    std::erase_if(kept_, [](const auto& k) { return k.second.second < std::chrono::steady_clock::now(); });
+  if (kept_.size() > max_kept) kept_.clear();
+  for (const auto recipient : job.recipients) kept_[kept_key(job, recipient)] = {keep, in(kept_time)};
+}
+
+void Dispatcher::recall(Job& job) {
+  if (kept_.empty()) return;
+  for (const auto recipient : job.recipients) {
+    const auto it = kept_.find(kept_key(job, recipient));
+    if (it == kept_.end()) continue;
+    if (it->second.second > std::chrono::steady_clock::now()) {
+      job.sticky = it->second.first.sticky;
+      job.sticky_strict = it->second.first.strict;
+      job.ambiguous = it->second.first.ambiguous;
+    }
+    kept_.erase(it);  // the next attempt says what holds then
+  }
+}
+
 /// A smarthost takes fewer recipients in one transaction than the job has: each part is decided for itself.
 void Dispatcher::dispatch_split(JobPtr job, std::size_t most) {
   for (std::size_t at = 0; at < job->recipients.size(); at += most) {
@@ -344,7 +382,7 @@ void Dispatcher::enqueue(JobPtr job, bool front) {
 }
 
 void Dispatcher::hold(JobPtr job, const routing::Hold& reason) {
-  if (settled(*job, Settled::End::deferred, smtp::make_reply(451, "4.7.1 (local) " + reason.reason), "")) return;
+  if (settled(*job, {Settled::End::deferred, smtp::make_reply(451, "4.7.1 (local) " + job->route), "", {}})) return;
   HeldKey key{job->pool, job->site->provider, -1, job->site->ipv4, job->site->ipv6};
   if (job->sticky) key.sticky = static_cast<int>(job->sticky->index) * 2 + (job->sticky->kind == routing::EgressKind::smarthost);
   HeldJobs& held = held_[key];
@@ -466,7 +504,9 @@ boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> Dispatcher::explai
 void Dispatcher::schedule(JobPtr job) {
   release_trial(*job);
   give_back(*job, 0);
-  if (settled(*job, Settled::End::deferred, smtp::make_reply(451, "4.3.2 (local) no delivery now, try again later"), "")) return;
+  const Keep keep{job->sticky, job->sticky_strict, job->ambiguous};
+  if (settled(*job, {Settled::End::deferred, smtp::make_reply(451, "4.3.2 (local) no delivery now, try again later"), "", keep}))
+    return;
   job->content.reset();
   job->site.reset();
   job->tried.clear();

@@ -118,12 +118,6 @@ class Dispatcher {
     JobPtr job;
     std::optional<Transaction> transaction;
   };
-  /// What a message keeps to at its next attempt.
-  struct Keep {
-    std::optional<routing::EgressRef> sticky;
-    bool strict = false;
-    bool ambiguous = false;
-  };
 
   // Intake and preparation (dispatcher.cpp).
   void pump();
@@ -158,6 +152,7 @@ class Dispatcher {
   void kick(Lane& lane);
   boost::asio::awaitable<void> run_lane(Lane* lane);
   boost::asio::awaitable<JobPtr> take(Lane* lane);
+  boost::asio::awaitable<void> rest(Lane* lane);
   void put_back(Lane& lane, JobPtr job);
   int messages_per_connection(const Lane& lane) const;
   boost::asio::awaitable<JobPtr> take_following(Lane* lane, const Job* present, const Connection* connection);
@@ -178,7 +173,9 @@ class Dispatcher {
   void conclude_answered(JobPtr job, const AttemptResult& result);
   void conclude_trouble(JobPtr job, const AttemptResult& result);
   void next_egress(JobPtr job, const std::string& reason);
-  bool settled(const Job& job, Settled::End end, const smtp::Reply& reply, const std::string& host);
+  bool settled(const Job& job, const Settled& how);
+  void remember(const Job& job, const Keep& keep);
+  void recall(Job& job);
   void retry_later(JobPtr job, Keep keep);
   void fail(JobPtr job, std::vector<smtp::Reply> replies, std::string explanation, std::string host);
   void settle_delivered(const Job& job, const std::vector<std::uint32_t>& delivered, const AttemptResult& result);
@@ -211,6 +208,8 @@ class Dispatcher {
   std::vector<JobPtr> scheduled_;  ///< heap by next_at
   std::map<HeldKey, HeldJobs> held_;
   std::map<LaneKey, std::unique_ptr<Lane>> lanes_;
+  std::map<std::string, std::pair<Keep, Deadline>>
+      kept_;  ///< what passes through and must keep to its egress, by sender, recipient and site
   std::map<std::string, Deadline> broken_tls_;  ///< hosts that offer STARTTLS and cannot do it, until when to believe that
   std::set<const Job*> active_;
   std::size_t preparing_ = 0;

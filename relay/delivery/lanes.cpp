@@ -108,6 +108,19 @@ boost::asio::awaitable<AttemptResult> Dispatcher::send_job(Lane* lane, Connectio
   co_return co_await connection->send(&*present->transaction, following->job ? &*following->transaction : nullptr, shared_.spool);
 }
 
+/// A connection waits for work. Whoever is woken and finds that another was quicker waits on.
+boost::asio::awaitable<void> Dispatcher::rest(Lane* lane) {
+  const Deadline until = in(idle_time);
+  boost::asio::steady_timer timer(executor_);
+  while (lane->ready.empty() && !stopping_ && std::chrono::steady_clock::now() < until) {
+    timer.expires_at(until);
+    lane->idle.push_back(&timer);
+    boost::system::error_code ignored;
+    co_await timer.async_wait(boost::asio::redirect_error(boost::asio::use_awaitable, ignored));
+    std::erase(lane->idle, &timer);
+  }
+}
+
 boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
   std::unique_ptr<Connection> connection;
   const LaneKey key = lane->key;
@@ -115,6 +128,8 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
   while (true) {
     if (!present.job) present.job = co_await take(lane);
     if (!present.job) break;
+    // More waits than this connection can take at once: bring up another beside it.
+    if (!lane->ready.empty()) kick(*lane);
     if (!connection) {
       Established opened = co_await establish(lane, present.job.get());
       if (!opened.connection) {
@@ -152,14 +167,8 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
       co_await connection->quit();
       connection.reset();
     } else if (!present.job && lane->ready.empty() && !stopping_) {
-      boost::asio::steady_timer timer(executor_, idle_time);
-      lane->idle.push_back(&timer);
-      boost::system::error_code ignored;
-      co_await timer.async_wait(boost::asio::redirect_error(boost::asio::use_awaitable, ignored));
-      std::erase(lane->idle, &timer);
+      co_await rest(lane);
     }
-    // More waits than this connection can take at once: bring up another beside it.
-    if (!lane->ready.empty()) kick(*lane);
   }
   if (connection) co_await connection->quit();
   --lane->connections;
@@ -203,7 +212,7 @@ boost::asio::awaitable<std::shared_ptr<const Site>> Dispatcher::smarthost_site(s
     }
   }
   for (std::size_t i = 0; i < host.ports.size(); ++i)
-    site->targets.push_back({static_cast<std::uint16_t>(i), host.host, host.ports[i], addresses, {}, {}});
+    site->targets.push_back({static_cast<std::uint16_t>(i), host.host, host.ports[i], addresses, false, {}, {}});
   co_return site;
 }
 

@@ -53,6 +53,7 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
   Ways ways;
   std::string last_text;
   routing::Verdict verdict;
+  std::vector<routing::Verdict> verdicts(job->recipients.size());
   routing::Blame blame;
   bool told = false;
   std::string blamed_reply;
@@ -71,6 +72,7 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
       blame = source ? routing::blame_source(outcome, verdict, spill) : routing::blame_smarthost(outcome, verdict);
       last_text = text;
     }
+    verdicts[i] = verdict;
     routing::Action action = blame.action;
     if (blame.egress_at_fault && !told) {
       told = true;
@@ -109,12 +111,17 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
     }
   }
 
+  const auto place_of = [&](std::uint32_t recipient) {
+    return static_cast<std::size_t>(std::ranges::find(job->recipients, recipient) - job->recipients.begin());
+  };
+  const auto reply_to = [&](std::uint32_t recipient) { return result.outcomes[place_of(recipient)].reply.to_string(); };
   const auto tell = [&](const std::vector<std::uint32_t>& who, const char* what) {
     if (who.empty()) return;
-    const auto at = std::ranges::find(job->recipients, who.front()) - job->recipients.begin();
-    const auto& outcome = result.outcomes[static_cast<std::size_t>(at)];
+    const std::size_t at = place_of(who.front());
+    const auto& outcome = result.outcomes[at];
     const bool ok = outcome.delivered();
-    note(*job, what, result.host, outcome.reply.to_string(), ok ? "" : to_string(verdict.label), ok ? "" : verdict.rule, who);
+    note(*job, what, result.host, outcome.reply.to_string(), ok ? "" : to_string(verdicts[at].label), ok ? "" : verdicts[at].rule,
+         who);
   };
   tell(ways.delivered, "delivered");
   tell(ways.failed, "failed");
@@ -142,16 +149,30 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
   }
   if (!ways.failed.empty())
     fail(part(*job, ways.failed), std::move(ways.failures), "The receiving server refused it.", result.host);
-  if (!ways.retry.empty()) retry_later(part(*job, ways.retry), {});
-  if (!ways.greylisted.empty()) retry_later(part(*job, ways.greylisted), {egress, false, false});
-  if (!ways.same_only.empty()) retry_later(part(*job, ways.same_only), {egress, true, false});
-  if (!ways.next.empty()) next_egress(part(*job, ways.next), blamed_reply);
+  // Each keeps the last word on itself, not on another recipient; who waits for the verdict gets every single one.
+  const auto keep = [&](const std::vector<std::uint32_t>& who, Keep how) {
+    const std::size_t step = job->message->pass ? 1 : std::max<std::size_t>(1, who.size());
+    for (std::size_t at = 0; at < who.size(); at += step) {
+      JobPtr some =
+          part(*job, {who.begin() + static_cast<std::ptrdiff_t>(at), who.begin() + static_cast<std::ptrdiff_t>(at + step)});
+      some->last_reply = reply_to(who[at]);
+      retry_later(std::move(some), how);
+    }
+  };
+  keep(ways.retry, {});
+  keep(ways.greylisted, {egress, false, false});
+  keep(ways.same_only, {egress, true, false});
+  if (!ways.next.empty()) {
+    JobPtr some = part(*job, ways.next);
+    some->last_reply = blamed_reply;
+    next_egress(std::move(some), blamed_reply);
+  }
 }
 
 void Dispatcher::settle_delivered(const Job& job, const std::vector<std::uint32_t>& delivered, const AttemptResult& result) {
   for (std::size_t i = 0; i < job.recipients.size(); ++i)
     if (std::ranges::find(delivered, job.recipients[i]) != delivered.end())
-      job.message->pass->settle({job.recipients[i]}, Settled::End::delivered, result.outcomes[i].reply, result.host);
+      job.message->pass->settle({job.recipients[i]}, {Settled::End::delivered, result.outcomes[i].reply, result.host, {}});
 }
 
 /// A sender who asked for a report of success is told where the trail ends: at a server that does not give one
@@ -217,14 +238,15 @@ void Dispatcher::next_egress(JobPtr job, const std::string& reason) {
 }
 
 /// True when somebody waits for the verdict, who has it now.
-bool Dispatcher::settled(const Job& job, Settled::End end, const smtp::Reply& reply, const std::string& host) {
+bool Dispatcher::settled(const Job& job, const Settled& how) {
   if (!job.message->pass) return false;
-  job.message->pass->settle(job.recipients, end, reply, host);
+  if (how.end == Settled::End::deferred) remember(job, how.keep);
+  job.message->pass->settle(job.recipients, how);
   return true;
 }
 
 void Dispatcher::retry_later(JobPtr job, Keep keep) {
-  if (settled(*job, Settled::End::deferred, smtp::parse_reply(job->last_reply), job->last_host)) return;
+  if (settled(*job, {Settled::End::deferred, smtp::parse_reply(job->last_reply), job->last_host, keep})) return;
   ++job->attempts;
   job->sticky = keep.sticky;
   job->sticky_strict = keep.strict;
@@ -266,9 +288,10 @@ void Dispatcher::warn_if_late(Job& job) {
 void Dispatcher::fail(JobPtr job, std::vector<smtp::Reply> replies, std::string explanation, std::string host) {
   release_trial(*job);
   if (job->message->pass) {
+    const auto late = smtp::make_reply(451, "4.4.7 (local) no attempt was possible in time");
     for (std::size_t i = 0; i < job->recipients.size(); ++i)
-      job->message->pass->settle({job->recipients[i]}, replies.empty() ? Settled::End::deferred : Settled::End::failed,
-                                 replies.empty() ? smtp::parse_reply(job->last_reply) : replies[i], host);
+      job->message->pass->settle({job->recipients[i]}, replies.empty() ? Settled{Settled::End::deferred, late, "", {}}
+                                                                       : Settled{Settled::End::failed, replies[i], host, {}});
     return;
   }
   if (replies.empty()) {

@@ -8,13 +8,22 @@
 #include <boost/asio/awaitable.hpp>
 #include <cstdint>
 #include <mutex>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "relay/runtime/operation.hpp"
+#include "routing/route.hpp"
 #include "smtp/reply.hpp"
 
 namespace egret::relay {
+
+/// What a message keeps to at its next attempt.
+struct Keep {
+  std::optional<routing::EgressRef> sticky;
+  bool strict = false;     ///< also while that egress is out of service
+  bool ambiguous = false;  ///< it may have been delivered
+};
 
 /// How it ended for one recipient.
 struct Settled {
@@ -22,6 +31,7 @@ struct Settled {
   End end = End::open;
   smtp::Reply reply;  ///< the receiver's, or one of our own making
   std::string host;   ///< who said it; empty for our own
+  Keep keep;          ///< for `deferred`, should Egret take the rest over
 };
 
 /// What the client is told, and what Egret must take over.
@@ -44,14 +54,14 @@ class PassThrough {
       : executor_(std::move(executor)), results_(recipients), open_(recipients) {}
 
   /// From any thread. What was settled before stays as it is.
-  void settle(const std::vector<std::uint32_t>& recipients, Settled::End end, const smtp::Reply& reply, const std::string& host);
+  void settle(const std::vector<std::uint32_t>& recipients, const Settled& how);
   /// Everything that is open is deferred with this reply ("451 4.3.2 ...").
   void give_up(const std::string& reply);
   /// Once, on the executor.
   boost::asio::awaitable<std::vector<Settled>> wait();
 
  private:
-  void settle_one(std::size_t index, Settled::End end, const smtp::Reply& reply, const std::string& host);
+  void settle_one(std::size_t index, const Settled& how);
   void finish_if_done();
 
   boost::asio::any_io_executor executor_;

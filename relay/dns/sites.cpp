@@ -1,6 +1,10 @@
 #include "relay/dns/sites.hpp"
 
+#include <ifaddrs.h>
+#include <netinet/in.h>
+
 #include <algorithm>
+#include <cstring>
 
 #include "relay/dns/idn.hpp"
 #include "relay/runtime/log.hpp"
@@ -17,6 +21,28 @@ constexpr std::size_t max_cached = 100'000;
 
 SiteAnswer refuse(int code, std::string text) {
   return {nullptr, smtp::make_reply(code, std::move(text))};
+}
+
+/// The addresses of this host's interfaces.
+std::vector<routing::IpAddress> local_addresses() {
+  std::vector<routing::IpAddress> out;
+  ifaddrs* list = nullptr;
+  if (getifaddrs(&list) != 0) return out;
+  for (const ifaddrs* item = list; item; item = item->ifa_next) {
+    if (!item->ifa_addr) continue;
+    routing::IpAddress address;
+    if (item->ifa_addr->sa_family == AF_INET) {
+      std::memcpy(address.bytes.data(), &reinterpret_cast<const sockaddr_in*>(item->ifa_addr)->sin_addr, 4);
+    } else if (item->ifa_addr->sa_family == AF_INET6) {
+      address.v6 = true;
+      std::memcpy(address.bytes.data(), &reinterpret_cast<const sockaddr_in6*>(item->ifa_addr)->sin6_addr, 16);
+    } else {
+      continue;
+    }
+    out.push_back(address);
+  }
+  freeifaddrs(list);
+  return out;
 }
 
 }  // namespace
@@ -54,6 +80,7 @@ TlsPlan tls_plan(const Site& site, const Target& target) {
 
 Sites::Sites(Resolver& resolver, std::shared_ptr<const config::Config> config, StsCache* sts, Deadlines& deadlines)
     : resolver_(resolver), config_(std::move(config)), sts_(sts), deadlines_(deadlines) {
+  local_ = local_addresses();
   ask_ipv6_ = std::ranges::any_of(config_->topology.sources, [](const auto& s) { return s.address.v6; });
 }
 
@@ -73,6 +100,7 @@ boost::asio::awaitable<SiteAnswer> Sites::find(std::string domain) {
 }
 
 boost::asio::awaitable<Sites::Lookup> Sites::look_up(std::string domain) {
+  if (std::string ascii = to_a_labels(domain); !ascii.empty()) domain = std::move(ascii);
   for (const auto& route : config_->routes)
     if (route.to && routing::domain_matches(route.domain, domain)) {
       if (routing::IpAddress::parse(route.to->host)) co_return fixed(*route.to);
@@ -87,11 +115,27 @@ boost::asio::awaitable<Sites::Lookup> Sites::look_up(std::string domain) {
       co_return out;
     }
   if (domain.starts_with('[')) co_return literal(domain);
-  const std::string ascii = to_a_labels(domain);
-  if (!smtp::valid_domain(ascii, false)) co_return Lookup{refuse(550, "5.1.2 (local) not a domain name: " + domain), 300};
-  Lookup found = co_await look_up_mx(ascii);
-  if (!found.answer.site || !sts_) co_return found;
-  co_return co_await with_sts(std::move(found), ascii);
+  if (!smtp::valid_domain(domain, false)) co_return Lookup{refuse(550, "5.1.2 (local) not a domain name: " + domain), 300};
+  Lookup found = co_await look_up_mx(domain);
+  if (!found.answer.site) co_return found;
+  found = with_next_hop(std::move(found), domain);
+  if (!sts_) co_return found;
+  co_return co_await with_sts(std::move(found), domain);
+}
+
+/// With DANE-TA the certificate may also be for the domain whose MX it is (RFC 7672 section 3.2.2), so that such a site is
+/// one domain's and no other's.
+Sites::Lookup Sites::with_next_hop(Lookup found, const std::string& domain) {
+  const auto anchored = [](const Target& t) {
+    return t.dane && std::ranges::any_of(t.dane->records, [](const auto& r) { return r.usage == 2; });
+  };
+  if (std::ranges::none_of(found.answer.site->targets, anchored)) return found;
+  auto site = std::make_shared<Site>(*found.answer.site);
+  for (Target& target : site->targets)
+    if (target.dane) target.dane->names.push_back(domain);
+  site->key += "+" + domain;
+  found.answer.site = std::move(site);
+  return found;
 }
 
 /// The policy of the recipient's domain (RFC 8461 section 5): hosts that it does not name are not used, the others only
@@ -121,7 +165,9 @@ boost::asio::awaitable<Sites::Lookup> Sites::with_sts(Lookup found, std::string 
   site->sts = true;
   site->tls_reason = "MTA-STS of " + domain;
   // Domains that share their hosts may differ in policy: a connection made without it must not serve this one.
-  site->key += "+sts";
+  std::vector<routing::MxHost> left;
+  for (const Target& target : site->targets) left.push_back({target.preference, target.host});
+  site->key = routing::site_key(left) + "+sts";
   found.answer.site = std::move(site);
   co_return found;
 }
@@ -153,9 +199,14 @@ boost::asio::awaitable<Sites::Lookup> Sites::look_up_mx(std::string domain) {
 /// An address by which this host sends: mail that goes there comes back (RFC 5321 section 5.1). What only listens here
 /// counts where it listens on the port that is delivered to.
 bool Sites::own(const routing::IpAddress& address) const {
+  const auto any = [](const routing::IpAddress& ip) { return ip.bytes == std::array<std::uint8_t, 16>{}; };
+  const bool local = std::ranges::find(local_, address) != local_.end() || (!address.v6 && address.bytes[0] == 127);
   const auto& sources = config_->topology.sources;
   const auto sends = [&](const auto& s) { return s.address.unmapped() == address || s.reputation.unmapped() == address; };
-  const auto listens = [&](const auto& l) { return l.ip.unmapped() == address && l.port == config_->delivery.port; };
+  const auto listens = [&](const auto& l) {
+    const bool here = any(l.ip) ? local && l.ip.v6 == address.v6 : l.ip.unmapped() == address;
+    return here && l.port == config_->delivery.port;
+  };
   return std::ranges::any_of(sources, sends) || std::ranges::any_of(config_->listeners, listens);
 }
 
@@ -172,6 +223,7 @@ boost::asio::awaitable<bool> Sites::add_addresses(Target* target, Site* site, st
     if (!reply.canonical.empty() && reply.canonical != target->host) bases->insert(bases->begin(), reply.canonical);
     *ttl = std::min(*ttl, reply.ttl);
     for (const auto& address : reply.addresses) {
+      target->loops = target->loops || own(address);
       if (!config_->delivery.allow_private && address.special()) {
         *refused = target->host + " is " + address.to_string();
       } else if (target->addresses.size() < max_addresses) {
@@ -211,11 +263,10 @@ boost::asio::awaitable<Sites::Lookup> Sites::addresses_of(std::vector<routing::M
   std::string trouble, refused;
   std::optional<std::uint16_t> loop;
   for (const routing::MxHost& host : hosts) {
-    Target target{host.preference, host.host, config_->delivery.port, {}, {}, {}};
+    Target target{host.preference, host.host, config_->delivery.port, {}, false, {}, {}};
     std::vector<std::string> bases;
     const bool vouched = co_await add_addresses(&target, site.get(), &bases, &trouble, &refused, &ttl);
-    if (std::ranges::any_of(target.addresses, [this](const auto& a) { return own(a); }))
-      loop = std::min(loop.value_or(host.preference), host.preference);
+    if (target.loops) loop = std::min(loop.value_or(host.preference), host.preference);
     if (target.addresses.empty()) continue;
     if (secure && vouched) co_await add_dane(&target, std::move(bases), &ttl);
     site->targets.push_back(std::move(target));
@@ -248,7 +299,7 @@ Sites::Lookup Sites::fixed(const config::HostPort& to) const {
   auto site = make({{0, to.host}});
   const auto address = *routing::IpAddress::parse(to.host);
   site->key = to.host + ":" + std::to_string(to.port);
-  site->targets.push_back({0, to.host, to.port, {address}, {}, {}});
+  site->targets.push_back({0, to.host, to.port, {address}, false, {}, {}});
   (address.v6 ? site->ipv6 : site->ipv4) = true;
   return {{std::move(site), {}}, 3600};
 }

@@ -25,6 +25,7 @@ struct Target {
   std::string host;
   std::uint16_t port = 25;
   std::vector<routing::IpAddress> addresses;
+  bool loops = false;        ///< one of its addresses is ours
   std::optional<Dane> dane;  ///< TLS is mandatory and must match; no usable record: mandatory, unauthenticated
   std::string dane_trouble;  ///< TLSA records could not be had: this host must not be used (RFC 7672 section 2.1.1)
 };
@@ -88,6 +89,7 @@ class Sites {
                                              std::string* refused, std::uint32_t* ttl);
   boost::asio::awaitable<void> add_dane(Target* target, std::vector<std::string> bases, std::uint32_t* ttl);
   boost::asio::awaitable<Lookup> with_sts(Lookup found, std::string domain);
+  static Lookup with_next_hop(Lookup found, const std::string& domain);
   bool own(const routing::IpAddress& address) const;
   Lookup literal(std::string_view text) const;
   Lookup fixed(const config::HostPort& to) const;
@@ -97,6 +99,7 @@ class Sites {
   std::shared_ptr<const config::Config> config_;
   StsCache* sts_;
   Deadlines& deadlines_;
+  std::vector<routing::IpAddress> local_;  ///< of this host's interfaces
   bool ask_ipv6_ = false;
   std::map<std::string, Entry, std::less<>> cache_;
 };

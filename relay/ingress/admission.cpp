@@ -5,20 +5,29 @@ namespace {
 constexpr std::size_t max_windows = 100'000;
 }
 
-std::string Admission::enter(const routing::IpAddress& client) {
+std::string Admission::enter() {
   const std::lock_guard lock(mutex_);
   if (total_ >= limits_.connections) return "4.3.2 too many connections, try again later";
-  int& mine = clients_[client];
+  ++total_;
+  return {};
+}
+
+void Admission::leave() {
+  const std::lock_guard lock(mutex_);
+  --total_;
+}
+
+std::string Admission::enter(const routing::IpAddress& client) {
+  const std::lock_guard lock(mutex_);
+  int& mine = clients_[client.customer()];
   if (mine >= limits_.connections_per_client) return "4.7.0 too many connections from " + client.to_string();
   ++mine;
-  ++total_;
   return {};
 }
 
 void Admission::leave(const routing::IpAddress& client) {
   const std::lock_guard lock(mutex_);
-  --total_;
-  const auto it = clients_.find(client);
+  const auto it = clients_.find(client.customer());
   if (it != clients_.end() && --it->second <= 0) clients_.erase(it);
 }
 

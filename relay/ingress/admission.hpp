@@ -19,9 +19,25 @@ class Admission {
  public:
   explicit Admission(const config::Limits& limits) : limits_(limits) {}
 
-  /// Empty when the client may come in, else the text of the 421.
+  /// A connection: empty when it may come in, else the text of the 421.
+  std::string enter();
+  void leave();
+  /// Its client, once known. IPv6 clients are counted by their /64: that is what one customer gets.
   std::string enter(const routing::IpAddress& client);
   void leave(const routing::IpAddress& client);
+
+  /// Leaves at the end of a scope.
+  class Place {
+   public:
+    Place(Admission& admission, const routing::IpAddress& client) : admission_(admission), client_(client) {}
+    ~Place() { admission_.leave(client_); }
+    Place(const Place&) = delete;
+    Place& operator=(const Place&) = delete;
+
+   private:
+    Admission& admission_;
+    routing::IpAddress client_;
+  };
   /// Nine tenths of all connections are taken: who is slow or idle must make room.
   bool stressed() const { return total_.load(std::memory_order_relaxed) * 10 >= limits_.connections * 9; }
 

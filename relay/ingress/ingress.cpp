@@ -1,5 +1,7 @@
 #include "relay/ingress/ingress.hpp"
 
+#include <malloc.h>
+
 #include <algorithm>
 #include <array>
 #include <boost/asio/ip/v6_only.hpp>
@@ -102,6 +104,13 @@ Ingress::Ingress(const asio::any_io_executor& executor, DeliveryShared& delivery
 
 Ingress::~Ingress() = default;
 
+void Ingress::set_credentials(Credentials credentials) {
+  credentials_ = std::move(credentials);
+  const bool scram = credentials_.users && credentials_.users->scram_iterations() > 0;
+  for (auto* all : {&options_, &repairing_})
+    for (auto& options : *all) options.scram = scram;
+}
+
 void Ingress::start(std::vector<tcp::acceptor> acceptors) {
   acceptors_ = std::move(acceptors);
   for (std::size_t i = 0; i < acceptors_.size(); ++i) tasks_.spawn(accept(i), "listener");
@@ -157,35 +166,53 @@ asio::awaitable<void> Ingress::serve(tcp::socket socket, std::size_t listener) {
   boost::system::error_code error;
   const auto peer = socket.remote_endpoint(error);
   if (error) co_return;
-  routing::IpAddress client = from_asio(peer.address());
-  const routing::IpAddress from = client;
-  const std::string refusal = shared_.admission.enter(from);
   auto stream = make_stream(std::move(socket), deadlines_);
-  if (!refusal.empty()) {
-    delivery_.metrics.connections_refused.add();
-    stream->expires_at(in(2s));
-    const std::string reply = "421 " + refusal + "\r\n";
-    co_await write_all(*stream, reply);
-    co_return;
-  }
+  const std::string refusal = shared_.admission.enter();
+  if (!refusal.empty()) co_return co_await turn_away(std::move(stream), refusal);
   relieve();
-  const config::Listener& settings = delivery_.config->listeners[listener];
   delivery_.metrics.sessions.fetch_add(1);
   try {
-    std::string received;
-    bool welcome = true;
-    if (routing::in_any(settings.proxy_protocol, from)) welcome = co_await read_proxy_header(stream.get(), &client, &received);
-    if (welcome) {
-      Session session(*this, std::move(stream), listener, client, std::move(received));
-      co_await session.run();
-    } else {
-      log::warn("no PROXY header", {{"listener", settings.address}, {"client", from.to_string()}});
-    }
+    co_await converse(std::move(stream), listener, from_asio(peer.address()));
   } catch (const std::exception& e) {
-    log::error("session failed", {{"client", client.to_string()}, {"error", e.what()}});
+    log::error("session failed", {{"client", from_asio(peer.address()).to_string()}, {"error", e.what()}});
   }
   delivery_.metrics.sessions.fetch_sub(1);
-  shared_.admission.leave(from);
+  shared_.admission.leave();
+  trim();
+}
+
+asio::awaitable<void> Ingress::turn_away(std::unique_ptr<Stream> stream, std::string reason) {
+  delivery_.metrics.connections_refused.add();
+  stream->expires_at(in(2s));
+  const std::string reply = "421 " + reason + "\r\n";
+  co_await write_all(*stream, reply);
+}
+
+/// The client counts, not the load balancer that brings it.
+asio::awaitable<void> Ingress::converse(std::unique_ptr<Stream> stream, std::size_t listener, routing::IpAddress client) {
+  const config::Listener& settings = delivery_.config->listeners[listener];
+  std::string received;
+  if (routing::in_any(settings.proxy_protocol, client)) {
+    const routing::IpAddress balancer = client;
+    const bool named = co_await read_proxy_header(stream.get(), &client, &received);
+    if (!named) {
+      log::warn("no PROXY header", {{"listener", settings.address}, {"client", balancer.to_string()}});
+      co_return;
+    }
+  }
+  const std::string refusal = shared_.admission.enter(client);
+  if (!refusal.empty()) co_return co_await turn_away(std::move(stream), refusal);
+  const Admission::Place place(shared_.admission, client);
+  Session session(*this, std::move(stream), listener, client, std::move(received));
+  crowd_ = std::max(crowd_, sessions_.size());
+  co_await session.run();
+}
+
+/// After a crowd has left, its memory goes back to the system.
+void Ingress::trim() {
+  if (crowd_ < 1000 || sessions_.size() > crowd_ / 10) return;
+  crowd_ = sessions_.size();
+  malloc_trim(0);
 }
 
 asio::awaitable<void> Ingress::stop(Deadline deadline) {
@@ -194,10 +221,24 @@ asio::awaitable<void> Ingress::stop(Deadline deadline) {
   for (auto& acceptor : acceptors_) acceptor.close(ignored);
   const auto sessions = sessions_;
   for (Session* session : sessions) session->interrupt();
+  asio::steady_timer tick(executor_);
+  while (tasks_.size() > waiting_) {
+    if (std::chrono::steady_clock::now() >= deadline) {
+      const auto late = sessions_;
+      for (Session* session : late) session->break_off();
+    }
+    tick.expires_after(20ms);
+    co_await tick.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+  }
+}
+
+asio::awaitable<void> Ingress::finish(Deadline deadline) {
   co_await tasks_.wait_or(deadline, [this] {
-    const auto waiting = waiting_;
-    for (PassThrough* pass : waiting) pass->give_up("451 4.3.2 shutting down");
-    deadlines_.expire_all();
+    const auto late = sessions_;
+    for (Session* session : late) {
+      session->give_up();
+      session->break_off();
+    }
   });
 }
 

@@ -45,10 +45,13 @@ class Ingress {
           Deadlines& deadlines);
   ~Ingress();
 
-  void set_credentials(Credentials credentials) { credentials_ = std::move(credentials); }
+  void set_credentials(Credentials credentials);
   void start(std::vector<boost::asio::ip::tcp::acceptor> acceptors);
-  /// Accepts no more, lets running transactions end until `deadline`, then breaks them off.
+  /// Accepts no more, lets running transactions end until `deadline`, then breaks them off; those whose clients wait for
+  /// the verdict of a receiver are left to finish().
   boost::asio::awaitable<void> stop(Deadline deadline);
+  /// After the dispatchers have stopped: the last verdicts are told.
+  boost::asio::awaitable<void> finish(Deadline deadline);
 
  private:
   class Session;
@@ -57,6 +60,9 @@ class Ingress {
   /// Reads the PROXY header that a load balancer must send; false when there is none to be believed.
   boost::asio::awaitable<bool> read_proxy_header(Stream* stream, routing::IpAddress* client, std::string* rest);
   void relieve();
+  boost::asio::awaitable<void> converse(std::unique_ptr<Stream> stream, std::size_t listener, routing::IpAddress client);
+  boost::asio::awaitable<void> turn_away(std::unique_ptr<Stream> stream, std::string reason);
+  void trim();
 
   boost::asio::any_io_executor executor_;
   DeliveryShared& delivery_;
@@ -68,8 +74,9 @@ class Ingress {
   std::vector<smtp::ServerOptions> repairing_;
   std::vector<boost::asio::ip::tcp::acceptor> acceptors_;
   std::set<Session*> sessions_;
-  std::set<PassThrough*> waiting_;  ///< whose clients wait for a verdict
-  Deadline relieved_ = Deadline::min();
+  std::size_t waiting_ = 0;  ///< sessions whose clients wait for a verdict
+  Deadline relieved_{};
+  std::size_t crowd_ = 0;  ///< most sessions at once since the last trim
   bool stopping_ = false;
   TaskGroup tasks_;
 };

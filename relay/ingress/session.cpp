@@ -25,6 +25,7 @@ constexpr auto goodbye_timeout = 2s;        // for the last reply to a client wh
 constexpr std::uint64_t slowest = 500;      // octets per second of data; each octet that comes buys its share of time
 constexpr auto error_pause = 1s;            // for each reply after too many errors
 constexpr std::size_t small_buffer = 1024;  // most sessions wait for a command most of the time
+constexpr std::size_t first_data_buffer = 8 * 1024;
 constexpr std::size_t data_buffer = 64 * 1024;
 constexpr std::uint64_t chunk_size = 1u << 20;  // a larger body goes to the spool while it comes in
 
@@ -59,6 +60,7 @@ Ingress::Session::Session(Ingress& ingress, std::unique_ptr<Stream> stream, std:
 }
 
 Ingress::Session::~Session() {
+  hold_memory(0);
   ingress_.delivery_.spool.abandon(std::move(extents_));
   ingress_.sessions_.erase(this);
 }
@@ -80,14 +82,14 @@ asio::awaitable<void> Ingress::Session::run() {
       if (!go_on) break;
       continue;
     }
-    if (ingress_.stopping_ && session_.idle() && filled_ == 0) session_.shut("4.3.2 shutting down");
+    const bool leaving = ingress_.stopping_ && session_.idle() && filled_ == 0;
+    if (leaving) session_.shut("4.3.2 shutting down");
     const bool written = co_await flush();
-    if (!written) break;
-    if (ingress_.stopping_ && session_.idle() && filled_ == 0) break;
+    if (!written || leaving) break;
     const bool read = co_await read_more(used > 0);
     if (!read) break;
   }
-  stream_->close();
+  co_await stream_->shutdown();
 }
 
 /// Implicit TLS, the wait for those who talk first, the banner.
@@ -149,7 +151,7 @@ asio::awaitable<bool> Ingress::Session::start_tls() {
 asio::awaitable<bool> Ingress::Session::read_more(bool progressed) {
   make_room();
   const bool stressed = ingress_.shared_.admission.stressed();
-  if (stressed) session_.limit_errors(1);
+  session_.limit_errors(stressed ? 1 : session_.options().max_errors);
   const std::chrono::steady_clock::duration data_time = stressed ? std::chrono::minutes(0) + stressed_timeout : data_timeout;
   const std::chrono::steady_clock::duration command_time =
       stressed ? std::chrono::minutes(0) + stressed_timeout : command_timeout;
@@ -173,6 +175,7 @@ asio::awaitable<bool> Ingress::Session::read_more(bool progressed) {
   }
   if (got.error && !(ingress_.stopping_ && got.error == asio::error::operation_aborted)) co_return false;
   filled_ += got.size;
+  full_read_ = filled_ == buffer_.size();
   if (session_.in_data()) request_deadline_ += std::chrono::microseconds(got.size * 1'000'000 / slowest);
   co_return true;
 }
@@ -180,7 +183,13 @@ asio::awaitable<bool> Ingress::Session::read_more(bool progressed) {
 /// Grows the buffer while a line does not fit, takes large reads in data, and is small while a session rests.
 void Ingress::Session::make_room() {
   if (session_.in_data()) {
-    if (buffer_.size() < data_buffer) buffer_.resize(data_buffer);
+    // As large as what comes at once: a slow client gets no more than it fills.
+    if (buffer_.size() < first_data_buffer)
+      buffer_.resize(first_data_buffer);
+    else if (full_read_ && buffer_.size() < data_buffer)
+      buffer_.resize(buffer_.size() * 2);
+    else if (filled_ == buffer_.size())
+      buffer_.resize(buffer_.size() * 2);
   } else if (filled_ == buffer_.size()) {
     buffer_.resize(buffer_.size() * 2);
   } else if (buffer_.size() > small_buffer && filled_ <= small_buffer) {
@@ -192,6 +201,14 @@ void Ingress::Session::make_room() {
 void Ingress::Session::interrupt() {
   timer_.cancel();
   if (session_.idle()) stream_->interrupt();
+}
+
+void Ingress::Session::break_off() {
+  if (!waiting_) stream_->close();
+}
+
+void Ingress::Session::give_up() {
+  if (waiting_) waiting_->give_up("451 4.3.2 shutting down");
 }
 
 void Ingress::Session::hurry(Deadline most) {
@@ -228,14 +245,17 @@ asio::awaitable<bool> Ingress::Session::flush() {
 /// `password`: one has to be verified; else a SCRAM proof was wrong already.
 asio::awaitable<void> Ingress::Session::log_in(bool password) {
   Authenticator& authenticator = ingress_.shared_.authenticator;
-  const std::string client = client_.to_string();
+  const std::string client = client_.customer().to_string();
   auto result = smtp::AuthResult::refused;
-  if (authenticator.failures().too_many(client, std::chrono::steady_clock::now()))
+  if (!authenticator.failures().begin(client, std::chrono::steady_clock::now())) {
     result = smtp::AuthResult::too_many;
-  else if (password && !ingress_.credentials_.users)
-    result = smtp::AuthResult::unavailable;
-  else if (password)
-    result = co_await authenticator.verify(ingress_.credentials_.users, session_.auth_user(), session_.take_password());
+  } else {
+    if (password && !ingress_.credentials_.users)
+      result = smtp::AuthResult::unavailable;
+    else if (password)
+      result = co_await authenticator.verify(ingress_.credentials_.users, session_.auth_user(), session_.take_password());
+    authenticator.failures().end(client);
+  }
   switch (result) {
     case smtp::AuthResult::accepted:
       authenticator.failures().succeeded(client);
@@ -263,14 +283,16 @@ smtp::SaslServer::ScramInput Ingress::Session::scram_input() {
 std::optional<smtp::ScramSecret> Ingress::Session::scram_secret(std::string_view name) {
   const config::User* user = ingress_.credentials_.users ? ingress_.credentials_.users->find(name) : nullptr;
   // A client that may not even try gets the challenge of a user that does not exist.
-  if (!user || ingress_.shared_.authenticator.failures().too_many(client_.to_string(), std::chrono::steady_clock::now()))
+  if (!user ||
+      ingress_.shared_.authenticator.failures().too_many(client_.customer().to_string(), std::chrono::steady_clock::now()))
     return std::nullopt;
   return user->scram;
 }
 
 smtp::ClientInfo Ingress::Session::impersonate(const smtp::ForwardedAttributes& attributes) {
+  // An address that the peer does not know is nobody's: it has no rights, least of all the peer's.
   if (attributes.addr)
-    if (const auto address = routing::IpAddress::parse(*attributes.addr)) client_ = address->unmapped();
+    client_ = routing::IpAddress::parse(*attributes.addr).value_or(routing::IpAddress::v4(0, 0, 0, 0)).unmapped();
   smtp::ClientInfo out = client_info(listener_, client_);
   out.trusted = true;  // the peer is the same
   out.user = attributes.login.value_or("");
@@ -298,7 +320,7 @@ std::optional<smtp::CommandError> Ingress::Session::admit_recipient(std::string_
 
 std::optional<smtp::CommandError> Ingress::Session::over_rate(std::string_view name, std::uint64_t recipients) {
   std::optional<routing::Budget> rate = ingress_.delivery_.config->limits.rate_per_client;
-  std::string who = "client " + client_.to_string();
+  std::string who = "client " + client_.customer().to_string();
   if (!name.empty()) {
     const config::User* user = ingress_.credentials_.users ? ingress_.credentials_.users->find(name) : nullptr;
     rate = user ? user->rate : std::nullopt;
@@ -345,6 +367,7 @@ asio::awaitable<bool> Ingress::Session::spill(Action action) {
     spilled_ = 0;
   }
   smtp::Body& body = session_.transaction().body;
+  if (listener_.pass_through) hold_memory(session_.in_data() ? body.size() - spilled_ : 0);
   if (!session_.in_data() || body.size() - spilled_ < chunk_size) co_return true;
   if (listener_.pass_through && !ingress_.delivery_.cache.full()) co_return true;
   std::string octets;
@@ -365,6 +388,12 @@ asio::awaitable<bool> Ingress::Session::spill(Action action) {
     octets = std::move(rest);
   }
   co_return true;
+}
+
+/// Counts what a message that passes through takes while it comes in; once it is complete, its jobs count it.
+void Ingress::Session::hold_memory(std::uint64_t octets) {
+  ingress_.delivery_.cache.used += octets - held_memory_;
+  held_memory_ = octets;
 }
 
 /// The first rule that fits, else the user's class, else the listener's.
@@ -464,17 +493,22 @@ asio::awaitable<void> Ingress::Session::commit_pass_through(std::shared_ptr<spoo
   log_accepted(*message, "passing through");
   const std::string id = smtp::to_string(message->id);
   auto pass = std::make_shared<PassThrough>(ingress_.executor_, message->recipients.size());
-  ingress_.waiting_.insert(pass.get());
+  waiting_ = pass.get();
+  ++ingress_.waiting_;
   ingress_.dispatcher_.submit(message, pass);
   const std::vector<Settled> results = co_await pass->wait();
-  ingress_.waiting_.erase(pass.get());
+  waiting_ = nullptr;
+  --ingress_.waiting_;
   const PassThroughAnswer answer = answer_of(results, id);
   if (answer.deferred.empty() && answer.failed.empty()) {
     ingress_.delivery_.spool.abandon(message->extents);
     co_return session_.finish(answer.code, answer.text);
   }
   const spool::Trouble trouble = co_await ingress_.dispatcher_.take_over(message, results, answer);
-  if (trouble != spool::Trouble::none) co_return refuse_unstored(trouble);  // twice is better than lost
+  if (trouble != spool::Trouble::none) {
+    ingress_.delivery_.spool.abandon(message->extents);
+    co_return refuse_unstored(trouble);  // twice is better than lost
+  }
   session_.finish(answer.code, answer.text);
 }
 

@@ -25,6 +25,10 @@ class Ingress::Session final : private smtp::ServerPolicy {
   boost::asio::awaitable<void> run();
   /// The program stops: whoever is between messages is told so now.
   void interrupt();
+  /// The stop's time is over. Who waits for a verdict still gets it from the deliveries that end meanwhile.
+  void break_off();
+  /// Nothing more will come.
+  void give_up();
   /// Connections run out: who is waited for gets at most `most` from now on.
   void hurry(Deadline most);
 
@@ -48,6 +52,7 @@ class Ingress::Session final : private smtp::ServerPolicy {
   boost::asio::awaitable<void> pause(std::chrono::steady_clock::duration time);
   boost::asio::awaitable<bool> flush();
   boost::asio::awaitable<bool> spill(smtp::ServerSession::Action action);
+  void hold_memory(std::uint64_t octets);
   std::shared_ptr<spool::Message> message();
   std::string class_of(const smtp::Transaction& transaction) const;
   void refuse_unstored(spool::Trouble trouble);
@@ -67,9 +72,12 @@ class Ingress::Session final : private smtp::ServerPolicy {
   Deadline request_deadline_ = Deadline::max();
   bool was_in_data_ = false;
   bool reading_ = false;
+  bool full_read_ = false;
   smtp::MessageId id_{};
   std::vector<spool::Extent> extents_;
   std::uint64_t spilled_ = 0;
+  std::uint64_t held_memory_ = 0;
+  PassThrough* waiting_ = nullptr;  ///< whose verdict the client waits for
 };
 
 }  // namespace egret::relay

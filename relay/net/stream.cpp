@@ -129,6 +129,16 @@ class TcpStream final : public Stream, private Expirable {
     socket_.close(ignored);
   }
 
+  asio::awaitable<void> shutdown() override {
+    if (tls_ && !dead_) {
+      soft_ = false;
+      deadline = in(std::chrono::seconds(1));
+      error_code ignored;
+      co_await tls_->async_shutdown(asio::redirect_error(asio::use_awaitable, ignored));
+    }
+    close();
+  }
+
   std::string tls_summary() const override {
     if (!tls_) return {};
     auto* ssl = const_cast<asio::ssl::stream<tcp::socket&>&>(*tls_).native_handle();

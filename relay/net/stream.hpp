@@ -51,6 +51,8 @@ class Stream {
   /// Makes a pending read fail without closing: the driver still has something to say.
   virtual void interrupt() = 0;
   virtual void close() = 0;
+  /// Says goodbye in TLS's own way (close_notify), for a second at most, and closes.
+  virtual boost::asio::awaitable<void> shutdown() = 0;
   virtual std::string tls_summary() const = 0;  ///< "TLSv1.3 TLS_AES_256_GCM_SHA384", or empty
 };
 

@@ -34,8 +34,18 @@ std::string_view name(Level level) {
   return "info";
 }
 
+/// Replies of several lines stay one line here, with the two characters "\n" as `egret classify` reads them.
+std::string one_line(std::string_view text) {
+  std::string out;
+  for (std::size_t end = text.find('\n'); end != std::string_view::npos; end = text.find('\n')) {
+    out += smtp::printable(text.substr(0, end)) + "\\n";
+    text.remove_prefix(end + 1);
+  }
+  return out + smtp::printable(text);
+}
+
 std::string json_string(std::string_view text) {
-  return boost::json::serialize(boost::json::value(smtp::printable(text)));
+  return boost::json::serialize(boost::json::value(one_line(text)));
 }
 
 std::string json_line(Level level, std::string_view message, const std::vector<Field>& fields) {
@@ -52,7 +62,7 @@ std::string text_line(Level level, std::string_view message, const std::vector<F
     out += key;
     out += '=';
     const bool quote = value.empty() || value.find_first_of(" \"=\n\t") != std::string::npos;
-    out += quote ? json_string(value) : smtp::printable(value);
+    out += quote ? json_string(value) : one_line(value);
   }
   return out;
 }

@@ -4,7 +4,10 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
+#include <boost/asio/this_coro.hpp>
+#include <boost/asio/use_awaitable.hpp>
 #include <cerrno>
 #include <cstring>
 #include <fstream>
@@ -183,7 +186,16 @@ class StsCache::Impl {
       record = to_record(reply);
       remember(domain, *record, reply.ttl);
     }
-    const Decision decision = begin(domain, *record);
+    Decision decision = begin(domain, *record);
+    const Deadline patience = std::min(deadline, in(fetch_timeout));
+    // Somebody else fetches what is not known yet: to go on without would send in clear what the policy protects.
+    asio::steady_timer timer(co_await asio::this_coro::executor);
+    while (decision.wait && std::chrono::steady_clock::now() < patience) {
+      timer.expires_after(20ms);
+      boost::system::error_code ignored;
+      co_await timer.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+      decision = begin(domain, *record);
+    }
     switch (decision.action) {
       case StsAction::none:
         co_return std::nullopt;
@@ -218,6 +230,7 @@ class StsCache::Impl {
   struct Decision {
     StsAction action = StsAction::none;
     CachedPtr cached;
+    bool wait = false;  ///< a fetch is under way, and nothing is known without it
   };
 
   /// While it lives, nobody else fetches for its domain. Also ended by a coroutine that is destroyed half-way.
@@ -255,11 +268,13 @@ class StsCache::Impl {
     const routing::Time time = now();
     const std::lock_guard lock(mutex_);
     const CachedPtr* known = policies_.find(domain);
-    Decision out{StsAction::none, known ? *known : nullptr};
+    Decision out{StsAction::none, known ? *known : nullptr, false};
     out.action = routing::decide_sts(out.cached.get(), lookup_of(domain).failures, record, time);
     if (out.action != StsAction::fetch) return out;
-    if (in_flight_.size() >= max_fetches || !in_flight_.insert(domain).second)
-      out.action = out.cached && routing::sts_fresh(*out.cached, time) ? StsAction::use_cached : StsAction::none;
+    if (in_flight_.size() < max_fetches && in_flight_.insert(domain).second) return out;
+    const bool known_well = out.cached && routing::sts_fresh(*out.cached, time);
+    out.action = known_well ? StsAction::use_cached : StsAction::none;
+    out.wait = !known_well;
     return out;
   }
 

@@ -27,7 +27,7 @@ class StsCache {
   /// The policy that holds for mail to `domain` (the recipient's, as A-labels): mode testing or enforce. nullopt where
   /// there is none, one with mode none, or none that could be had: TLS is then opportunistic. Asks the DNS and the
   /// policy host where needed, within `deadline` and 60 seconds. Only one caller fetches for a domain at a time; the
-  /// others get what was known before. `resolver` and `deadlines` are those of the calling worker.
+  /// others get what was known before, or wait for it. `resolver` and `deadlines` are those of the calling worker.
   boost::asio::awaitable<std::optional<routing::StsPolicy>> find(std::string domain, Resolver& resolver, Deadlines& deadlines,
                                                                  Deadline deadline);
 

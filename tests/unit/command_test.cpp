@@ -116,7 +116,7 @@ TEST(RcptCommand, RefusesBadSyntaxWith501) {
 
 TEST(RcptCommand, KnowsTheDsnParametersAndNoOthers) {
   EXPECT_EQ(rcpt_code("TO:<a@b.example> NOTIFY=NEVER ORCPT=rfc822;c@d.example"), 0);
-  EXPECT_EQ(rcpt_code("TO:<a@b.example> NOTIFY=NEVER,SUCCESS"), 555);
+  EXPECT_EQ(rcpt_code("TO:<a@b.example> NOTIFY=NEVER,SUCCESS"), 501);
   EXPECT_EQ(rcpt_code("TO:<a@b.example> SIZE=1"), 555);
 }
 

@@ -19,22 +19,34 @@ TEST(Admission, LimitsEachClientAndAllTogether) {
   limits.connections = 3;
   limits.connections_per_client = 2;
   Admission admission(limits);
+  for (int i = 0; i < 3; ++i) EXPECT_EQ(admission.enter(), "");
+  EXPECT_TRUE(admission.enter().starts_with("4.3.2 "));
   EXPECT_EQ(admission.enter(alice), "");
   EXPECT_EQ(admission.enter(alice), "");
   EXPECT_TRUE(admission.enter(alice).starts_with("4.7.0 "));
   EXPECT_EQ(admission.enter(bob), "");
-  EXPECT_TRUE(admission.enter(bob).starts_with("4.3.2 "));
   admission.leave(alice);
-  EXPECT_EQ(admission.enter(bob), "");
+  admission.leave();
+  EXPECT_EQ(admission.enter(), "");
+  EXPECT_EQ(admission.enter(alice), "");
+}
+
+TEST(Admission, CountsAnIpv6CustomerByItsNetwork) {
+  config::Limits limits;
+  limits.connections_per_client = 1;
+  Admission admission(limits);
+  EXPECT_EQ(admission.enter(*IpAddress::parse("2001:db8::1")), "");
+  EXPECT_NE(admission.enter(*IpAddress::parse("2001:db8::2")), "");
+  EXPECT_EQ(admission.enter(*IpAddress::parse("2001:db8:0:1::1")), "");
 }
 
 TEST(Admission, IsStressedWithNineTenthsTaken) {
   config::Limits limits;
   limits.connections = 10;
   Admission admission(limits);
-  for (int i = 0; i < 8; ++i) admission.enter(alice);
+  for (int i = 0; i < 8; ++i) admission.enter();
   EXPECT_FALSE(admission.stressed());
-  admission.enter(alice);
+  admission.enter();
   EXPECT_TRUE(admission.stressed());
 }
 
@@ -75,6 +87,15 @@ TEST(LoginFailures, AreForgivenByASuccess) {
   for (int i = 0; i < 10; ++i) failures.failed("a", {});
   failures.succeeded("a");
   EXPECT_FALSE(failures.too_many("a", {}));
+}
+
+TEST(LoginFailures, CountTriesThatAreUnderWay) {
+  LoginFailures failures;
+  for (int i = 0; i < 6; ++i) failures.failed("a", {});
+  for (int i = 0; i < 4; ++i) EXPECT_TRUE(failures.begin("a", {}));
+  EXPECT_FALSE(failures.begin("a", {}));
+  failures.end("a");
+  EXPECT_TRUE(failures.begin("a", {}));
 }
 
 TEST(Via, IsAProxysUrl) {

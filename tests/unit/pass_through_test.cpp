@@ -12,7 +12,7 @@ namespace {
 using End = Settled::End;
 
 Settled settled(End end, const char* reply) {
-  return {end, smtp::parse_reply(reply), "mx.example.net"};
+  return {end, smtp::parse_reply(reply), "mx.example.net", {}};
 }
 
 TEST(PassThroughAnswer, IsTheReceiversOwnWordsWhenAllAreDelivered) {
@@ -55,6 +55,11 @@ TEST(PassThroughAnswer, IsTemporaryWhenOnlyTheWaysOutWereRefused) {
   EXPECT_TRUE(answer.text.starts_with("4.7.1 "));
 }
 
+TEST(PassThroughAnswer, HasWordsOfItsOwnForAReceiverWithoutAny) {
+  EXPECT_EQ(answer_of({settled(End::failed, "550 ")}, "ID").text, "5.0.0 the receiver gave no reason");
+  EXPECT_EQ(answer_of({settled(End::deferred, "450 ")}, "ID").text, "4.0.0 the receiver gave no reason");
+}
+
 TEST(PassThrough, WaitsForAllRecipientsFromAnyThread) {
   boost::asio::io_context context;
   PassThrough pass(context.get_executor(), 2);
@@ -62,8 +67,8 @@ TEST(PassThrough, WaitsForAllRecipientsFromAnyThread) {
   boost::asio::co_spawn(
       context, [&]() -> boost::asio::awaitable<void> { results = co_await pass.wait(); }, [](std::exception_ptr) {});
   std::thread other([&] {
-    pass.settle({1}, End::delivered, smtp::make_reply(250, "ok"), "");
-    pass.settle({0}, End::failed, smtp::make_reply(550, "no"), "");
+    pass.settle({1}, settled(End::delivered, "250 ok"));
+    pass.settle({0}, settled(End::failed, "550 no"));
   });
   context.run();
   other.join();
@@ -77,7 +82,7 @@ TEST(PassThrough, WaitsForAllRecipientsFromAnyThread) {
 TEST(PassThrough, KeepsTheFirstWordOnARecipient) {
   boost::asio::io_context context;
   PassThrough pass(context.get_executor(), 1);
-  pass.settle({0}, End::delivered, smtp::make_reply(250, "ok"), "");
+  pass.settle({0}, settled(End::delivered, "250 ok"));
   pass.give_up("451 4.3.2 shutting down");
   std::vector<Settled> results;
   boost::asio::co_spawn(
