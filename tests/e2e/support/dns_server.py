@@ -12,7 +12,7 @@ import struct
 import threading
 import time
 
-from dnslib import (A, AAAA, CNAME, DNSHeader, DNSRecord, MX, PTR, QTYPE, RCODE, RR, SOA, TXT)
+from dnslib import (A, AAAA, CNAME, DNSHeader, DNSRecord, MX, PTR, QTYPE, RCODE, RR, SOA, TLSA, TXT)
 
 SILENT = object()  # the behaviour of a server that never answers
 
@@ -71,6 +71,18 @@ def always(*addresses):
                 reply.add_answer(RR(request.q.qname, QTYPE.A, ttl=0, rdata=A(address)))
         return reply
     return behaviour
+
+
+def secure(server, request, transport):
+    """The ordinary answer as a validating resolver gives it to a client that asks for its word (RFC 6840, section 5.7)."""
+    reply = server.ordinary_reply(request)
+    reply.header.ad = request.header.ad
+    return reply
+
+
+def insecure(server, request, transport):
+    """The ordinary answer, where a zone above is secure."""
+    return server.ordinary_reply(request)
 
 
 class DnsServer:
@@ -162,6 +174,10 @@ class DnsServer:
     def txt(self, name, *texts):
         self.add(name, QTYPE.TXT, *[TXT(text) for text in texts])
 
+    def tlsa(self, host, *records, port=25):
+        """records: (usage, selector, matching, octets)."""
+        self.add(f"_{port}._tcp.{host}", QTYPE.TLSA, *[TLSA(*record) for record in records])
+
     def cname(self, name, target):
         self.add(name, QTYPE.CNAME, CNAME(target))
 
@@ -229,7 +245,7 @@ class DnsServer:
             if answer is None and delegation:
                 answer = self._forward(data, delegation)
             if answer is None:
-                answer = self._authoritative(request)
+                answer = self.ordinary_reply(request)
         type_name = QTYPE.get(request.q.qtype)
         with self._lock:
             self._log.append(Question(time.monotonic(), name, type_name, transport, answer is not SILENT))
@@ -253,7 +269,7 @@ class DnsServer:
                 return found
         return None
 
-    def _authoritative(self, request):
+    def ordinary_reply(self, request):
         reply = self.reply(request)
         name, asked = _normal(request.q.qname), request.q.qtype
         for _ in range(8):  # a CNAME chain longer than this is a mistake of the test

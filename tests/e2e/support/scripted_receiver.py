@@ -1,7 +1,7 @@
 """An SMTP receiver that answers as the test tells it to, and remembers everything it was told.
 
-The script is a table of callbacks by phase: connect, ehlo, starttls, auth, mail, rcpt, data, dot. A callback gets the
-session (with the peer's address and what it has said so far) and the command's argument, and returns
+The script is a table of callbacks by phase: connect, ehlo, starttls, scram, auth, mail, rcpt, data, dot. A callback gets
+the session (with the peer's address and what it has said so far) and the command's argument, and returns
   None            the ordinary answer,
   a text          this answer ("550 5.1.1 No such user"), several lines joined by newlines,
   close(text)     this answer, or none, and then the end of the connection,
@@ -17,6 +17,8 @@ import socket
 import ssl
 import threading
 import time
+
+from . import sasl_server
 
 SILENT = object()
 
@@ -113,6 +115,8 @@ class Session:
         return scripted
 
     def run(self):
+        if self.receiver.implicit:
+            self.socket, self.tls = self.receiver.tls.wrap_socket(self.socket, server_side=True), True
         greeting = self.ask_script("connect", "")
         self.answer(greeting or f"220 {self.receiver.name} ESMTP")
         # After a refusal in place of the greeting a server says 503 to everything but QUIT (RFC 5321, 3.1).
@@ -172,11 +176,13 @@ class Session:
             return self.answer("530 5.7.0 Must issue a STARTTLS command first")
         mechanism, _, initial = argument.partition(" ")
         if mechanism.upper() == "PLAIN":
-            token = base64.b64decode(initial or self._challenge(b""))
+            token = base64.b64decode(initial or self.ask(b""))
             _, user, password = token.decode().split("\0")
         elif mechanism.upper() == "LOGIN":
-            user = base64.b64decode(initial or self._challenge(b"Username:")).decode()
-            password = base64.b64decode(self._challenge(b"Password:")).decode()
+            user = base64.b64decode(initial or self.ask(b"Username:")).decode()
+            password = base64.b64decode(self.ask(b"Password:")).decode()
+        elif mechanism.upper() in ("CRAM-MD5", "SCRAM-SHA-256"):
+            return self._auth_by_proof(mechanism.upper(), initial)
         else:
             return self.answer("504 5.5.4 Mechanism not supported")
         self.receiver.logins.append((self.peer, user, password))
@@ -188,7 +194,19 @@ class Session:
         self.login = (user, password)
         self.answer("235 2.7.0 Authentication successful")
 
-    def _challenge(self, prompt):
+    def _auth_by_proof(self, mechanism, initial):
+        users = self.receiver.users
+        try:
+            user = (sasl_server.cram_md5(self, users) if mechanism == "CRAM-MD5" else
+                    sasl_server.scram_sha_256(self, users, initial))
+        except (sasl_server.Failed, ValueError, LookupError):
+            return self.answer("535 5.7.8 Error: authentication failed")
+        self.receiver.logins.append((self.peer, user, mechanism))
+        self.login = (user, mechanism)
+        self.answer("235 2.7.0 Authentication successful")
+
+    def ask(self, prompt):
+        """The client's answer to a challenge of AUTH, as it is on the wire."""
         self.answer("334 " + base64.b64encode(prompt).decode())
         return self.read_line()
 
@@ -255,11 +273,12 @@ class ScriptedReceiver:
     KEYWORDS = ("PIPELINING", "SIZE 52428800", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
 
     def __init__(self, address, port=25, name="mx.test", tls=None, users=None, mechanisms="PLAIN LOGIN",
-                 keywords=KEYWORDS):
+                 keywords=KEYWORDS, implicit=False):
         self.address = address
         self.port = port
         self.name = name
         self.tls = tls                  # an ssl.SSLContext: STARTTLS is offered
+        self.implicit = implicit        # TLS from the first octet on, in place of STARTTLS
         self.users = users or {}        # {user: password}: AUTH is required, after STARTTLS where that is offered
         self.mechanisms = mechanisms
         self.keywords = keywords
