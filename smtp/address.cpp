@@ -20,7 +20,9 @@ std::size_t local_part_end(std::string_view text, bool utf8) {
     for (std::size_t i = 1; i < text.size(); ++i) {
       const auto c = static_cast<unsigned char>(text[i]);
       if (c == '\\') {
-        if (++i >= text.size() || static_cast<unsigned char>(text[i]) < 0x20 || text[i] == 0x7F) return std::string_view::npos;
+        if (++i >= text.size()) return std::string_view::npos;
+        const auto quoted = static_cast<unsigned char>(text[i]);
+        if (quoted < 0x20 || quoted == 0x7F || (quoted >= 0x80 && !utf8)) return std::string_view::npos;
       } else if (c == '"') {
         return i + 1;
       } else if (c < 0x20 || c == 0x7F || (c >= 0x80 && !utf8)) {

@@ -101,12 +101,10 @@ Reply make_reply(int code, std::string text) {
 }
 
 Reply parse_reply(std::string_view text) {
-  std::string wire;
-  for (const char c : text) {
-    if (c == '\n') wire += '\r';
-    wire += c;
-  }
-  wire += "\r\n";
+  std::string wire = std::string(text) + '\n';
+  // A reply that was cut in the middle ends with its last line all the same.
+  const std::size_t last = text.rfind('\n') + 1;
+  if (text.size() > last + 3 && text[last + 3] == '-') wire[last + 3] = ' ';
   ReplyParser parser;
   std::string_view in = wire;
   if (parser.feed(in) == ReplyParser::Status::complete && in.empty()) return parser.take();

@@ -203,7 +203,7 @@ void Dispatcher::give_back(Job& job, std::size_t used) {
 void Dispatcher::conclude_trouble(JobPtr job, const AttemptResult& result) {
   const routing::EgressRef egress = job->egress;
   const bool source = egress.kind == EgressKind::source;
-  job->last_reply = "451 4.4.1 (local) " + result.text;
+  job->last_reply = stopping_ ? "451 4.3.2 (local) broken off: shutting down" : "451 4.4.1 (local) " + result.text;
   const auto recipients = job->recipients;
   if (result.kind == AttemptResult::Kind::ambiguous) {
     // It may have been delivered. Another egress now would make two of it (RFC 1047): the same way, later.

@@ -55,6 +55,13 @@ TEST(Mailbox, RefusesMisplacedDotsInTheDomain) {
   for (const auto text : {"a@.example.com", "a@example..com", "a@example.com."}) EXPECT_FALSE(mailbox(text)) << text;
 }
 
+TEST(Mailbox, TakesNoOctetAbove127BehindABackslashWithoutSmtputf8) {
+  EXPECT_FALSE(
+      parse_mailbox("\"a b\\\xDE"
+                    "c\"@[192.0.2.1]",
+                    false));
+}
+
 TEST(Mailbox, TakesDotsWhereverALocalPartHasThem) {
   for (const auto text : {".a@example.com", "a.@example.com", "a..b@example.com"}) EXPECT_TRUE(mailbox(text)) << text;
 }

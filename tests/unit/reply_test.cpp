@@ -87,5 +87,21 @@ TEST(ReplyText, IsCutTo2048Octets) {
   EXPECT_EQ(reply_text("550 " + std::string(9000, 'x')).text.size(), 2048u);
 }
 
+TEST(ParseReply, ReadsWhatToStringWrote) {
+  for (const auto* text : {"250 ok", "550-5.7.1 first\n550 5.7.1 second", "450 "}) EXPECT_EQ(parse_reply(text).to_string(), text);
+  EXPECT_EQ(parse_reply("550 " + std::string(2043, 'x')).code, 550);
+}
+
+TEST(ParseReply, TakesAReplyThatWasCut) {
+  const Reply reply = parse_reply("550-5.7.1 first\n550-5.7.1 sec");
+  EXPECT_EQ(reply.code, 550);
+  EXPECT_EQ(reply.lines.size(), 2u);
+}
+
+TEST(ParseReply, MakesAnythingElseATemporaryFailure) {
+  EXPECT_EQ(parse_reply("").code, 451);
+  EXPECT_EQ(parse_reply("connection lost").code, 451);
+}
+
 }  // namespace
 }  // namespace egret::smtp
