@@ -6,6 +6,8 @@
 #include <charconv>
 #include <fstream>
 
+#include "smtp/text.hpp"
+
 namespace egret::config {
 namespace {
 
@@ -89,6 +91,20 @@ std::optional<std::string> reference(const std::string& name, const Environment&
   return line;
 }
 
+/// The line, from 1, of a "---" that stands behind content; 0 when there is one document only.
+int second_document(std::string_view text) {
+  bool content = false;
+  for (int line = 1; !text.empty(); ++line) {
+    const std::size_t end = std::min(text.find('\n'), text.size() - 1) + 1;
+    const std::string_view words = smtp::trim(text.substr(0, end));
+    const bool marker = text.starts_with("---") && (words == "---" || words.starts_with("--- "));
+    if (marker && content) return line;
+    content = content || (!words.empty() && !words.starts_with('#') && !words.starts_with('%') && words != "---");
+    text.remove_prefix(end);
+  }
+  return 0;
+}
+
 }  // namespace
 
 const Tree* Tree::find(std::string_view key) const {
@@ -98,13 +114,11 @@ const Tree* Tree::find(std::string_view key) const {
 
 Tree parse_yaml(std::string_view text, const std::string& file, Problems& problems) {
   try {
-    const auto documents = YAML::LoadAll(std::string(text));
-    if (documents.size() > 1) {
-      const auto mark = documents[1].Mark();
-      problems.push_back(
-          {file, mark.line + 1, mark.column + 1, "", "a second document (behind ---) would be ignored: one is expected"});
-    }
-    if (!documents.empty()) return Converter(file, problems).convert(documents[0], "", 0);
+    // Not LoadAll: on some malformed texts it never ends (yaml-cpp 0.7).
+    const YAML::Node document = YAML::Load(std::string(text));
+    if (const int line = second_document(text); line > 0)
+      problems.push_back({file, line, 1, "", "a second document (behind ---) would be ignored: one is expected"});
+    if (document) return Converter(file, problems).convert(document, "", 0);
   } catch (const YAML::Exception& e) {
     problems.push_back({file, e.mark.line + 1, e.mark.column + 1, "", "YAML syntax: " + e.msg});
   }

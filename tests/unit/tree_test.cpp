@@ -256,5 +256,22 @@ TEST(ProblemText, IsFileLineColumnKeyAndWhat) {
   EXPECT_EQ((Problem{"f.yaml", 0, 0, "", "cannot be read"}.to_string()), "f.yaml: cannot be read");
 }
 
+TEST(ParseYaml, EndsWithAnyTextThatIsMalformed) {
+  // yaml-cpp's reader of several documents went round in circles here.
+  Problems problems;
+  parse_yaml(",(*a]\n<N4YAML15Pa=serExc<: \nb: & b [*a, *aerExc<: \nb: & b [*a, *a]\n<N4YAML15Pa=serExc<:  v\n", "f", problems);
+  EXPECT_LE(problems.size(), 1u);
+}
+
+TEST(ParseYaml, RefusesASecondDocument) {
+  Problems problems;
+  parse_yaml("# head\n---\na: 1\n---\nb: 2\n", "f", problems);
+  ASSERT_EQ(problems.size(), 1u);
+  EXPECT_EQ(problems[0].line, 4);
+  problems.clear();
+  parse_yaml("---\na: 1\nb: \"--- x\"\n", "f", problems);
+  EXPECT_TRUE(problems.empty());
+}
+
 }  // namespace
 }  // namespace egret::config
