@@ -57,6 +57,7 @@ std::optional<SaslClient> SaslClient::make(std::string_view mechanism, Credentia
 std::optional<std::string> SaslClient::initial() {
   if (state_ != State::start || mechanism_ == Mechanism::login || mechanism_ == Mechanism::cram_md5) return std::nullopt;
   const std::string_view name = mechanism_ == Mechanism::plain ? "PLAIN" : "SCRAM-SHA-256";
+  if (!presentable()) return std::nullopt;
   auto message = first_message();
   if (!message) return std::nullopt;
   if (std::string_view("AUTH ").size() + name.size() + 1 + message->size() + 2 <= max_command_line) return message;
@@ -83,9 +84,19 @@ std::optional<std::string> SaslClient::step(std::string_view challenge) {
   return std::nullopt;
 }
 
+/// NUL separates the fields of PLAIN (RFC 4616) and is prohibited in SCRAM (RFC 5802, RFC 4013); to HMAC a password and the
+/// same with NULs behind it are one key.
+bool SaslClient::presentable() {
+  const auto& [username, password] = credentials_;
+  if (username.find('\0') == std::string::npos && password.find('\0') == std::string::npos) return true;
+  fail("username or password holds a NUL");
+  return false;
+}
+
 /// The words of LOGIN's challenges, and whatever stands where PLAIN and SCRAM have an empty one, differ from server to
 /// server, not always in base64: they are not read.
 std::optional<std::string> SaslClient::begin(std::string_view challenge) {
+  if (!presentable()) return std::nullopt;
   switch (mechanism_) {
     case Mechanism::login:
       return say(credentials_.username, State::login_password);
@@ -108,11 +119,7 @@ std::optional<std::string> SaslClient::cram_md5(std::string_view challenge) {
 
 std::optional<std::string> SaslClient::first_message() {
   const auto& [username, password] = credentials_;
-  if (mechanism_ == Mechanism::plain) {
-    if (username.find('\0') != std::string::npos || password.find('\0') != std::string::npos)
-      return fail("PLAIN cannot carry a NUL in username or password");
-    return say('\0' + username + '\0' + password, State::complete);
-  }
+  if (mechanism_ == Mechanism::plain) return say('\0' + username + '\0' + password, State::complete);
   client_first_bare_ = "n=" + encode_saslname(username) + ",r=" + nonce_;
   return say(std::string(no_channel_binding) + client_first_bare_, State::scram_first);
 }

@@ -55,6 +55,7 @@ class SaslClient {
   SaslClient(Mechanism mechanism, Credentials credentials, std::string nonce)
       : mechanism_(mechanism), credentials_(std::move(credentials)), nonce_(std::move(nonce)) {}
 
+  bool presentable();
   std::optional<std::string> begin(std::string_view challenge);
   std::optional<std::string> cram_md5(std::string_view challenge);
   std::optional<std::string> first_message();

@@ -67,6 +67,16 @@ TEST(ChooseMechanism, TakesTheFirstPreferredThatIsOffered) {
   EXPECT_EQ(choose_mechanism({"PLAIN"}, {}), "");
 }
 
+TEST(SaslClient, PresentsNoNulByAnyMechanism) {
+  for (const auto mechanism : SaslClient::mechanisms) {
+    SaslClient c = client(mechanism, "user", std::string("pencil\0", 7));
+    EXPECT_EQ(c.initial(), std::nullopt) << mechanism;
+    EXPECT_EQ(c.step("PDEyMzRAaG9zdD4="), std::nullopt) << mechanism;
+    EXPECT_FALSE(c.complete());
+    EXPECT_NE(c.error().find("NUL"), std::string::npos) << c.error();
+  }
+}
+
 TEST(SaslClient, KnowsItsMechanismsInAnyCase) {
   for (const auto name : SaslClient::mechanisms) EXPECT_TRUE(SaslClient::make(name, {}, "n")) << name;
   EXPECT_TRUE(SaslClient::make("cram-md5", {}, "n"));
