@@ -66,6 +66,7 @@ struct MessageClass {
   std::uint32_t pool = 0;
   routing::Duration max_age{std::chrono::hours(24)};
   bool spill = true;
+  bool removed = false;  ///< of an earlier configuration: only messages from then are in it
 };
 
 /// What is signed in the name of a domain; a domain may have several keys.
@@ -105,6 +106,7 @@ struct Smarthost {
   std::uint64_t message_size = 0;  ///< 0: no limit known
   DkimRule dkim = DkimRule::keep;
   std::vector<std::string> rewrites;  ///< lower-case names of header fields that it replaces: left out of signatures
+  bool removed = false;               ///< of an earlier configuration: nothing new goes by it
 };
 
 struct Delivery {
@@ -129,6 +131,7 @@ struct Dns {
   routing::Duration timeout{std::chrono::seconds(2)};
   int tries = 3;
   bool dnssec = false;  ///< the servers validate DNSSEC and their AD bit is believed
+  bool operator==(const Dns&) const = default;
 };
 
 struct Admin {
@@ -144,6 +147,7 @@ struct Log {
 };
 
 struct Config {
+  std::uint64_t version = 0;  ///< one more with each reload
   std::string file;
   std::string hostname;
   std::string data_dir = "/var/lib/egret";
@@ -173,7 +177,12 @@ struct Config {
 
   /// The classes that a pool serves, by index.
   std::optional<std::uint32_t> class_named(std::string_view name) const;
+  /// The one that takes the messages of a class that is gone.
+  std::uint32_t first_class() const;
   std::optional<std::uint32_t> pool_named(std::string_view name) const;
+  std::optional<std::uint32_t> smarthost_named(std::string_view name) const;
+  /// Whether the configuration still has this egress.
+  bool has(routing::EgressRef egress) const;
 };
 
 /// Reads a configuration file. Null, with at least one problem, when it cannot be used.

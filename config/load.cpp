@@ -587,18 +587,33 @@ class Loader {
   std::shared_ptr<Config> config_;
 };
 
+template <class T>
+std::optional<std::uint32_t> index_of(const std::vector<T>& all, std::string_view name) {
+  const auto it = std::ranges::find_if(all, [&](const T& one) { return !one.removed && one.name == name; });
+  if (it == all.end()) return std::nullopt;
+  return static_cast<std::uint32_t>(it - all.begin());
+}
+
 }  // namespace
 
 std::optional<std::uint32_t> Config::class_named(std::string_view name) const {
-  const auto it = std::ranges::find(classes, name, &MessageClass::name);
-  if (it == classes.end()) return std::nullopt;
-  return static_cast<std::uint32_t>(it - classes.begin());
+  return index_of(classes, name);
+}
+
+std::uint32_t Config::first_class() const {
+  return static_cast<std::uint32_t>(std::ranges::find(classes, false, &MessageClass::removed) - classes.begin());
 }
 
 std::optional<std::uint32_t> Config::pool_named(std::string_view name) const {
-  const auto it = std::ranges::find(topology.pools, name, &routing::PoolInfo::name);
-  if (it == topology.pools.end()) return std::nullopt;
-  return static_cast<std::uint32_t>(it - topology.pools.begin());
+  return index_of(topology.pools, name);
+}
+
+std::optional<std::uint32_t> Config::smarthost_named(std::string_view name) const {
+  return index_of(smarthosts, name);
+}
+
+bool Config::has(routing::EgressRef egress) const {
+  return egress.kind == routing::EgressKind::source ? !topology.sources[egress.index].removed : !smarthosts[egress.index].removed;
 }
 
 std::shared_ptr<const Config> load_text(std::string_view text, const std::string& file, const Environment& environment,

@@ -21,6 +21,7 @@ std::optional<double> parse_share(std::string_view text);
 struct HostPort {
   std::string host;  ///< without brackets
   std::uint16_t port = 0;
+  bool operator==(const HostPort&) const = default;
 };
 /// "10.0.0.9:25", "[::1]:25", "smtp.example.net:587".
 std::optional<HostPort> parse_host_port(std::string_view text);

@@ -12,7 +12,14 @@ namespace egret::relay {
 
 class Budgets {
  public:
-  explicit Budgets(const config::Config& config) : uses_(config.smarthosts.size()) {
+  explicit Budgets(const config::Config& config) { configure(config); }
+
+  /// Another configuration (config::succeed): what was used stays used.
+  void configure(const config::Config& config) {
+    const std::lock_guard lock(mutex_);
+    uses_.resize(config.smarthosts.size());
+    limited_.clear();
+    budgets_.clear();
     for (const auto& smarthost : config.smarthosts) {
       limited_.push_back(smarthost.budget.has_value());
       // Without a budget the use of the day is counted all the same.
@@ -33,6 +40,7 @@ class Budgets {
   }
   /// When the present period ends.
   std::optional<routing::Time> renews(std::uint32_t smarthost, routing::Time now) const {
+    const std::lock_guard lock(mutex_);
     if (!limited_[smarthost]) return std::nullopt;
     return routing::budget_window(budgets_[smarthost], now) + budgets_[smarthost].per;
   }

@@ -14,6 +14,7 @@
 #include <exception>
 #include <thread>
 
+#include "config/succession.hpp"
 #include "relay/admin/admin.hpp"
 #include "relay/delivery/dispatcher.hpp"
 #include "relay/ingress/ingress.hpp"
@@ -31,8 +32,13 @@ using namespace std::chrono_literals;
 constexpr auto sessions_deadline = 4s;
 constexpr auto deliveries_deadline = 8s;
 
+constexpr auto retired_kept = 24h;  // a replaced configuration lives on for whoever began under it
+
 /// One worker thread and what lives on it.
 struct Worker {
+  explicit Worker(DeliveryShared delivery) : shared(std::move(delivery)) {}
+
+  DeliveryShared shared;
   asio::io_context context{1};
   asio::executor_work_guard<asio::io_context::executor_type> guard{context.get_executor()};
   Deadlines client_deadlines{context.get_executor()};
@@ -62,8 +68,8 @@ class Program {
   explicit Program(std::shared_ptr<const config::Config> config) : config_(std::move(config)) {}
 
   int run() {
-    check_ports_free(*config_);
-    state_ = std::make_unique<State>(std::filesystem::path(config_->data_dir), *config_);
+    check_ports_free(*config_, nullptr);
+    state_ = std::make_unique<State>(std::filesystem::path(config_->data_dir), config_);
     std::vector<spool::Recovered> waiting;
     spool_ =
         std::make_unique<spool::Spool>(spool_options(*config_), [&](spool::Recovered m) { waiting.push_back(std::move(m)); });
@@ -80,8 +86,6 @@ class Program {
 
  private:
   void build() {
-    for (std::size_t i = 0; i < config_->topology.sources.size(); ++i) metrics_.sources.emplace_back();
-    for (std::size_t i = 0; i < config_->topology.smarthosts.size(); ++i) metrics_.smarthosts.emplace_back();
     budgets_ = std::make_unique<Budgets>(*config_);
     reputation_ = std::make_unique<Reputation>(control_.get_executor(), config_, events_,
                                                [this](auto snapshot) { publish(std::move(snapshot)); });
@@ -89,54 +93,72 @@ class Program {
     reputation_->on_changed([this](std::uint32_t source) { state_->changed(source); });
     prober_ = std::make_unique<Prober>(control_.get_executor(), config_, *reputation_);
     reputation_->on_check_now([this](std::uint32_t source, const std::string& list) { prober_->check_now(source, list); });
-    shared_.reset(new DeliveryShared{config_, *spool_, *reputation_, metrics_, *budgets_, {}, {}, {}, nullptr, {}, {}, {}, {}});
-    shared_->cache.limit = config_->spool.cache;
-    if (config_->delivery.mta_sts) {
-      sts_ = std::make_unique<StsCache>(std::filesystem::path(config_->data_dir), config_->delivery.allow_private);
-      shared_->sts = sts_.get();
-    }
-    shared_->opportunistic_tls = TlsContext::client(false, "");
-    shared_->verified_tls = TlsContext::client(true, "");
-    shared_->dane_tls = TlsContext::dane();
-    for (const auto& smarthost : config_->smarthosts) shared_->smarthost_tls.push_back(TlsContext::client(true, smarthost.ca));
+    common_.cache.limit = config_->spool.cache;
+    sts_ = std::make_unique<StsCache>(std::filesystem::path(config_->data_dir), config_->delivery.allow_private);
+    ingress_shared_ = std::make_unique<IngressShared>(config_->limits);
+    tls_ = std::make_shared<DeliveryTls>(*config_);
+    build_workers(delivery_shared(tls_));
+    credentials_ = std::make_unique<CredentialsWatch>(control_.get_executor(), config_,
+                                                      [this](const Credentials& credentials) { publish(credentials); });
+    AdminContext context{config_,
+                         *spool_,
+                         *reputation_,
+                         *prober_,
+                         events_,
+                         metrics_,
+                         *budgets_,
+                         common_.handovers,
+                         {},
+                         [this] { return ready_; },
+                         [this] { return reload(); }};
+    for (const auto& worker : workers_) context.dispatchers.push_back(worker->dispatcher.get());
+    admin_ = std::make_unique<AdminServer>(control_.get_executor(), std::move(context));
+  }
+
+  /// What each worker works with under the present configuration.
+  DeliveryShared delivery_shared(std::shared_ptr<const DeliveryTls> tls) {
+    while (metrics_.sources.size() < config_->topology.sources.size()) metrics_.sources.emplace_back();
+    while (metrics_.smarthosts.size() < config_->smarthosts.size()) metrics_.smarthosts.emplace_back();
+    DeliveryShared out{config_, std::move(tls), *spool_, *reputation_, metrics_, *budgets_, common_, {}, {}, {}};
+    out.sts = config_->delivery.mta_sts ? sts_.get() : nullptr;
+    for (auto& counters : metrics_.sources) out.source_counters.push_back(&counters);
+    for (auto& counters : metrics_.smarthosts) out.smarthost_counters.push_back(&counters);
+    return out;
+  }
+
+  void build_workers(const DeliveryShared& shared) {
     const auto threads =
         config_->threads > 0 ? static_cast<unsigned>(config_->threads) : std::max(1u, std::thread::hardware_concurrency());
-    ingress_shared_ = std::make_unique<IngressShared>(config_->limits);
     std::vector<Dispatcher*> all;
     for (unsigned i = 0; i < threads; ++i) {
-      auto worker = std::make_unique<Worker>();
-      worker->dispatcher = std::make_unique<Dispatcher>(worker->context.get_executor(), i, *shared_, worker->delivery_deadlines);
-      worker->ingress = std::make_unique<Ingress>(worker->context.get_executor(), *shared_, *ingress_shared_, *worker->dispatcher,
-                                                  worker->client_deadlines);
+      auto worker = std::make_unique<Worker>(shared);
+      worker->dispatcher =
+          std::make_unique<Dispatcher>(worker->context.get_executor(), i, worker->shared, worker->delivery_deadlines);
+      worker->ingress = std::make_unique<Ingress>(worker->context.get_executor(), worker->shared, *ingress_shared_,
+                                                  *worker->dispatcher, worker->client_deadlines);
       all.push_back(worker->dispatcher.get());
       workers_.push_back(std::move(worker));
     }
     for (auto& worker : workers_) worker->dispatcher->connect(all);
-    credentials_ = std::make_unique<CredentialsWatch>(control_.get_executor(), config_,
-                                                      [this](const Credentials& credentials) { publish(credentials); });
-    admin_ = std::make_unique<AdminServer>(control_.get_executor(),
-                                           AdminContext{config_, *spool_, *reputation_, *prober_, events_, metrics_, *budgets_,
-                                                        shared_->handovers, all, [this] { return ready_; }});
   }
 
   void start() {
     warn_about_keys();
     admin_->open();
-    std::vector<std::vector<asio::ip::tcp::acceptor>> acceptors;
-    for (auto& worker : workers_) acceptors.push_back(open_listeners(worker->context.get_executor(), *config_));
+    std::vector<Doors> doors;
+    for (auto& worker : workers_) doors.push_back(open_listeners(worker->context.get_executor(), *config_, nullptr));
     reputation_->start();
     for (std::size_t i = 0; i < workers_.size(); ++i) {
       Worker& worker = *workers_[i];
-      asio::post(worker.context,
-                 [&worker, mine = std::make_shared<std::vector<asio::ip::tcp::acceptor>>(std::move(acceptors[i]))] {
-                   worker.dispatcher->start();
-                   worker.ingress->start(std::move(*mine));
-                 });
+      asio::post(worker.context, [&worker, mine = std::make_shared<Doors>(std::move(doors[i]))] {
+        worker.dispatcher->start();
+        worker.ingress->start(std::move(*mine));
+      });
       worker.thread = std::thread([this, &worker] { work(worker); });
     }
     prober_->start();
     credentials_->start();
-    if (sts_) sts_->start(control_.get_executor());
+    sts_->start(control_.get_executor());
     admin_->start();
     state_->start(control_.get_executor(), *reputation_, *budgets_);
     ready_ = true;
@@ -177,8 +199,8 @@ class Program {
     signals_.async_wait([this](const boost::system::error_code& error, int signal) {
       if (error) return;
       if (signal == SIGHUP) {
-        log::warn("SIGHUP: certificate and users are read again; everything else of the configuration needs a restart");
-        credentials_->check();
+        log::info("SIGHUP: the configuration is read again");
+        stops_.spawn(reload_on_signal(), "reload");
         return wait_for_signal();
       }
       log::info("stopping", {{"signal", std::to_string(signal)}});
@@ -189,6 +211,108 @@ class Program {
         control_.stop();
       });
     });
+  }
+
+  // ---- reload --------------------------------------------------------------------------------------------------------
+
+  asio::awaitable<void> reload_on_signal() { co_await reload(); }
+
+  /// Reads the configuration file again and swaps everything, or, where it has errors, nothing. On the control thread.
+  asio::awaitable<ReloadResult> reload() {
+    if (!ready_ || reloading_) co_return refused({{config_->file, 0, 0, "", "a reload or the end of the program is under way"}});
+    reloading_ = true;
+    ReloadResult result;
+    std::optional<Succession> next = prepare(result.problems);
+    if (next) {
+      result.ok = true;
+      result.restart = config::needing_restart(*config_, *next->config);
+      co_await adopt(std::move(*next));
+      told(result);
+    } else {
+      result = refused(std::move(result.problems));
+    }
+    reloading_ = false;
+    co_return result;
+  }
+
+  /// A configuration that can take over: everything that may fail has been done.
+  struct Succession {
+    std::shared_ptr<const config::Config> config;
+    std::shared_ptr<const DeliveryTls> tls;
+    Credentials credentials;
+    std::vector<Doors> doors;
+  };
+
+  std::optional<Succession> prepare(config::Problems& problems) {
+    const auto loaded = config::load_file(config_->file, config::process_environment(), problems);
+    if (!loaded) return std::nullopt;
+    try {
+      Succession out{config::succeed(*config_, *loaded), nullptr, {}, {}};
+      out.credentials = CredentialsWatch::read(*out.config);
+      out.tls = std::make_shared<DeliveryTls>(*out.config);
+      check_ports_free(*out.config, config_.get());
+      for (auto& worker : workers_)
+        out.doors.push_back(open_listeners(worker->context.get_executor(), *out.config, config_.get()));
+      return out;
+    } catch (const std::exception& e) {
+      problems.push_back({config_->file, 0, 0, "", e.what()});
+      return std::nullopt;
+    }
+  }
+
+  asio::awaitable<void> adopt(Succession next) {
+    retire();
+    config_ = next.config;
+    tls_ = next.tls;
+    const DeliveryShared shared = delivery_shared(next.tls);
+    budgets_->configure(*config_);
+    state_->configure(config_);
+    // Its snapshot reaches each worker before the configuration that needs it.
+    reputation_->configure(config_);
+    credentials_->configure(config_, next.credentials);
+    ingress_shared_->admission.configure(config_->limits);
+    for (std::size_t i = 0; i < workers_.size(); ++i)
+      asio::post(workers_[i]->context, [worker = workers_[i].get(), shared, credentials = next.credentials,
+                                        doors = std::make_shared<Doors>(std::move(next.doors[i]))] {
+        worker->shared.config = shared.config;
+        worker->shared.tls = shared.tls;
+        worker->shared.sts = shared.sts;
+        worker->shared.source_counters = shared.source_counters;
+        worker->shared.smarthost_counters = shared.smarthost_counters;
+        worker->dispatcher->configure();
+        worker->ingress->configure(credentials, std::move(*doors));
+      });
+    log::set_level(config_->log.level);
+    warn_about_keys();
+    // What the API shows of the lists is of one configuration.
+    co_await prober_->configure(config_);
+    admin_->configure(config_);
+  }
+
+  /// Coroutines may hold references into the configuration that they began under, for as long as a delivery takes.
+  void retire() {
+    const auto time = std::chrono::steady_clock::now();
+    std::erase_if(retired_, [&](const Retired& old) { return old.until <= time; });
+    retired_.push_back({config_, tls_, time + retired_kept});
+  }
+
+  ReloadResult refused(config::Problems problems) {
+    for (const auto& problem : problems) log::error("configuration not reloaded", {{"problem", problem.to_string()}});
+    Event event;
+    event.kind = "reload-refused";
+    event.text = problems.empty() ? "" : problems.front().to_string();
+    event.action = "the configuration stays as it was; egret check -c " + config_->file + " shows every problem";
+    events_.add(std::move(event));
+    return {false, std::move(problems), {}};
+  }
+
+  void told(const ReloadResult& result) {
+    Event event;
+    event.kind = "reloaded";
+    event.text = config_->file;
+    for (const auto& key : result.restart) event.action += (event.action.empty() ? "" : ", ") + key;
+    if (!event.action.empty()) event.action += ": shows only after a restart";
+    events_.add(std::move(event));
   }
 
   static asio::awaitable<void> stop_worker(Worker* worker) {
@@ -202,7 +326,7 @@ class Program {
     co_await stops_.wait();
     co_await prober_->stop();
     credentials_->stop();
-    if (sts_) sts_->stop();
+    sts_->stop();
     reputation_->stop();
     co_await admin_->stop();
     state_->stop(*reputation_, *budgets_);
@@ -224,7 +348,8 @@ class Program {
   asio::signal_set signals_{control_, SIGTERM, SIGINT, SIGHUP};
   std::unique_ptr<Reputation> reputation_;
   std::unique_ptr<Prober> prober_;
-  std::unique_ptr<DeliveryShared> shared_;
+  DeliveryCommon common_;
+  std::shared_ptr<const DeliveryTls> tls_;
   std::unique_ptr<StsCache> sts_;
   std::unique_ptr<IngressShared> ingress_shared_;
   std::vector<std::unique_ptr<Worker>> workers_;
@@ -233,6 +358,13 @@ class Program {
   TaskGroup stops_{control_.get_executor()};
   std::exception_ptr failure_;
   bool ready_ = false;
+  bool reloading_ = false;
+  struct Retired {
+    std::shared_ptr<const config::Config> config;
+    std::shared_ptr<const DeliveryTls> tls;
+    Deadline until;
+  };
+  std::vector<Retired> retired_;
 };
 
 }  // namespace

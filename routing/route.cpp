@@ -173,6 +173,12 @@ class Decision {
 
 }  // namespace
 
+std::optional<std::uint32_t> Topology::source_named(std::string_view name) const {
+  for (std::uint32_t i = 0; i < sources.size(); ++i)
+    if (!sources[i].removed && sources[i].name == name) return i;
+  return std::nullopt;
+}
+
 Route route(const Topology& topology, const Snapshot& snapshot, const Request& request, Time now, std::uint64_t tie_break) {
   return Decision(topology, snapshot, request, now, tie_break).run();
 }

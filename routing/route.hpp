@@ -36,6 +36,7 @@ struct SourceInfo {
   std::string ehlo;
   double weight = 1.0;
   bool shared = false;
+  bool removed = false;  ///< of an earlier configuration: nothing new goes by it
 };
 
 struct PoolInfo {
@@ -43,6 +44,7 @@ struct PoolInfo {
   std::vector<std::uint32_t> sources;
   std::vector<std::uint32_t> fallback;
   WhenExhausted when_exhausted = WhenExhausted::hold;
+  bool removed = false;  ///< of an earlier configuration
 };
 
 /// What can be routed through: indices are stable for one configuration.
@@ -55,6 +57,8 @@ struct Topology {
   const std::string& name(EgressRef egress) const {
     return egress.kind == EgressKind::source ? sources[egress.index].name : smarthosts[egress.index];
   }
+  /// The source that is called so now.
+  std::optional<std::uint32_t> source_named(std::string_view name) const;
 };
 
 /// The standings of one source: its own, and those that differ for a provider.

@@ -103,6 +103,8 @@ class AdminServer::Impl {
     check();
   }
 
+  void configure(std::shared_ptr<const config::Config> config) { context_.config = std::move(config); }
+
   void start() { tasks_.spawn(accept(), "admin listener"); }
 
   asio::awaitable<void> stop() {
@@ -230,6 +232,7 @@ class AdminServer::Impl {
       if (value.as_object().contains("error")) co_return Answer{http::status::bad_request, json::serialize(value) + "\n"};
       co_return answer(value);
     }
+    if (path == "/api/v1/reload") co_return co_await reload();
     if (path == "/api/v1/recheck") co_return recheck(request.as_object());
     if (path == "/api/v1/queue/retry") {
       co_await api::retry_queue(context_);
@@ -239,12 +242,19 @@ class AdminServer::Impl {
     co_return problem(http::status::not_found, "no such resource");
   }
 
-  std::optional<std::uint32_t> source_named(std::string_view name) const {
-    const auto& sources = context_.config->topology.sources;
-    for (std::uint32_t i = 0; i < sources.size(); ++i)
-      if (sources[i].name == name) return i;
-    return std::nullopt;
+  asio::awaitable<Answer> reload() {
+    const ReloadResult result = co_await context_.reload();
+    if (result.ok) co_return answer(json::object{{"ok", true}, {"restart", json::value_from(result.restart)}});
+    json::array problems;
+    for (const auto& p : result.problems)
+      problems.push_back(
+          json::object{{"file", p.file}, {"line", p.line}, {"column", p.column}, {"key", p.key}, {"text", p.text}});
+    std::string first = result.problems.empty() ? "refused" : result.problems.front().to_string();
+    const json::object body{{"error", std::move(first)}, {"problems", std::move(problems)}};
+    co_return Answer{http::status::bad_request, json::serialize(body) + "\n"};
   }
+
+  std::optional<std::uint32_t> source_named(std::string_view name) const { return context_.config->topology.source_named(name); }
 
   static std::string text_of(const json::object& request, const char* key) {
     const auto* value = request.if_contains(key);
@@ -317,6 +327,9 @@ void AdminServer::open() {
 }
 void AdminServer::start() {
   impl_->start();
+}
+void AdminServer::configure(std::shared_ptr<const config::Config> config) {
+  impl_->configure(std::move(config));
 }
 asio::awaitable<void> AdminServer::stop() {
   co_await impl_->stop();

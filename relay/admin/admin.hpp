@@ -18,6 +18,13 @@
 
 namespace egret::relay {
 
+/// What came of reading the configuration again.
+struct ReloadResult {
+  bool ok = false;
+  config::Problems problems;         ///< why the old one stays
+  std::vector<std::string> restart;  ///< keys whose change shows only after a restart
+};
+
 /// What the admin side may look at and act on.
 struct AdminContext {
   std::shared_ptr<const config::Config> config;
@@ -30,6 +37,7 @@ struct AdminContext {
   const Handovers& handovers;
   std::vector<Dispatcher*> dispatchers;
   std::function<bool()> ready;
+  std::function<boost::asio::awaitable<ReloadResult>()> reload;
 };
 
 class AdminServer {
@@ -40,6 +48,8 @@ class AdminServer {
   /// Binds; throws std::runtime_error that names the address.
   void open();
   void start();
+  /// Another configuration (config::succeed); the address it listens on stays.
+  void configure(std::shared_ptr<const config::Config> config);
   boost::asio::awaitable<void> stop();
 
  private:

@@ -107,7 +107,8 @@ json::object row(const AdminContext& c, const QueueRow& r) {
 
 json::value sources(const AdminContext& c) {
   json::array out;
-  for (std::uint32_t i = 0; i < c.config->topology.sources.size(); ++i) out.push_back(source(c, i));
+  for (std::uint32_t i = 0; i < c.config->topology.sources.size(); ++i)
+    if (!c.config->topology.sources[i].removed) out.push_back(source(c, i));
   return out;
 }
 
@@ -115,6 +116,7 @@ json::value pools(const AdminContext& c) {
   json::array out;
   for (std::uint32_t p = 0; p < c.config->topology.pools.size(); ++p) {
     const auto& pool = c.config->topology.pools[p];
+    if (pool.removed) continue;
     json::array members, fallback, classes;
     bool exhausted = !pool.sources.empty();
     for (const auto i : pool.sources) {
@@ -127,7 +129,7 @@ json::value pools(const AdminContext& c) {
     }
     for (const auto i : pool.fallback) fallback.emplace_back(c.config->topology.smarthosts[i]);
     for (const auto& message_class : c.config->classes)
-      if (message_class.pool == p) classes.emplace_back(message_class.name);
+      if (message_class.pool == p && !message_class.removed) classes.emplace_back(message_class.name);
     const char* when = pool.when_exhausted == routing::WhenExhausted::fallback ? "fallback"
                        : pool.when_exhausted == routing::WhenExhausted::hold   ? "hold"
                                                                                : "send-anyway";
@@ -145,6 +147,7 @@ json::value smarthosts(const AdminContext& c) {
   json::array out;
   for (std::uint32_t i = 0; i < c.config->smarthosts.size(); ++i) {
     const auto& host = c.config->smarthosts[i];
+    if (host.removed) continue;
     const auto& state = c.reputation.smarthost(i);
     const bool resting = state.resting_until && *state.resting_until > now();
     const EgressCounters& counters = c.metrics.smarthosts[i];
@@ -172,7 +175,8 @@ json::value blocklists(const AdminContext& c) {
     json::array listed;
     for (std::uint32_t i = 0; i < c.config->topology.sources.size(); ++i) {
       const auto& listings = c.reputation.state(i).listings;
-      if (listings.contains(name)) listed.emplace_back(c.config->topology.sources[i].name);
+      if (!c.config->topology.sources[i].removed && listings.contains(name))
+        listed.emplace_back(c.config->topology.sources[i].name);
     }
     out.push_back(json::object{{"name", name},
                                {"zone", list.public_zone},
@@ -239,7 +243,8 @@ asio::awaitable<json::value> queue(const AdminContext& c, QueueFilter filter) {
     if (c.handovers.sent.load() == before) break;
   }
   json::object by_class, by_site, by_egress;
-  for (const auto& message_class : c.config->classes) by_class[message_class.name] = 0;
+  for (const auto& message_class : c.config->classes)
+    if (!message_class.removed) by_class[message_class.name] = 0;
   for (const auto& [index, n] : all.by_class) by_class[c.config->classes[index].name] = n;
   for (const auto& [site, n] : all.by_site) by_site[site] = n;
   for (const auto& [egress, n] : all.by_egress) by_egress[egress] = n;

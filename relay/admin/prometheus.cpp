@@ -89,6 +89,7 @@ boost::asio::awaitable<std::string> metrics(const AdminContext& c) {
   traffic(page, c.metrics);
   const auto& topology = c.config->topology;
   for (std::uint32_t i = 0; i < topology.sources.size(); ++i) {
+    if (topology.sources[i].removed) continue;
     egress(page, "source", topology.sources[i].name, c.metrics.sources[i]);
     const auto view = c.reputation.view(i, "");
     page.gauge("egret_source_standing", "1 for the standing that the source has.", 1,
@@ -99,7 +100,7 @@ boost::asio::awaitable<std::string> metrics(const AdminContext& c) {
                {{"source", topology.sources[i].name}});
   }
   for (std::uint32_t i = 0; i < topology.smarthosts.size(); ++i)
-    egress(page, "smarthost", topology.smarthosts[i], c.metrics.smarthosts[i]);
+    if (!c.config->smarthosts[i].removed) egress(page, "smarthost", topology.smarthosts[i], c.metrics.smarthosts[i]);
   for (const auto& [name, status] : c.prober.status())
     if (status.state != ListStatus::State::disabled)
       page.gauge("egret_blocklist_in_service", "Whether the list passes its test points.",

@@ -44,6 +44,10 @@ int run(const Options& o) {
   return config ? run_program(config) : code;
 }
 
+void print_problems(const config::Problems& problems) {
+  for (const auto& problem : problems) std::cerr << problem.to_string() << "\n";
+}
+
 /// Whether certificate and key fit together is for the TLS library to say.
 void check_certificate(const config::Config& config, config::Problems& problems) {
   if (config.tls.certificate.empty()) return;
@@ -65,7 +69,7 @@ int check(const Options& o) {
       list.push_back(json::object{{"file", p.file}, {"line", p.line}, {"column", p.column}, {"key", p.key}, {"text", p.text}});
     std::cout << json::serialize(json::object{{"valid", config != nullptr}, {"problems", std::move(list)}}) << "\n";
   } else {
-    for (const auto& problem : problems) std::cerr << problem.to_string() << "\n";
+    print_problems(problems);
     if (config) std::cout << o.file << ": valid\n";
   }
   return config ? 0 : 1;
@@ -175,6 +179,23 @@ int recheck(const Options& o) {
   return done(o, admin_post(target(o), "/api/v1/recheck", request));
 }
 
+/// What the running egret would refuse is refused here already, with every problem named.
+int reload(const Options& o) {
+  if (o.admin.empty()) {
+    config::Problems problems;
+    if (!config::load_file(o.file, config::process_environment(), problems)) {
+      print_problems(problems);
+      return 1;
+    }
+  }
+  const json::value result = admin_post(target(o), "/api/v1/reload", json::object{});
+  if (o.as_json) return show(o, result, nullptr);
+  std::cout << "reloaded\n";
+  for (const auto& key : result.at("restart").as_array())
+    std::cout << json::value_to<std::string>(key) << ": shows only after a restart\n";
+  return 0;
+}
+
 int queue(const Options& o) {
   std::string path = "/api/v1/queue?limit=" + std::to_string(o.limit);
   if (!o.message_class.empty()) path += "&class=" + o.message_class;
@@ -232,6 +253,7 @@ int run_cli(int argc, char** argv) {
   sub->add_option("--state", o.state, "only this state: ready, active, scheduled, held");
   remote(*sub, "retry", "make everything that waits for its time due now",
          [&] { return done(o, admin_post(target(o), "/api/v1/queue/retry", json::object{})); });
+  remote(app, "reload", "read the configuration file again", [&] { return reload(o); });
   CLI::App* source = app.add_subcommand("source", "take a source out of service or bring it back");
   source->require_subcommand(1);
   for (const std::string action : {"drain", "resume"}) {

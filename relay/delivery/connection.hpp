@@ -34,7 +34,7 @@ struct AttemptResult {
 
 /// How a connection is made secure.
 struct Security {
-  TlsContext* context = nullptr;
+  std::shared_ptr<TlsContext> context;
   std::shared_ptr<const Dane> dane;  ///< null: the context decides
   bool implicit_tls = false;
   std::string policy;  ///< for the log: "opportunistic", "mta-sts", ...

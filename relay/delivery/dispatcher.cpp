@@ -39,7 +39,7 @@ Dispatcher::~Dispatcher() = default;
 
 /// A job for all recipients of a message that is new here.
 JobPtr Dispatcher::new_job(const std::shared_ptr<const spool::Message>& message) {
-  const auto index = shared_.config->class_named(message->class_name).value_or(0);
+  const auto index = shared_.config->class_named(message->class_name).value_or(shared_.config->first_class());
   const config::MessageClass& message_class = shared_.config->classes[index];
   auto ref = std::make_shared<MessageRef>();
   ref->id = message->id;
@@ -65,7 +65,7 @@ void Dispatcher::submit(std::shared_ptr<const spool::Message> message, std::shar
   JobPtr job = new_job(message);
   job->message->pass = std::move(pass);
   // With the cache full the body is left on disk and read back when there is a connection for it.
-  if (job->message->pass || !shared_.cache.full()) job->content = shared_.cache.count(std::move(message));
+  if (job->message->pass || !shared_.common.cache.full()) job->content = shared_.common.cache.count(std::move(message));
   if (!stopping_ && ready_ < max_ready && job->content && try_cached(job)) return;
   due_.push_back(std::move(job));
   pump();
@@ -85,7 +85,7 @@ boost::asio::awaitable<spool::Trouble> Dispatcher::take_over(std::shared_ptr<con
   const spool::Trouble trouble = co_await shared_.spool.accept(rest);
   if (trouble != spool::Trouble::none) co_return trouble;
   JobPtr whole = new_job(rest);
-  whole->content = shared_.cache.count(rest);
+  whole->content = shared_.common.cache.count(rest);
   for (std::uint32_t i = 0; i < left.size(); ++i) {
     const Settled& result = results[left[i]];
     JobPtr job = part(*whole, {i});
@@ -123,11 +123,10 @@ void Dispatcher::recover(const spool::Recovered& message) {
     job->warned = group.warned;
     job->last_reply = group.reply;
     job->last_host = group.reply_host;
-    const auto& topology = shared_.config->topology;
-    for (std::uint32_t i = 0; i < topology.sources.size(); ++i)
-      if (topology.sources[i].name == group.sticky) job->sticky = {routing::EgressKind::source, i};
-    for (std::uint32_t i = 0; i < topology.smarthosts.size(); ++i)
-      if (topology.smarthosts[i] == group.sticky) job->sticky = {routing::EgressKind::smarthost, i};
+    if (const auto source = shared_.config->topology.source_named(group.sticky))
+      job->sticky = {routing::EgressKind::source, *source};
+    else if (const auto host = shared_.config->smarthost_named(group.sticky))
+      job->sticky = {routing::EgressKind::smarthost, *host};
     scheduled_.push_back(std::move(job));
   }
 }
@@ -206,6 +205,7 @@ void Dispatcher::prepared(JobPtr job, std::map<std::string, std::vector<std::uin
       JobPtr piece = part(
           *job, {recipients.begin() + static_cast<std::ptrdiff_t>(at), recipients.begin() + static_cast<std::ptrdiff_t>(end)});
       piece->site = group.first;
+      piece->version = shared_.config->version;
       piece->pool = pool_of(*piece, job->content->recipients[recipients[at]].domain);
       route_to_owner(std::move(piece));
     }
@@ -227,10 +227,10 @@ Dispatcher& Dispatcher::owner_of(const std::string& key) const {
 /// Continues with a job on another worker.
 template <typename Continue>
 void Dispatcher::hand_over(Dispatcher& owner, JobPtr job, Continue then) {
-  shared_.handovers.sent.fetch_add(1);
+  shared_.common.handovers.sent.fetch_add(1);
   boost::asio::post(owner.executor_, [&owner, then, job = std::make_shared<JobPtr>(std::move(job))] {
     then(owner, std::move(*job));
-    owner.shared_.handovers.arrived.fetch_add(1);
+    owner.shared_.common.handovers.arrived.fetch_add(1);
   });
 }
 
@@ -248,6 +248,33 @@ std::uint32_t Dispatcher::pool_of(const Job& job, const std::string& domain) con
   for (const auto& route : shared_.config->routes)
     if (route.pool && routing::domain_matches(route.domain, ascii.empty() ? domain : ascii)) return *route.pool;
   return shared_.config->classes[job.message->message_class].pool;
+}
+
+/// The configuration is another than the one under which its site and pool were found.
+void Dispatcher::prepare_again(JobPtr job) {
+  release_trial(*job);
+  if (job->sticky && !shared_.config->has(*job->sticky)) job->sticky.reset();
+  job->site.reset();
+  due_.push_back(std::move(job));
+  pump();
+}
+
+void Dispatcher::configure() {
+  resolver_.configure(shared_.config->dns);
+  sites_.configure(shared_.config, shared_.sts);
+  std::vector<JobPtr> moved;
+  for (auto& [key, lane] : lanes_) {
+    for (auto& job : lane->ready) moved.push_back(std::move(job));
+    ready_ -= lane->ready.size();
+    lane->ready.clear();
+    for (auto* timer : lane->idle) timer->cancel();
+  }
+  for (auto& [key, held] : std::exchange(held_, {})) std::ranges::move(held.jobs, std::back_inserter(moved));
+  for (auto& job : moved) {
+    give_back(*job, 0);
+    prepare_again(std::move(job));
+  }
+  look();
 }
 
 routing::Request Dispatcher::request_for(const Job& job) const {
@@ -272,6 +299,7 @@ void Dispatcher::dispatch(JobPtr job) {
     return schedule(std::move(job));
   }
   if (now() >= job->message->expires) return fail(std::move(job), {}, "", "");
+  if (job->version != shared_.config->version) return prepare_again(std::move(job));
   if (job->message->pass && job->tried.empty()) recall(*job);
   // Greylisting wants the same source again, but not at the price of waiting for it to be delisted.
   if (job->sticky && !job->sticky_strict && job->sticky->kind == routing::EgressKind::source &&
@@ -294,7 +322,7 @@ void Dispatcher::dispatch(JobPtr job) {
     if (egress.kind == routing::EgressKind::source) {
       const auto& standing = snapshot_->sources[egress.index].with(job->site->provider).standing;
       const bool trial = standing == routing::Standing::trial && !shared_.config->topology.observe;
-      if (trial && !shared_.trials.acquire(egress.index, job->site->provider)) {
+      if (trial && !shared_.common.trials.acquire(egress.index, job->site->provider)) {
         request.excluded.push_back({egress, "trial: another message is on its way", {}});
         continue;
       }
@@ -372,7 +400,7 @@ void Dispatcher::enqueue(JobPtr job, bool front) {
   }
   if (!smarthost) lane->site = job->site;
   // A long queue does not keep bodies in memory: they are read back when their turn comes.
-  if (shared_.cache.full() && lane->ready.size() > 100 && !job->message->pass) job->content.reset();
+  if (shared_.common.cache.full() && lane->ready.size() > 100 && !job->message->pass) job->content.reset();
   ++ready_;
   if (front)
     lane->ready.push_front(std::move(job));
@@ -442,7 +470,7 @@ void Dispatcher::release_held(bool all) {
 void Dispatcher::release_trial(Job& job) {
   if (!job.holds_trial) return;
   job.holds_trial = false;
-  shared_.trials.release(job.egress.index, job.site->provider);
+  shared_.common.trials.release(job.egress.index, job.site->provider);
   for (Dispatcher* dispatcher : all_)
     boost::asio::post(dispatcher->executor_, [dispatcher] {
       if (!dispatcher->held_.empty()) dispatcher->release_held(false);

@@ -77,6 +77,9 @@ class Dispatcher {
   /// Starts what recover() left. On this worker's thread.
   void start();
   void set_snapshot(std::shared_ptr<const routing::Snapshot> snapshot);
+  /// The configuration in DeliveryShared is another: whatever waits is routed under it. A snapshot that covers its
+  /// sources was set before. On this worker's thread.
+  void configure();
   /// Starts nothing new; finishes what is in flight until `deadline`, then breaks it off.
   boost::asio::awaitable<void> stop(Deadline deadline);
 
@@ -133,6 +136,7 @@ class Dispatcher {
 
   // Decision.
   void dispatch(JobPtr job);
+  void prepare_again(JobPtr job);
   void dispatch_split(JobPtr job, std::size_t most);
   routing::Request request_for(const Job& job) const;
   std::uint32_t pool_of(const Job& job, const std::string& domain) const;

@@ -32,6 +32,7 @@ struct Job {
   std::shared_ptr<const spool::Message> content;  ///< null while the job rests: read back when it is due
   std::shared_ptr<const Site> site;               ///< null until the domain was looked up
   std::uint32_t pool = 0;                         ///< known together with the site
+  std::uint64_t version = 0;                      ///< of the configuration that site and pool are from
   std::vector<std::uint32_t> recipients;          ///< indices into the message's
 
   std::uint32_t attempts = 0;  ///< rounds that ended without an end

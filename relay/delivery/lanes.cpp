@@ -55,7 +55,7 @@ boost::asio::awaitable<bool> Dispatcher::load(Job* job) {
   if (job->content) co_return true;
   auto content = co_await shared_.spool.read(job->message->id);
   if (!content) co_return false;  // the spool has said so in the log; the message stays on disk
-  job->content = shared_.cache.count(std::move(content));
+  job->content = shared_.common.cache.count(std::move(content));
   co_return true;
 }
 
@@ -111,8 +111,9 @@ boost::asio::awaitable<AttemptResult> Dispatcher::send_job(Lane* lane, Connectio
 /// A connection waits for work. Whoever is woken and finds that another was quicker waits on.
 boost::asio::awaitable<void> Dispatcher::rest(Lane* lane) {
   const Deadline until = in(idle_time);
+  const std::uint64_t version = shared_.config->version;
   boost::asio::steady_timer timer(executor_);
-  while (lane->ready.empty() && !stopping_ && std::chrono::steady_clock::now() < until) {
+  while (lane->ready.empty() && !stopping_ && version == shared_.config->version && std::chrono::steady_clock::now() < until) {
     timer.expires_at(until);
     lane->idle.push_back(&timer);
     boost::system::error_code ignored;
@@ -123,6 +124,7 @@ boost::asio::awaitable<void> Dispatcher::rest(Lane* lane) {
 
 boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
   std::unique_ptr<Connection> connection;
+  std::uint64_t version = 0;  // of the configuration that the connection was opened under
   const LaneKey key = lane->key;
   Prepared present;
   while (true) {
@@ -140,6 +142,7 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
         break;
       }
       connection = std::move(opened.connection);
+      version = shared_.config->version;
     }
     const bool reused = connection->messages() > 0;
     Prepared following;
@@ -163,11 +166,15 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
       conclude(std::move(present.job), result);
     }
     present = std::move(following);
-    if (!connection->usable() || (!present.job && connection->messages() >= messages_per_connection(*lane))) {
+    const bool worn = connection->messages() >= messages_per_connection(*lane) || version != shared_.config->version;
+    if (!connection->usable() || (!present.job && worn)) {
       co_await connection->quit();
       connection.reset();
     } else if (!present.job && lane->ready.empty() && !stopping_) {
       co_await rest(lane);
+      if (version == shared_.config->version) continue;
+      co_await connection->quit();
+      connection.reset();
     }
   }
   if (connection) co_await connection->quit();
@@ -277,20 +284,20 @@ Security Dispatcher::security_for(const Lane& lane, const Target& target, const 
   out.policy = plan.name();
   if (lane.key.egress.kind == routing::EgressKind::smarthost) {
     const config::Smarthost& host = shared_.config->smarthosts[lane.key.egress.index];
-    out.context = shared_.smarthost_tls[lane.key.egress.index].get();
+    out.context = shared_.tls->smarthosts[lane.key.egress.index];
     out.implicit_tls = std::ranges::find(host.implicit_tls, target.port) != host.implicit_tls.end();
     if (plan.mode == smtp::TlsMode::required) out.policy = "verified";
     return out;
   }
   switch (plan.check) {
     case TlsPlan::Check::none:
-      out.context = shared_.opportunistic_tls.get();
+      out.context = shared_.tls->opportunistic;
       break;
     case TlsPlan::Check::name:
-      out.context = shared_.verified_tls.get();
+      out.context = shared_.tls->verified;
       break;
     case TlsPlan::Check::dane:
-      out.context = shared_.dane_tls.get();
+      out.context = shared_.tls->dane;
       out.dane = std::make_shared<const Dane>(*target.dane);
       break;
   }

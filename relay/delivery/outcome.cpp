@@ -30,7 +30,7 @@ std::string join_addresses(const spool::Message& message, const std::vector<std:
 }  // namespace
 
 EgressCounters& Dispatcher::counters(routing::EgressRef egress) const {
-  return egress.kind == EgressKind::source ? shared_.metrics.sources[egress.index] : shared_.metrics.smarthosts[egress.index];
+  return egress.kind == EgressKind::source ? *shared_.source_counters[egress.index] : *shared_.smarthost_counters[egress.index];
 }
 
 void Dispatcher::conclude(JobPtr job, const AttemptResult& result) {

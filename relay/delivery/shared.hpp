@@ -60,20 +60,37 @@ struct Handovers {
   std::atomic<std::uint64_t> arrived{0};
 };
 
+/// What the dispatchers have in common and change together.
+struct DeliveryCommon {
+  BodyCache cache;
+  TrialGate trials;
+  Handovers handovers;
+};
+
+/// TLS for connections out. Immutable; each configuration has its own.
+struct DeliveryTls {
+  std::shared_ptr<TlsContext> opportunistic;
+  std::shared_ptr<TlsContext> verified;  ///< by the system's certification authorities, for MTA-STS
+  std::shared_ptr<TlsContext> dane;
+  std::vector<std::shared_ptr<TlsContext>> smarthosts;  ///< parallel to config->smarthosts; null for removed ones
+
+  /// Throws std::runtime_error when a smarthost's certification authorities cannot be read.
+  explicit DeliveryTls(const config::Config& config);
+};
+
+/// What a worker's dispatcher and sessions work with. One for each worker; its configuration is replaced only on the
+/// worker's own thread, and lives on for whoever began under it (see Program).
 struct DeliveryShared {
   std::shared_ptr<const config::Config> config;
+  std::shared_ptr<const DeliveryTls> tls;
   spool::Spool& spool;
   Reputation& reputation;
   Metrics& metrics;
   Budgets& budgets;
-  BodyCache cache;
-  TrialGate trials;
-  Handovers handovers;
-  StsCache* sts = nullptr;  ///< null: MTA-STS is switched off
-  std::unique_ptr<TlsContext> opportunistic_tls;
-  std::unique_ptr<TlsContext> verified_tls;  ///< by the system's certification authorities, for MTA-STS
-  std::unique_ptr<TlsContext> dane_tls;
-  std::vector<std::unique_ptr<TlsContext>> smarthost_tls;  ///< parallel to config->smarthosts
+  DeliveryCommon& common;
+  StsCache* sts = nullptr;                       ///< null: MTA-STS is switched off
+  std::vector<EgressCounters*> source_counters;  ///< parallel to the topology's
+  std::vector<EgressCounters*> smarthost_counters;
 };
 
 }  // namespace egret::relay

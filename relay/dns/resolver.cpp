@@ -88,7 +88,7 @@ DnsReply from_status(int status) {
 
 }  // namespace
 
-class Resolver::Impl {
+class Resolver::Impl : public std::enable_shared_from_this<Resolver::Impl> {
  public:
   Impl(const asio::any_io_executor& executor, const config::Dns& options)
       : executor_(executor), dnssec_(options.dnssec), edns_(options.dnssec), timer_(executor) {
@@ -205,8 +205,9 @@ class Resolver::Impl {
     if (!ares_timeout(channel_, nullptr, &value)) return;
     const auto delay = std::chrono::seconds(value.tv_sec) + std::chrono::microseconds(value.tv_usec);
     timer_.expires_after(std::max<std::chrono::steady_clock::duration>(delay, std::chrono::milliseconds(5)));
-    timer_.async_wait([this](const boost::system::error_code& error) {
-      if (error) return;
+    timer_.async_wait([this, weak = weak_from_this()](const boost::system::error_code& error) {
+      const auto alive = weak.lock();
+      if (error || !alive) return;
       ares_process_fd(channel_, ARES_SOCKET_BAD, ARES_SOCKET_BAD);
       arm();
     });
@@ -220,17 +221,30 @@ class Resolver::Impl {
 };
 
 Resolver::Resolver(const asio::any_io_executor& executor, const config::Dns& options)
-    : impl_(std::make_unique<Impl>(executor, options)) {}
+    : executor_(executor), options_(options), impl_(std::make_shared<Impl>(executor, options)) {}
 Resolver::~Resolver() = default;
 
 asio::awaitable<DnsReply> Resolver::query(std::string name, DnsType type) {
-  Impl* impl = impl_.get();
-  co_return co_await await_operation<DnsReply>(
-      [impl, name = std::move(name), type](OperationPtr<DnsReply> operation) { impl->start(name, type, std::move(operation)); });
+  const std::shared_ptr<Impl> impl = impl_;
+  DnsReply reply =
+      co_await await_operation<DnsReply>([raw = impl.get(), name = std::move(name), type](OperationPtr<DnsReply> operation) {
+        raw->start(name, type, std::move(operation));
+      });
+  co_return reply;
+}
+
+void Resolver::configure(const config::Dns& options) {
+  if (options == options_) return;
+  auto next = std::make_shared<Impl>(executor_, options);
+  std::erase_if(former_, [](const auto& one) { return one.expired(); });
+  former_.push_back(std::exchange(impl_, std::move(next)));
+  options_ = options;
 }
 
 void Resolver::cancel() {
   impl_->cancel();
+  for (const auto& one : former_)
+    if (const auto impl = one.lock()) impl->cancel();
 }
 
 }  // namespace egret::relay

@@ -46,12 +46,17 @@ class Resolver {
 
   /// `name` without a trailing dot. Never throws; trouble is a `failed` reply.
   boost::asio::awaitable<DnsReply> query(std::string name, DnsType type);
+  /// Other servers from now on. What is under way ends with those it was sent to.
+  void configure(const config::Dns& options);
   /// Fails everything that is under way.
   void cancel();
 
  private:
   class Impl;
-  std::unique_ptr<Impl> impl_;
+  boost::asio::any_io_executor executor_;
+  config::Dns options_;
+  std::shared_ptr<Impl> impl_;
+  std::vector<std::weak_ptr<Impl>> former_;
 };
 
 /// Parses a DNS message as it came from the wire; `secure` is its AD bit. Exposed for tests and fuzzing.

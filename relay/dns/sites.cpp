@@ -79,9 +79,16 @@ TlsPlan tls_plan(const Site& site, const Target& target) {
 }
 
 Sites::Sites(Resolver& resolver, std::shared_ptr<const config::Config> config, StsCache* sts, Deadlines& deadlines)
-    : resolver_(resolver), config_(std::move(config)), sts_(sts), deadlines_(deadlines) {
+    : resolver_(resolver), deadlines_(deadlines) {
+  configure(std::move(config), sts);
+}
+
+void Sites::configure(std::shared_ptr<const config::Config> config, StsCache* sts) {
+  config_ = std::move(config);
+  sts_ = sts;
   local_ = local_addresses();
-  ask_ipv6_ = std::ranges::any_of(config_->topology.sources, [](const auto& s) { return s.address.v6; });
+  ask_ipv6_ = std::ranges::any_of(config_->topology.sources, [](const auto& s) { return s.address.v6 && !s.removed; });
+  cache_.clear();
 }
 
 std::optional<SiteAnswer> Sites::cached(std::string_view domain) const {
@@ -92,7 +99,9 @@ std::optional<SiteAnswer> Sites::cached(std::string_view domain) const {
 
 boost::asio::awaitable<SiteAnswer> Sites::find(std::string domain) {
   if (const auto known = cached(domain)) co_return *known;
+  const std::uint64_t version = config_->version;
   const Lookup found = co_await look_up(domain);
+  if (version != config_->version) co_return found.answer;  // its asker looks again
   if (cache_.size() >= max_cached) cache_.clear();
   const auto ttl = std::chrono::seconds(std::clamp<std::uint32_t>(found.ttl, 1, 3600));
   cache_[domain] = {found.answer, in(ttl)};
@@ -202,7 +211,9 @@ bool Sites::own(const routing::IpAddress& address) const {
   const auto any = [](const routing::IpAddress& ip) { return ip.bytes == std::array<std::uint8_t, 16>{}; };
   const bool local = std::ranges::find(local_, address) != local_.end() || (!address.v6 && address.bytes[0] == 127);
   const auto& sources = config_->topology.sources;
-  const auto sends = [&](const auto& s) { return s.address.unmapped() == address || s.reputation.unmapped() == address; };
+  const auto sends = [&](const auto& s) {
+    return !s.removed && (s.address.unmapped() == address || s.reputation.unmapped() == address);
+  };
   const auto listens = [&](const auto& l) {
     const bool here = any(l.ip) ? local && l.ip.v6 == address.v6 : l.ip.unmapped() == address;
     return here && l.port == config_->delivery.port;

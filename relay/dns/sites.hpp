@@ -68,6 +68,9 @@ class Sites {
   /// `sts` may be null: no MTA-STS. All must outlive it.
   Sites(Resolver& resolver, std::shared_ptr<const config::Config> config, StsCache* sts, Deadlines& deadlines);
 
+  /// Another configuration: nothing that was looked up under the former one is remembered.
+  void configure(std::shared_ptr<const config::Config> config, StsCache* sts);
+
   /// What is remembered of `domain`, or nullopt.
   std::optional<SiteAnswer> cached(std::string_view domain) const;
   boost::asio::awaitable<SiteAnswer> find(std::string domain);
@@ -97,7 +100,7 @@ class Sites {
 
   Resolver& resolver_;
   std::shared_ptr<const config::Config> config_;
-  StsCache* sts_;
+  StsCache* sts_ = nullptr;
   Deadlines& deadlines_;
   std::vector<routing::IpAddress> local_;  ///< of this host's interfaces
   bool ask_ipv6_ = false;

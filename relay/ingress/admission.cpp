@@ -7,7 +7,7 @@ constexpr std::size_t max_windows = 100'000;
 
 std::string Admission::enter() {
   const std::lock_guard lock(mutex_);
-  if (total_ >= limits_.connections) return "4.3.2 too many connections, try again later";
+  if (total_ >= connections_) return "4.3.2 too many connections, try again later";
   ++total_;
   return {};
 }
@@ -20,7 +20,7 @@ void Admission::leave() {
 std::string Admission::enter(const routing::IpAddress& client) {
   const std::lock_guard lock(mutex_);
   int& mine = clients_[client.customer()];
-  if (mine >= limits_.connections_per_client) return "4.7.0 too many connections from " + client.to_string();
+  if (mine >= connections_per_client_) return "4.7.0 too many connections from " + client.to_string();
   ++mine;
   return {};
 }

@@ -17,7 +17,13 @@ namespace egret::relay {
 
 class Admission {
  public:
-  explicit Admission(const config::Limits& limits) : limits_(limits) {}
+  explicit Admission(const config::Limits& limits) { configure(limits); }
+
+  /// Other limits from now on; who is in stays.
+  void configure(const config::Limits& limits) {
+    connections_ = limits.connections;
+    connections_per_client_ = limits.connections_per_client;
+  }
 
   /// A connection: empty when it may come in, else the text of the 421.
   std::string enter();
@@ -39,10 +45,11 @@ class Admission {
     routing::IpAddress client_;
   };
   /// Nine tenths of all connections are taken: who is slow or idle must make room.
-  bool stressed() const { return total_.load(std::memory_order_relaxed) * 10 >= limits_.connections * 9; }
+  bool stressed() const { return total_.load(std::memory_order_relaxed) * 10 >= connections_ * 9; }
 
  private:
-  config::Limits limits_;
+  std::atomic<int> connections_{0};
+  std::atomic<int> connections_per_client_{0};
   std::mutex mutex_;
   std::atomic<int> total_{0};
   std::map<routing::IpAddress, int> clients_;

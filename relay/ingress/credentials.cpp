@@ -18,22 +18,27 @@ std::string file_state(const std::string& path) {
 
 CredentialsWatch::CredentialsWatch(const boost::asio::any_io_executor& executor, std::shared_ptr<const config::Config> config,
                                    Publish publish)
-    : timer_(executor), config_(std::move(config)), publish_(std::move(publish)) {
-  current_.users = config_->users;
-  current_.tls.resize(config_->listeners.size());
-  tls_state_ = file_state(config_->tls.certificate) + file_state(config_->tls.key);
-  users_state_ = file_state(config_->users_file);
-  load_tls();
+    : timer_(executor), publish_(std::move(publish)) {
+  Credentials current = read(*config);
+  configure(std::move(config), std::move(current));
   publish_(current_);
 }
 
 /// One context for each listener: a session ticket of one is worth nothing at another.
-void CredentialsWatch::load_tls() {
-  std::vector<std::shared_ptr<TlsContext>> fresh(config_->listeners.size());
-  for (std::size_t i = 0; i < fresh.size(); ++i)
-    if (const auto& listener = config_->listeners[i]; listener.tls != config::ListenerTls::none)
-      fresh[i] = TlsContext::server(config_->tls.certificate, config_->tls.key, listener.address);
-  current_.tls = std::move(fresh);
+Credentials CredentialsWatch::read(const config::Config& config) {
+  Credentials out{config.users, {}};
+  for (const auto& listener : config.listeners)
+    out.tls.push_back(listener.tls == config::ListenerTls::none
+                          ? nullptr
+                          : TlsContext::server(config.tls.certificate, config.tls.key, listener.address));
+  return out;
+}
+
+void CredentialsWatch::configure(std::shared_ptr<const config::Config> config, Credentials current) {
+  config_ = std::move(config);
+  current_ = std::move(current);
+  tls_state_ = file_state(config_->tls.certificate) + file_state(config_->tls.key);
+  users_state_ = file_state(config_->users_file);
 }
 
 void CredentialsWatch::load_users() {
@@ -52,7 +57,7 @@ void CredentialsWatch::check() {
   if (tls != tls_state_) {
     tls_state_ = tls;
     try {
-      load_tls();
+      current_.tls = read(*config_).tls;
       log::info("certificate read again", {{"file", config_->tls.certificate}});
     } catch (const std::exception& e) {
       // Half of a new pair, most likely: the other half changes the state again.

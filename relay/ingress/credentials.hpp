@@ -32,11 +32,15 @@ class CredentialsWatch {
   /// Looks at the files every second from now on.
   void start();
   void stop() { timer_.cancel(); }
+  /// What `config` names, read. Throws std::runtime_error when the certificate cannot be used.
+  static Credentials read(const config::Config& config);
+  /// Another configuration, whose credentials are `current`: those files are looked at from now on. Publishes nothing.
+  void configure(std::shared_ptr<const config::Config> config, Credentials current);
+  const Credentials& current() const { return current_; }
   /// Reads what has changed. What cannot be used is reported, and the old stays.
   void check();
 
  private:
-  void load_tls();
   void load_users();
 
   boost::asio::steady_timer timer_;

@@ -73,17 +73,24 @@ smtp::ServerOptions options_of(const config::Config& config, const config::Liste
   return out;
 }
 
+bool listens(const config::Config& config, const std::string& address) {
+  return std::ranges::find(config.listeners, address, &config::Listener::address) != config.listeners.end();
+}
+
 }  // namespace
 
-std::vector<tcp::acceptor> open_listeners(const asio::any_io_executor& executor, const config::Config& config) {
-  std::vector<tcp::acceptor> out;
-  for (const auto& listener : config.listeners) out.push_back(open_one(executor, listener, true));
+Doors open_listeners(const asio::any_io_executor& executor, const config::Config& config, const config::Config* previous) {
+  Doors out;
+  for (const auto& listener : config.listeners)
+    if (!previous || !listens(*previous, listener.address))
+      out.push_back(std::make_unique<Door>(Door{listener.address, open_one(executor, listener, true)}));
   return out;
 }
 
-void check_ports_free(const config::Config& config) {
+void check_ports_free(const config::Config& config, const config::Config* previous) {
   asio::io_context context;
-  for (const auto& listener : config.listeners) open_one(context.get_executor(), listener, false);
+  for (const auto& listener : config.listeners)
+    if (!previous || !listens(*previous, listener.address)) open_one(context.get_executor(), listener, false);
 }
 
 Ingress::Ingress(const asio::any_io_executor& executor, DeliveryShared& delivery, IngressShared& shared, Dispatcher& dispatcher,
@@ -93,45 +100,64 @@ Ingress::Ingress(const asio::any_io_executor& executor, DeliveryShared& delivery
       shared_(shared),
       dispatcher_(dispatcher),
       deadlines_(deadlines),
-      tasks_(executor) {
-  for (const auto& listener : delivery.config->listeners) {
-    smtp::ServerOptions options = options_of(*delivery.config, listener);
-    options_.push_back(options);
-    options.data.repair = true;
-    repairing_.push_back(std::move(options));
-  }
-}
+      tasks_(executor) {}
 
 Ingress::~Ingress() = default;
 
+void Ingress::renew_front() {
+  auto next = std::make_shared<Front>();
+  next->config = delivery_.config;
+  next->tls = credentials_.tls;
+  for (const auto& listener : next->config->listeners) {
+    smtp::ServerOptions options = options_of(*next->config, listener);
+    options.scram = credentials_.users && credentials_.users->scram_iterations() > 0;
+    next->options.push_back(options);
+    options.data.repair = true;
+    next->repairing.push_back(std::move(options));
+  }
+  front_ = std::move(next);
+}
+
 void Ingress::set_credentials(Credentials credentials) {
   credentials_ = std::move(credentials);
-  const bool scram = credentials_.users && credentials_.users->scram_iterations() > 0;
-  for (auto* all : {&options_, &repairing_})
-    for (auto& options : *all) options.scram = scram;
+  renew_front();
 }
 
-void Ingress::start(std::vector<tcp::acceptor> acceptors) {
-  acceptors_ = std::move(acceptors);
-  for (std::size_t i = 0; i < acceptors_.size(); ++i) tasks_.spawn(accept(i), "listener");
+void Ingress::start(Doors doors) {
+  doors_ = std::move(doors);
+  for (const auto& door : doors_) tasks_.spawn(accept(door.get()), "listener");
 }
 
-asio::awaitable<void> Ingress::accept(std::size_t listener) {
+void Ingress::configure(Credentials credentials, Doors fresh) {
+  set_credentials(std::move(credentials));
+  if (stopping_) return;
+  boost::system::error_code ignored;
+  for (const auto& door : doors_)
+    if (!listens(*front_->config, door->address)) door->acceptor.close(ignored);  // accept() ends, and takes it away
+  for (auto& door : fresh) {
+    tasks_.spawn(accept(door.get()), "listener");
+    doors_.push_back(std::move(door));
+  }
+}
+
+asio::awaitable<void> Ingress::accept(Door* door) {
   while (!stopping_) {
     boost::system::error_code error;
-    tcp::socket socket = co_await acceptors_[listener].async_accept(asio::redirect_error(asio::use_awaitable, error));
-    if (stopping_) break;
+    tcp::socket socket = co_await door->acceptor.async_accept(asio::redirect_error(asio::use_awaitable, error));
+    if (stopping_ || !door->acceptor.is_open()) break;
     if (error) {
       // Out of descriptors or memory: what is open goes on, and new connections wait a moment.
-      log::warn("cannot accept a connection",
-                {{"listener", delivery_.config->listeners[listener].address}, {"reason", error.message()}});
+      log::warn("cannot accept a connection", {{"listener", door->address}, {"reason", error.message()}});
       asio::steady_timer pause(executor_, 100ms);
       co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
       continue;
     }
     delivery_.metrics.connections.add();
-    tasks_.spawn(serve(std::move(socket), listener), "session");
+    const auto& listeners = front_->config->listeners;
+    const auto listener = std::ranges::find(listeners, door->address, &config::Listener::address) - listeners.begin();
+    tasks_.spawn(serve(std::move(socket), front_, static_cast<std::size_t>(listener)), "session");
   }
+  if (!stopping_) std::erase_if(doors_, [door](const auto& one) { return one.get() == door; });
 }
 
 asio::awaitable<bool> Ingress::read_proxy_header(Stream* stream, routing::IpAddress* client, std::string* rest) {
@@ -162,7 +188,7 @@ void Ingress::relieve() {
   for (Session* session : sessions_) session->hurry(in(relief));
 }
 
-asio::awaitable<void> Ingress::serve(tcp::socket socket, std::size_t listener) {
+asio::awaitable<void> Ingress::serve(tcp::socket socket, std::shared_ptr<const Front> front, std::size_t listener) {
   boost::system::error_code error;
   const auto peer = socket.remote_endpoint(error);
   if (error) co_return;
@@ -172,7 +198,7 @@ asio::awaitable<void> Ingress::serve(tcp::socket socket, std::size_t listener) {
   relieve();
   delivery_.metrics.sessions.fetch_add(1);
   try {
-    co_await converse(std::move(stream), listener, from_asio(peer.address()));
+    co_await converse(std::move(stream), std::move(front), listener, from_asio(peer.address()));
   } catch (const std::exception& e) {
     log::error("session failed", {{"client", from_asio(peer.address()).to_string()}, {"error", e.what()}});
   }
@@ -189,8 +215,9 @@ asio::awaitable<void> Ingress::turn_away(std::unique_ptr<Stream> stream, std::st
 }
 
 /// The client counts, not the load balancer that brings it.
-asio::awaitable<void> Ingress::converse(std::unique_ptr<Stream> stream, std::size_t listener, routing::IpAddress client) {
-  const config::Listener& settings = delivery_.config->listeners[listener];
+asio::awaitable<void> Ingress::converse(std::unique_ptr<Stream> stream, std::shared_ptr<const Front> front, std::size_t listener,
+                                        routing::IpAddress client) {
+  const config::Listener& settings = front->config->listeners[listener];
   std::string received;
   if (routing::in_any(settings.proxy_protocol, client)) {
     const routing::IpAddress balancer = client;
@@ -203,7 +230,7 @@ asio::awaitable<void> Ingress::converse(std::unique_ptr<Stream> stream, std::siz
   const std::string refusal = shared_.admission.enter(client);
   if (!refusal.empty()) co_return co_await turn_away(std::move(stream), refusal);
   const Admission::Place place(shared_.admission, client);
-  Session session(*this, std::move(stream), listener, client, std::move(received));
+  Session session(*this, std::move(stream), std::move(front), listener, client, std::move(received));
   crowd_ = std::max(crowd_, sessions_.size());
   co_await session.run();
 }
@@ -218,7 +245,7 @@ void Ingress::trim() {
 asio::awaitable<void> Ingress::stop(Deadline deadline) {
   stopping_ = true;
   boost::system::error_code ignored;
-  for (auto& acceptor : acceptors_) acceptor.close(ignored);
+  for (const auto& door : doors_) door->acceptor.close(ignored);
   const auto sessions = sessions_;
   for (Session* session : sessions) session->interrupt();
   asio::steady_timer tick(executor_);

@@ -21,14 +21,20 @@
 
 namespace egret::relay {
 
-/// Opens the listening sockets of one worker (SO_REUSEPORT, so that each worker has its own). Throws
-/// std::runtime_error with one line that names the address.
-std::vector<boost::asio::ip::tcp::acceptor> open_listeners(const boost::asio::any_io_executor& executor,
-                                                           const config::Config& config);
+/// A listening socket of one worker.
+struct Door {
+  std::string address;  ///< as the configuration has it
+  boost::asio::ip::tcp::acceptor acceptor;
+};
+using Doors = std::vector<std::unique_ptr<Door>>;
+
+/// Opens the listening sockets of one worker (SO_REUSEPORT, so that each worker has its own), but for those whose address
+/// `previous` has too. Throws std::runtime_error with one line that names the address.
+Doors open_listeners(const boost::asio::any_io_executor& executor, const config::Config& config, const config::Config* previous);
 
 /// Throws like open_listeners() when another program listens there already: with SO_REUSEPORT the kernel would let
 /// two of them share the port.
-void check_ports_free(const config::Config& config);
+void check_ports_free(const config::Config& config, const config::Config* previous);
 
 /// What the listeners of all workers share.
 struct IngressShared {
@@ -46,7 +52,10 @@ class Ingress {
   ~Ingress();
 
   void set_credentials(Credentials credentials);
-  void start(std::vector<boost::asio::ip::tcp::acceptor> acceptors);
+  void start(Doors doors);
+  /// The configuration in DeliveryShared is another: sessions that begin from now on have it; those that run keep theirs.
+  /// Doors that it no longer names are closed, `fresh` ones opened.
+  void configure(Credentials credentials, Doors fresh);
   /// Accepts no more, lets running transactions end until `deadline`, then breaks them off; those whose clients wait for
   /// the verdict of a receiver are left to finish().
   boost::asio::awaitable<void> stop(Deadline deadline);
@@ -55,12 +64,22 @@ class Ingress {
 
  private:
   class Session;
-  boost::asio::awaitable<void> accept(std::size_t listener);
-  boost::asio::awaitable<void> serve(boost::asio::ip::tcp::socket socket, std::size_t listener);
+  /// What a session begins with, and keeps. Immutable.
+  struct Front {
+    std::shared_ptr<const config::Config> config;
+    std::vector<smtp::ServerOptions> options;  ///< by listener
+    std::vector<smtp::ServerOptions> repairing;
+    std::vector<std::shared_ptr<TlsContext>> tls;  ///< null where the listener has none
+  };
+  void renew_front();
+  boost::asio::awaitable<void> accept(Door* door);
+  boost::asio::awaitable<void> serve(boost::asio::ip::tcp::socket socket, std::shared_ptr<const Front> front,
+                                     std::size_t listener);
   /// Reads the PROXY header that a load balancer must send; false when there is none to be believed.
   boost::asio::awaitable<bool> read_proxy_header(Stream* stream, routing::IpAddress* client, std::string* rest);
   void relieve();
-  boost::asio::awaitable<void> converse(std::unique_ptr<Stream> stream, std::size_t listener, routing::IpAddress client);
+  boost::asio::awaitable<void> converse(std::unique_ptr<Stream> stream, std::shared_ptr<const Front> front, std::size_t listener,
+                                        routing::IpAddress client);
   boost::asio::awaitable<void> turn_away(std::unique_ptr<Stream> stream, std::string reason);
   void trim();
 
@@ -70,9 +89,8 @@ class Ingress {
   Dispatcher& dispatcher_;
   Deadlines& deadlines_;
   Credentials credentials_;
-  std::vector<smtp::ServerOptions> options_;  ///< by listener, then with repair
-  std::vector<smtp::ServerOptions> repairing_;
-  std::vector<boost::asio::ip::tcp::acceptor> acceptors_;
+  std::shared_ptr<const Front> front_;
+  Doors doors_;
   std::set<Session*> sessions_;
   std::size_t waiting_ = 0;  ///< sessions whose clients wait for a verdict
   Deadline relieved_{};

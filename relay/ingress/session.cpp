@@ -43,13 +43,15 @@ std::string wait_text(routing::Duration wait) {
 
 }  // namespace
 
-Ingress::Session::Session(Ingress& ingress, std::unique_ptr<Stream> stream, std::size_t listener,
-                          const routing::IpAddress& client, std::string received)
+Ingress::Session::Session(Ingress& ingress, std::unique_ptr<Stream> stream, std::shared_ptr<const Front> front,
+                          std::size_t listener, const routing::IpAddress& client, std::string received)
     : ingress_(ingress),
       stream_(std::move(stream)),
-      listener_(ingress.delivery_.config->listeners[listener]),
+      front_(std::move(front)),
+      index_(listener),
+      listener_(front_->config->listeners[listener]),
       client_(client),
-      session_(routing::in_any(listener_.normalize, client) ? ingress.repairing_[listener] : ingress.options_[listener], *this,
+      session_(routing::in_any(listener_.normalize, client) ? front_->repairing[listener] : front_->options[listener], *this,
                client_info(listener_, client)),
       timer_(ingress.executor_),
       buffer_(received.begin(), received.end()),
@@ -131,8 +133,7 @@ asio::awaitable<bool> Ingress::Session::act(Action action) {
 
 asio::awaitable<bool> Ingress::Session::start_tls() {
   const bool written = co_await flush();
-  const auto index = static_cast<std::size_t>(&listener_ - ingress_.delivery_.config->listeners.data());
-  const std::shared_ptr<TlsContext> context = ingress_.credentials_.tls[index];
+  const std::shared_ptr<TlsContext> context = front_->tls[index_];
   if (!written || !context) co_return false;
   stream_->expires_at(in(ingress_.shared_.admission.stressed() ? std::chrono::seconds(stressed_timeout) : handshake_timeout));
   std::string received(buffer_.data(), filled_);
@@ -319,7 +320,7 @@ std::optional<smtp::CommandError> Ingress::Session::admit_recipient(std::string_
 }
 
 std::optional<smtp::CommandError> Ingress::Session::over_rate(std::string_view name, std::uint64_t recipients) {
-  std::optional<routing::Budget> rate = ingress_.delivery_.config->limits.rate_per_client;
+  std::optional<routing::Budget> rate = front_->config->limits.rate_per_client;
   std::string who = "client " + client_.customer().to_string();
   if (!name.empty()) {
     const config::User* user = ingress_.credentials_.users ? ingress_.credentials_.users->find(name) : nullptr;
@@ -340,7 +341,7 @@ smtp::Trace Ingress::Session::trace(const smtp::Transaction& transaction, const 
   smtp::TraceInfo info;
   info.helo = facts.helo;
   info.client = client_.to_string();
-  info.hostname = ingress_.delivery_.config->hostname;
+  info.hostname = front_->config->hostname;
   info.id = id_;
   info.esmtp = facts.esmtp;
   info.tls = facts.tls;
@@ -354,7 +355,7 @@ smtp::Trace Ingress::Session::trace(const smtp::Transaction& transaction, const 
 std::string Ingress::Session::missing_fields(const smtp::Transaction& transaction, bool date, bool message_id) {
   std::string out;
   if (date) out += "Date: " + smtp::rfc5322_date(std::chrono::system_clock::now()) + "\r\n";
-  if (message_id) out += "Message-ID: <" + transaction.id + "@" + ingress_.delivery_.config->hostname + ">\r\n";
+  if (message_id) out += "Message-ID: <" + transaction.id + "@" + front_->config->hostname + ">\r\n";
   return out;
 }
 
@@ -369,7 +370,7 @@ asio::awaitable<bool> Ingress::Session::spill(Action action) {
   smtp::Body& body = session_.transaction().body;
   if (listener_.pass_through) hold_memory(session_.in_data() ? body.size() - spilled_ : 0);
   if (!session_.in_data() || body.size() - spilled_ < chunk_size) co_return true;
-  if (listener_.pass_through && !ingress_.delivery_.cache.full()) co_return true;
+  if (listener_.pass_through && !ingress_.delivery_.common.cache.full()) co_return true;
   std::string octets;
   octets.reserve(body.size() - spilled_);
   for (const auto& chunk : body.release_chunks()) octets += chunk;
@@ -392,13 +393,13 @@ asio::awaitable<bool> Ingress::Session::spill(Action action) {
 
 /// Counts what a message that passes through takes while it comes in; once it is complete, its jobs count it.
 void Ingress::Session::hold_memory(std::uint64_t octets) {
-  ingress_.delivery_.cache.used += octets - held_memory_;
+  ingress_.delivery_.common.cache.used += octets - held_memory_;
   held_memory_ = octets;
 }
 
 /// The first rule that fits, else the user's class, else the listener's.
 std::string Ingress::Session::class_of(const smtp::Transaction& transaction) const {
-  const config::Config& config = *ingress_.delivery_.config;
+  const config::Config& config = *front_->config;
   routing::MessageFacts facts;
   facts.user = session_.user();
   facts.sender_domain = transaction.mail.reverse_path.domain;

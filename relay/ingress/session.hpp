@@ -18,8 +18,8 @@ namespace egret::relay {
 class Ingress::Session final : private smtp::ServerPolicy {
  public:
   /// `received` are octets that were read already (behind a PROXY header).
-  Session(Ingress& ingress, std::unique_ptr<Stream> stream, std::size_t listener, const routing::IpAddress& client,
-          std::string received);
+  Session(Ingress& ingress, std::unique_ptr<Stream> stream, std::shared_ptr<const Front> front, std::size_t listener,
+          const routing::IpAddress& client, std::string received);
   ~Session() override;
 
   boost::asio::awaitable<void> run();
@@ -63,6 +63,8 @@ class Ingress::Session final : private smtp::ServerPolicy {
 
   Ingress& ingress_;
   std::unique_ptr<Stream> stream_;
+  std::shared_ptr<const Front> front_;
+  std::size_t index_;  ///< of the listener
   const config::Listener& listener_;
   routing::IpAddress client_;
   smtp::ServerSession session_;

@@ -25,7 +25,9 @@ void Events::add(Event event) {
   field("to", event.to);
   field("text", event.text);
   field("action", event.action);
-  log::warn("event", fields);
+  // What went well is no warning.
+  const bool good = event.kind == "reloaded" || event.kind == "clean" || event.kind == "list-up" || event.kind == "delisted";
+  log::write(good ? log::Level::info : log::Level::warn, "event", fields);
   events_.push_front(std::move(event));
   if (events_.size() > kept) events_.pop_back();
   const auto listeners = listeners_;

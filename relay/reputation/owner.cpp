@@ -62,10 +62,38 @@ Reputation::Reputation(const boost::asio::any_io_executor& executor, std::shared
       smarthosts_(config_->topology.smarthosts.size()) {}
 
 void Reputation::start() {
-  for (std::uint32_t i = 0; i < states_.size(); ++i)
-    if (const auto fault = address_fault(*config_, i); !fault.empty()) fold(i, routing::SourceFault{fault});
+  for (std::uint32_t i = 0; i < states_.size(); ++i) test_address(i);
+  forget_lists();
   publish();
   tick();
+}
+
+void Reputation::test_address(std::uint32_t source) {
+  if (config_->topology.sources[source].removed) return;
+  if (const auto fault = address_fault(*config_, source); !fault.empty()) fold(source, routing::SourceFault{fault});
+}
+
+/// What a list said counts no more once nobody asks it.
+void Reputation::forget_lists() {
+  for (std::uint32_t i = 0; i < states_.size(); ++i) {
+    std::vector<std::string> gone;
+    for (const auto& [name, listing] : states_[i].listings) {
+      const auto list = config_->blocklists.find(name);
+      if (list == config_->blocklists.end() || !list->second.enabled) gone.push_back(name);
+    }
+    for (const auto& name : gone) fold(i, routing::ListWithdrawn{name});
+  }
+}
+
+void Reputation::configure(std::shared_ptr<const config::Config> config) {
+  config_ = std::move(config);
+  const std::size_t before = states_.size();
+  states_.resize(config_->topology.sources.size());
+  smarthosts_.resize(config_->smarthosts.size());
+  publish();  // at once: what folds below speaks of sources that the workers must know
+  for (std::size_t i = before; i < states_.size(); ++i) test_address(static_cast<std::uint32_t>(i));
+  forget_lists();
+  publish();
 }
 
 void Reputation::stop() {
@@ -120,6 +148,7 @@ double Reputation::score(std::uint32_t source) const {
 
 void Reputation::tick() {
   for (std::uint32_t i = 0; i < states_.size(); ++i) {
+    if (config_->topology.sources[i].removed) continue;
     const auto until = states_[i].resting_until;
     if (until && now() >= *until) {
       const auto fault = address_fault(*config_, i);

@@ -25,6 +25,8 @@ class Reputation {
   Reputation(const boost::asio::any_io_executor& executor, std::shared_ptr<const config::Config> config, Events& events,
              Publish publish);
 
+  /// Another configuration (config::succeed): new sources begin, removed ones are left alone. Publishes.
+  void configure(std::shared_ptr<const config::Config> config);
   void on_check_now(CheckNow check) { check_now_ = std::move(check); }
   /// Tests the sources' addresses, publishes the first snapshot and starts the clock.
   void start();
@@ -52,6 +54,8 @@ class Reputation {
  private:
   routing::StandingContext context() const { return {config_->reputation, config_->blocklists}; }
   void tick();
+  void test_address(std::uint32_t source);
+  void forget_lists();
   void publish();
   void tell(std::uint32_t source, const routing::Transition& transition);
   void tell_exhausted(const routing::Transition& transition);

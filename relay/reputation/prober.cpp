@@ -22,14 +22,38 @@ Prober::Prober(const boost::asio::any_io_executor& executor, std::shared_ptr<con
       resolver_(executor, config_->dns),
       random_(std::random_device{}()),
       tasks_(executor) {
+  take_lists();
+}
+
+/// The lists of the configuration, with what is known of those that are asked under the same name already.
+void Prober::take_lists() {
+  const auto lists = std::exchange(lists_, {});
+  const auto status = std::exchange(status_, {});
   for (const auto& [name, list] : config_->blocklists) {
     if (!list.enabled) {
       status_[name] = {ListStatus::State::disabled, list.disabled_reason, {}};
       continue;
     }
+    const auto known = lists.find(name);
+    if (known != lists.end() && known->second.zone == list.zone) {
+      lists_[name] = known->second;
+      status_[name] = status.at(name);
+    } else {
+      status_[name] = {};
+    }
     lists_[name].definition = &list;
-    status_[name] = {};
+    lists_[name].zone = list.zone;
   }
+}
+
+boost::asio::awaitable<void> Prober::configure(std::shared_ptr<const config::Config> config) {
+  co_await pause();
+  config_ = std::move(config);
+  resolver_.configure(config_->dns);
+  take_lists();
+  if (ended_) co_return;
+  stopping_ = false;
+  start();
 }
 
 Prober::~Prober() = default;
@@ -39,6 +63,11 @@ void Prober::start() {
 }
 
 boost::asio::awaitable<void> Prober::stop() {
+  ended_ = true;
+  co_await pause();
+}
+
+boost::asio::awaitable<void> Prober::pause() {
   stopping_ = true;
   resolver_.cancel();
   for (auto* timer : sleeping_) timer->cancel();
@@ -60,7 +89,9 @@ routing::Duration Prober::interval(const routing::Blocklist& list) const {
 }
 
 bool Prober::concerns(const routing::Blocklist& list, std::uint32_t source) const {
-  const bool v6 = config_->topology.sources[source].reputation.unmapped().v6;
+  const routing::SourceInfo& info = config_->topology.sources[source];
+  const bool v6 = info.reputation.unmapped().v6;
+  if (info.removed) return false;
   return v6 ? list.ipv6 : list.ipv4;
 }
 

@@ -33,6 +33,8 @@ class Prober {
   ~Prober();
 
   void start();
+  /// Another configuration (config::succeed): what is known of lists that stay is kept.
+  boost::asio::awaitable<void> configure(std::shared_ptr<const config::Config> config);
   /// Cancels everything; returns when nothing runs any more.
   boost::asio::awaitable<void> stop();
 
@@ -44,7 +46,8 @@ class Prober {
 
  private:
   struct List {
-    const routing::Blocklist* definition = nullptr;
+    const routing::Blocklist* definition = nullptr;  ///< of the present configuration
+    std::string zone;                                ///< what is known is known of this zone
     std::optional<routing::Time> health_checked;
     std::optional<routing::Time> out_since;  ///< when it went out of service
     bool answered = true;                    ///< at its last probe: the list, not DNS, is to blame
@@ -52,6 +55,8 @@ class Prober {
     std::size_t next_source = 0;
   };
 
+  void take_lists();
+  boost::asio::awaitable<void> pause();
   boost::asio::awaitable<void> run(std::string name);
   boost::asio::awaitable<void> check(std::string name, std::uint32_t source, routing::Duration delay);
   boost::asio::awaitable<bool> healthy(List& list, routing::Duration max_age);
@@ -75,7 +80,8 @@ class Prober {
   std::map<std::pair<std::string, std::uint32_t>, routing::Time> urgent_;
   std::set<boost::asio::steady_timer*> sleeping_;
   std::mt19937_64 random_;
-  bool stopping_ = false;
+  bool stopping_ = false;  ///< nothing new begins
+  bool ended_ = false;     ///< for good
   TaskGroup tasks_;
 };
 

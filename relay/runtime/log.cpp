@@ -69,8 +69,12 @@ std::string text_line(Level level, std::string_view message, const std::vector<F
 
 }  // namespace
 
-void start(std::string_view level, std::string_view format) {
+void set_level(std::string_view level) {
   least = level == "debug" ? Level::debug : level == "warn" ? Level::warn : level == "error" ? Level::error : Level::info;
+}
+
+void start(std::string_view level, std::string_view format) {
+  set_level(level);
   json = format == "json";
   spdlog::init_thread_pool(8192, 1);
   logger = std::make_shared<spdlog::async_logger>("egret", std::make_shared<spdlog::sinks::stderr_sink_mt>(),

@@ -15,6 +15,8 @@ using Field = std::pair<std::string_view, std::string>;
 
 /// Starts the logger; `format` is "json" or "text". Before that, lines go to standard error as text.
 void start(std::string_view level, std::string_view format);
+/// Any thread.
+void set_level(std::string_view level);
 /// Writes what is pending. Called once, at the end.
 void stop();
 

@@ -41,7 +41,7 @@ std::string key_of(const routing::SourceInfo& source) {
 
 }  // namespace
 
-State::State(const std::filesystem::path& directory, const config::Config& config) : config_(config) {
+State::State(const std::filesystem::path& directory, std::shared_ptr<const config::Config> config) : config_(std::move(config)) {
   std::error_code error;
   std::filesystem::create_directories(directory, error);
   const auto path = directory / "state.db";
@@ -86,14 +86,14 @@ void State::restore(Reputation& reputation, Budgets& budgets) {
   while (rows.step()) {
     const std::string kind = rows.text(0), name = rows.text(1), value = rows.text(2);
     if (kind == "source") {
-      for (std::uint32_t i = 0; i < config_.topology.sources.size(); ++i)
-        if (key_of(config_.topology.sources[i]) == name)
+      for (std::uint32_t i = 0; i < config_->topology.sources.size(); ++i)
+        if (key_of(config_->topology.sources[i]) == name)
           if (auto state = decode_state(value)) reputation.restore(i, std::move(*state));
     } else if (kind == "budget") {
-      for (std::uint32_t i = 0; i < config_.smarthosts.size(); ++i) {
+      for (std::uint32_t i = 0; i < config_->smarthosts.size(); ++i) {
         long long window = 0;
         unsigned long long used = 0;
-        if (config_.smarthosts[i].name != name || std::sscanf(value.c_str(), "%lld %llu", &window, &used) != 2) continue;
+        if (config_->smarthosts[i].name != name || std::sscanf(value.c_str(), "%lld %llu", &window, &used) != 2) continue;
         budgets.restore(i, {routing::Time(routing::Duration(window)), used});
       }
     }
@@ -105,10 +105,11 @@ void State::save(Reputation& reputation, Budgets& budgets) {
   try {
     execute("BEGIN");
     for (const std::uint32_t source : dirty_)
-      put("source", key_of(config_.topology.sources[source]), encode_state(reputation.state(source)));
-    for (std::uint32_t i = 0; i < config_.smarthosts.size(); ++i) {
+      put("source", key_of(config_->topology.sources[source]), encode_state(reputation.state(source)));
+    for (std::uint32_t i = 0; i < config_->smarthosts.size(); ++i) {
+      if (config_->smarthosts[i].removed) continue;
       const auto use = budgets.use(i);
-      put("budget", config_.smarthosts[i].name,
+      put("budget", config_->smarthosts[i].name,
           std::to_string(use.window.time_since_epoch().count()) + " " + std::to_string(use.used));
     }
     execute("COMMIT");

@@ -20,11 +20,13 @@ namespace egret::relay {
 class State {
  public:
   /// Opens or creates `directory`/state.db. Throws std::runtime_error with one line for people.
-  State(const std::filesystem::path& directory, const config::Config& config);
+  State(const std::filesystem::path& directory, std::shared_ptr<const config::Config> config);
   ~State();
 
   /// Puts back what was saved, for sources and smarthosts that still exist by name and address.
   void restore(Reputation& reputation, Budgets& budgets);
+  /// Another configuration (config::succeed).
+  void configure(std::shared_ptr<const config::Config> config) { config_ = std::move(config); }
   void changed(std::uint32_t source) { dirty_.insert(source); }
   void start(const boost::asio::any_io_executor& executor, Reputation& reputation, Budgets& budgets);
   void stop(Reputation& reputation, Budgets& budgets);
@@ -35,7 +37,7 @@ class State {
   void put(const std::string& kind, const std::string& name, const std::string& value);
   void arm(Reputation& reputation, Budgets& budgets);
 
-  const config::Config& config_;
+  std::shared_ptr<const config::Config> config_;
   sqlite3* db_ = nullptr;
   std::set<std::uint32_t> dirty_;
   std::unique_ptr<boost::asio::steady_timer> timer_;
