@@ -44,15 +44,20 @@ std::vector<routing::ProbePlan> Prober::plans() {
       status.reason = definition.disabled_reason;
       continue;
     }
-    index_[name] = lists_.size();
-    List& list = lists_.emplace_back();
-    list.definition = &definition;
-    list.probed = std::make_unique<boost::asio::steady_timer>(executor_);
     std::map<routing::IpAddress, std::vector<std::uint32_t>> sources;
     for (std::uint32_t i = 0; i < config_->topology.sources.size(); ++i) {
       const routing::IpAddress address = config_->topology.sources[i].reputation.unmapped();
       if (address.v6 ? definition.ipv6 : definition.ipv4) sources[address].push_back(i);
     }
+    if (sources.empty()) {
+      status.state = ListStatus::State::disabled;
+      status.reason = "no source has an address that it could list";
+      continue;
+    }
+    index_[name] = lists_.size();
+    List& list = lists_.emplace_back();
+    list.definition = &definition;
+    list.probed = std::make_unique<boost::asio::steady_timer>(executor_);
     std::vector<routing::IpAddress> addresses;
     for (auto& [address, users] : sources) {
       addresses.push_back(address);
