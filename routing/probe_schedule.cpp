@@ -160,7 +160,8 @@ void ProbeSchedule::answered(std::size_t index, std::size_t target, Instant now,
   List& list = lists_[index];
   const Duration kept = std::min(std::max(ttl, least_ttl), list.interval);
   const Duration wanted = soon ? std::min(*soon, list.interval) : jittered(list.interval);
-  wait_until(list, target, now + std::max(kept, wanted));
+  const bool again = std::exchange(list.targets[target].again, false);
+  wait_until(list, target, again ? now : now + std::max(kept, wanted));
 }
 
 void ProbeSchedule::health_done(std::size_t index, Instant now, Duration again) {
@@ -179,6 +180,7 @@ bool ProbeSchedule::urgent(std::size_t index, std::size_t target, Instant now) {
   Target& t = list.targets[target];
   if (t.urgent_at && now - *t.urgent_at < std::min(urgent_gap, list.plan.interval)) return false;
   t.urgent_at = now;
+  t.again = t.in_flight;
   if (!t.urgent && !t.in_flight) {
     t.urgent = true;
     list.urgent.push_back(target);
@@ -192,7 +194,9 @@ void ProbeSchedule::hurry(std::size_t index, Instant now) {
 
 void ProbeSchedule::hurry(std::size_t index, std::size_t target, Instant now) {
   List& list = lists_[index];
-  if (const Target& t = list.targets[target]; !t.in_flight && t.due > now) wait_until(list, target, now);
+  Target& t = list.targets[target];
+  t.again = t.again || t.in_flight;
+  if (!t.in_flight && t.due > now) wait_until(list, target, now);
 }
 
 void ProbeSchedule::spend(std::size_t index, Instant now, std::uint64_t queries) {

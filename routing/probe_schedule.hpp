@@ -99,6 +99,7 @@ class ProbeSchedule {
   struct Target {
     Instant due{};
     bool in_flight = false;
+    bool again = false;   ///< wanted while it was in flight: asked once more after the answer
     bool urgent = false;  ///< waits in the urgent queue
     std::optional<Instant> urgent_at;
   };

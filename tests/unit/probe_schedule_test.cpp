@@ -280,7 +280,7 @@ TEST(ProbeSchedule, AReceiversWordIsFollowedOnceAMinute) {
   EXPECT_TRUE(d.schedule.urgent(0, 0, d.now() + Instant(60s)));
 }
 
-TEST(ProbeSchedule, WhatIsInFlightIsNotAskedForAgain) {
+TEST(ProbeSchedule, WhatIsInFlightIsAskedForOnceMoreAfterItsAnswer) {
   ProbeSchedule schedule({plan(1)}, {1000, 1s}, 1);
   ASSERT_FALSE(schedule.take(Instant(1s))->target);
   schedule.open(0, true);
@@ -290,8 +290,10 @@ TEST(ProbeSchedule, WhatIsInFlightIsNotAskedForAgain) {
   EXPECT_TRUE(schedule.urgent(0, 0, Instant(2s)));
   schedule.hurry(0, Instant(2s));
   EXPECT_FALSE(schedule.take(Instant(3s)));
-  schedule.answered(0, 0, Instant(3s), 0s, std::nullopt);
-  EXPECT_FALSE(schedule.take(Instant(4s)));
+  schedule.answered(0, 0, Instant(3s), 1min, std::nullopt);
+  EXPECT_TRUE(schedule.take(Instant(4s))) << "the answer may be older than what was told";
+  schedule.answered(0, 0, Instant(4s), 1min, std::nullopt);
+  EXPECT_FALSE(schedule.take(Instant(5s)));
 }
 
 TEST(ProbeSchedule, AnOperatorsRecheckKeepsThePace) {
