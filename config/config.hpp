@@ -170,6 +170,7 @@ struct Config {
   Dns dns;
   routing::StandingPolicy reputation;
   routing::Blocklists blocklists;
+  routing::QueryRate blocklist_queries{50, std::chrono::seconds(1)};  ///< all lists together
   std::shared_ptr<const routing::ReplyRules> replies;
   routing::Providers providers;
   Admin admin;

@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include "config/units.hpp"
 #include "smtp/text.hpp"
 
 namespace egret::config {
@@ -14,20 +15,37 @@ std::optional<std::uint16_t> port_number(std::string_view text) {
   return port;
 }
 
+/// "127.0.0.2" is one code, "127.0.4.0-69" all from 127.0.4.0 to 127.0.4.69. Empty when it is neither.
+std::vector<routing::IpAddress> codes_of(std::string_view text) {
+  const std::size_t dash = text.find('-');
+  const auto first = routing::IpAddress::parse(text.substr(0, dash));
+  if (!first || first->v6 || first->bytes[0] != 127) return {};
+  unsigned last = first->bytes[3];
+  if (dash != std::string_view::npos) {
+    const char* end = text.data() + text.size();
+    const auto [stop, error] = std::from_chars(text.data() + dash + 1, end, last);
+    if (error != std::errc{} || stop != end || last > 255 || last < first->bytes[3]) return {};
+  }
+  std::vector<routing::IpAddress> out;
+  for (unsigned octet = first->bytes[3]; octet <= last; ++octet)
+    out.push_back(routing::IpAddress::v4(127, first->bytes[1], first->bytes[2], static_cast<std::uint8_t>(octet)));
+  return out;
+}
+
 void read_codes(Section& section, routing::Blocklist& list) {
   const Tree* codes = section.take("codes");
   if (!codes) return;
   if (codes->kind != Tree::Kind::mapping) return section.problem("codes", "expected {\"127.0.0.2\": listed, ...}");
   list.codes.clear();
   for (std::size_t i = 0; i < codes->keys.size(); ++i) {
-    const auto address = routing::IpAddress::parse(codes->keys[i]);
+    const auto addresses = codes_of(codes->keys[i]);
     const auto meaning = routing::parse_code_meaning(codes->items[i].scalar);
-    if (!address || address->v6 || address->bytes[0] != 127) {
+    if (addresses.empty()) {
       section.problem_at(codes->items[i], "codes", "expected an address in 127.0.0.0/8, not " + codes->keys[i]);
     } else if (!meaning) {
       section.problem_at(codes->items[i], "codes", "expected listed, policy, info or error");
     } else {
-      list.codes[*address] = *meaning;
+      for (const auto& address : addresses) list.codes[address] = *meaning;
     }
   }
 }
@@ -102,6 +120,16 @@ std::vector<std::uint16_t> read_ports(Section& section, std::string_view key) {
   return out;
 }
 
+std::optional<routing::QueryRate> read_query_rate(Section& section, std::string_view key) {
+  std::string text;
+  section.text(key, text);
+  if (text.empty()) return std::nullopt;
+  const auto rate = parse_budget(text);
+  if (rate && rate->recipients > 0 && rate->recipients <= 1'000'000'000) return routing::QueryRate{rate->recipients, rate->per};
+  section.problem(key, "expected queries in a period, e.g. 300000/d or 50/s");
+  return std::nullopt;
+}
+
 void read_blocklist(Section& section, BlocklistEntry& entry) {
   routing::Blocklist& list = entry.list;
   std::string zone;
@@ -130,6 +158,13 @@ void read_blocklist(Section& section, BlocklistEntry& entry) {
   routing::Duration interval{0};
   section.duration("interval", interval);
   if (interval.count() > 0) list.interval = interval;
+  if (const auto rate = read_query_rate(section, "queries")) list.queries = rate;
+  std::string about;
+  section.text("about", about);
+  if (about == "names" || about == "addresses")
+    list.names = about == "names";
+  else if (!about.empty())
+    section.problem("about", "expected addresses or names");
   section.texts("concerns", list.concerns);
   section.text("delist", list.delist);
 }

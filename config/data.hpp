@@ -53,6 +53,9 @@ std::vector<routing::Provider> read_providers(const Tree& tree, const std::strin
 std::map<std::string, SmarthostPreset> read_smarthosts(const Tree& tree, const std::string& file, Problems& problems);
 std::vector<routing::ReplyRule> read_replies(const Tree& tree, const std::string& file, Problems& problems);
 
+/// "300000/d", "50/s"; nothing when the key is absent or wrong.
+std::optional<routing::QueryRate> read_query_rate(Section& section, std::string_view key);
+
 /// Reads a list of port numbers.
 std::vector<std::uint16_t> read_ports(Section& section, std::string_view key);
 

@@ -471,6 +471,7 @@ class Loader {
     warmup(s, p);
     s.duration("warmup_step", p.warmup_step);
     s.unavailable("poison_after");
+    if (const auto rate = read_query_rate(s, "queries")) config_->blocklist_queries = *rate;
     blocklists(s);
     s.finish();
   }
@@ -505,6 +506,9 @@ class Loader {
         s.problem("zone", "expected a DNS zone");
       if (const auto* dead = routing::find_dead(data.dead, entry.list.zone); dead && entry.list.enabled)
         s.problem("zone", entry.list.zone + " is dead (" + dead->since + "): " + dead->reason);
+      take_key_from_zone(entry);
+      if (entry.list.names && entry.list.enabled)
+        s.problem("enabled", "this list holds names, not addresses: it is known for what replies say and never asked");
       check_key(s, entry, data.dead);
       for (const auto& provider : entry.list.concerns)
         if (!config_->providers.named(provider) && provider.find('.') == std::string::npos)
@@ -512,6 +516,15 @@ class Loader {
                     "no provider is called " + provider + " (a site of no known provider has its first MX host's name)");
     });
     for (auto& [name, entry] : data.lists) config_->blocklists.emplace(name, finished(std::move(entry)));
+  }
+
+  /// A zone written with the key inside, KEY.zen.dq.spamhaus.net for one, means the same as `key`, and is as secret.
+  static void take_key_from_zone(BlocklistEntry& entry) {
+    constexpr std::string_view mark = "{key}";
+    if (!entry.key.empty() || !entry.keyed_zone.starts_with(mark)) return;
+    const std::string rest = smtp::lower(std::string_view(entry.keyed_zone).substr(mark.size()));
+    if (rest.size() < 2 || !entry.list.zone.ends_with(rest) || entry.list.zone.size() == rest.size()) return;
+    entry.key = entry.list.zone.substr(0, entry.list.zone.size() - rest.size());
   }
 
   static void check_key(Section& s, const BlocklistEntry& entry, const std::vector<routing::DeadZone>& dead) {
@@ -531,10 +544,12 @@ class Loader {
       list.zone = replace_all(entry.keyed_zone, "{key}", entry.key);
       list.public_zone = replace_all(entry.keyed_zone, "{key}", "KEY");
       list.keyed = true;
+      list.key = entry.key;
     } else if (entry.needs_key && list.enabled) {
       list.enabled = false;
       list.disabled_reason = "needs a key";
     }
+    if (list.names) list.disabled_reason = "lists names, not addresses";
     if (!list.enabled && list.disabled_reason.empty()) list.disabled_reason = "not enabled";
     return list;
   }

@@ -8,6 +8,7 @@
 #include <boost/asio/io_context.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/signal_set.hpp>
+#include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
 #include <csignal>
 #include <cstdio>
@@ -103,7 +104,7 @@ class Program {
     AdminContext context{config_,
                          *spool_,
                          *reputation_,
-                         *prober_,
+                         prober_,
                          events_,
                          metrics_,
                          *budgets_,
@@ -285,8 +286,12 @@ class Program {
     log::set_level(config_->log.level);
     warn_about_keys();
     // What the API shows of the lists is of one configuration.
-    co_await prober_->configure(config_);
+    co_await prober_->stop();
+    auto prober = std::make_unique<Prober>(control_.get_executor(), config_, *reputation_);
+    prober->inherit(*prober_);
+    prober_ = std::move(prober);
     admin_->configure(config_);
+    prober_->start();
   }
 
   /// Coroutines may hold references into the configuration that they began under, for as long as a delivery takes.
@@ -324,6 +329,10 @@ class Program {
     // All at once: each may use its whole time.
     for (auto& worker : workers_) stops_.spawn(stop_worker(worker.get()), "stop");
     co_await stops_.wait();
+    while (reloading_) {  // it began before the stop, and ends by itself
+      asio::steady_timer soon(control_, 10ms);
+      co_await soon.async_wait(asio::use_awaitable);
+    }
     co_await prober_->stop();
     credentials_->stop();
     sts_->stop();

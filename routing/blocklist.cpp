@@ -72,6 +72,15 @@ std::string query_name(const IpAddress& given, std::string_view zone) {
   return out;
 }
 
+std::string without_key(std::string text, const Blocklist& list) {
+  if (list.key.empty()) return text;
+  constexpr std::string_view shown = "KEY";
+  const std::string key = smtp::lower(list.key);
+  for (std::size_t at = 0; (at = smtp::lower(text).find(key, at)) != std::string::npos; at += shown.size())
+    text.replace(at, key.size(), shown);
+  return text;
+}
+
 Judgement judge(const DnsAnswer& answer, const Blocklist& list) {
   Judgement out;
   switch (answer.status) {

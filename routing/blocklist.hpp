@@ -4,6 +4,7 @@
 // addresses outside 127.0.0.0/8 and undefined codes are "unknown": they neither list nor delist.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -25,11 +26,19 @@ struct DeadZone {
   std::string reason;
 };
 
+/// `count` queries in each `per`.
+struct QueryRate {
+  std::uint64_t count = 0;
+  Duration per{std::chrono::seconds(1)};
+};
+
 struct Blocklist {
   std::string name;
   std::string zone;         ///< with the key inside, where the list needs one: a secret then
   bool keyed = false;       ///< the zone holds a key: never shown
   std::string public_zone;  ///< what may be shown instead
+  std::string key;          ///< the secret in it
+  bool names = false;       ///< holds domains or hashes: known for what replies say, never asked about an address
   bool enabled = true;
   std::string disabled_reason;  ///< e.g. "needs a key"
   bool ipv4 = true;
@@ -42,6 +51,7 @@ struct Blocklist {
   std::optional<IpAddress> test_clean = IpAddress::v4(127, 0, 0, 1);
   Duration settle{0};                 ///< how long it must be gone before the source returns
   std::optional<Duration> interval;   ///< own check interval
+  std::optional<QueryRate> queries;   ///< as many as it allows us
   std::vector<std::string> concerns;  ///< providers; empty: all
   std::string delist;                 ///< where to ask for removal
 
@@ -51,6 +61,9 @@ struct Blocklist {
 /// The name to ask for: "4.3.2.1.zone" or 32 nibbles, without a trailing dot. A mapped IPv4 address is asked for as
 /// IPv4.
 std::string query_name(const IpAddress& address, std::string_view zone);
+
+/// Remote text that may quote the name that was asked for, without the key in it.
+std::string without_key(std::string text, const Blocklist& list);
 
 /// What the resolver said to an A query.
 struct DnsAnswer {

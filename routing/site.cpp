@@ -31,6 +31,13 @@ const Provider* Providers::named(std::string_view name) const {
   return it == providers_.end() ? nullptr : &*it;
 }
 
+std::vector<std::string_view> Providers::consulting(std::string_view blocklist) const {
+  std::vector<std::string_view> out;
+  for (const Provider& provider : providers_)
+    if (std::ranges::find(provider.blocklists, blocklist) != provider.blocklists.end()) out.push_back(provider.name);
+  return out;
+}
+
 void sort_hosts(std::vector<MxHost>& hosts) {
   std::ranges::sort(hosts, {}, [](const MxHost& h) { return std::tie(h.preference, h.host); });
 }

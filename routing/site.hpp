@@ -36,6 +36,8 @@ class Providers {
   /// The provider whose longest suffix fits `host`, or null.
   const Provider* find(std::string_view host) const;
   const Provider* named(std::string_view name) const;
+  /// The names of those that are known to consult a blocklist.
+  std::vector<std::string_view> consulting(std::string_view blocklist) const;
   std::span<const Provider> all() const { return providers_; }
 
  private:

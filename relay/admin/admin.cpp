@@ -265,7 +265,7 @@ class AdminServer::Impl {
     const std::string name = text_of(request, "source");
     const auto source = source_named(name);
     if (!name.empty() && !source) return problem(http::status::not_found, "no source is called " + name);
-    context_.prober.recheck(source);
+    context_.prober->recheck(source);
     return answer(json::object{{"ok", true}});
   }
 

@@ -30,7 +30,7 @@ struct AdminContext {
   std::shared_ptr<const config::Config> config;
   spool::Spool& spool;
   Reputation& reputation;
-  Prober& prober;
+  std::unique_ptr<Prober>& prober;  ///< another one after each reload
   Events& events;
   Metrics& metrics;
   Budgets& budgets;

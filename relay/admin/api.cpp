@@ -34,6 +34,26 @@ json::object listing(const AdminContext& c, const std::string& name, const routi
           {"delist", list == c.config->blocklists.end() ? "" : list->second.delist}};
 }
 
+json::value known_or_null(const std::optional<bool>& value) {
+  return value ? json::value(*value) : json::value();
+}
+
+/// What DNS says of the source; null before it was asked.
+json::value dns_of(const AdminContext& c, std::uint32_t source) {
+  const auto& found = c.prober->source_checks().result(source);
+  if (!found) return nullptr;
+  return json::object{{"ptr", json::value_from(found->ptr)},
+                      {"forward", known_or_null(found->forward)},
+                      {"ehlo", known_or_null(found->ehlo)},
+                      {"problems", json::value_from(found->problems)}};
+}
+
+json::array consulted_by(const AdminContext& c, std::string_view list) {
+  json::array out;
+  for (const auto name : c.config->providers.consulting(list)) out.emplace_back(name);
+  return out;
+}
+
 json::object source(const AdminContext& c, std::uint32_t i) {
   const auto& info = c.config->topology.sources[i];
   const auto& state = c.reputation.state(i);
@@ -55,6 +75,7 @@ json::object source(const AdminContext& c, std::uint32_t i) {
           {"address", info.address.to_string()},
           {"public", info.reputation.to_string()},
           {"ehlo", info.ehlo},
+          {"dns", dns_of(c, i)},
           {"weight", info.weight},
           {"pools", std::move(pools)},
           {"standing", to_string(view.standing)},
@@ -170,7 +191,7 @@ json::value smarthosts(const AdminContext& c) {
 
 json::value blocklists(const AdminContext& c) {
   json::array out;
-  for (const auto& [name, status] : c.prober.status()) {
+  for (const auto& [name, status] : c.prober->status()) {
     const auto& list = c.config->blocklists.at(name);
     json::array listed;
     for (std::uint32_t i = 0; i < c.config->topology.sources.size(); ++i) {
@@ -186,6 +207,9 @@ json::value blocklists(const AdminContext& c) {
                                {"weight", list.weight},
                                {"role", list.inform_only ? "inform" : "route"},
                                {"delist", list.delist},
+                               {"queries", status.queries},
+                               {"every", status.every ? json::value(routing::to_string(*status.every)) : json::value()},
+                               {"consulted_by", consulted_by(c, name)},
                                {"listed", std::move(listed)}});
   }
   return out;
@@ -309,6 +333,14 @@ asio::awaitable<json::value> message(const AdminContext& c, smtp::MessageId id) 
                          {"recipients", std::move(listed)}, {"attempts", std::move(attempts)}};
 }
 
+/// The blocklists that the provider is known to consult.
+json::array consults(const AdminContext& c, std::string_view provider) {
+  json::array out;
+  if (const auto* known = c.config->providers.named(provider))
+    for (const auto& list : known->blocklists) out.emplace_back(list);
+  return out;
+}
+
 /// By which rule each host would be spoken to.
 json::array tls_rules(const Site& site) {
   json::array out;
@@ -362,9 +394,13 @@ asio::awaitable<json::value> route(const AdminContext& c, json::value request) {
   json::value hold;
   if (found.first.hold)
     hold = json::object{{"reason", found.first.hold->reason}, {"until", time_or_null(found.first.hold->until)}};
-  co_return json::object{{"site", found.second.site->key},         {"provider", found.second.site->provider},
-                         {"class", c.config->classes[index].name}, {"candidates", std::move(candidates)},
-                         {"rejected", std::move(rejected)},        {"hold", std::move(hold)},
+  co_return json::object{{"site", found.second.site->key},
+                         {"provider", found.second.site->provider},
+                         {"class", c.config->classes[index].name},
+                         {"candidates", std::move(candidates)},
+                         {"rejected", std::move(rejected)},
+                         {"hold", std::move(hold)},
+                         {"consults", consults(c, found.second.site->provider)},
                          {"tls", tls_rules(*found.second.site)}};
 }
 

@@ -101,10 +101,13 @@ boost::asio::awaitable<std::string> metrics(const AdminContext& c) {
   }
   for (std::uint32_t i = 0; i < topology.smarthosts.size(); ++i)
     if (!c.config->smarthosts[i].removed) egress(page, "smarthost", topology.smarthosts[i], c.metrics.smarthosts[i]);
-  for (const auto& [name, status] : c.prober.status())
-    if (status.state != ListStatus::State::disabled)
+  for (const auto& [name, status] : c.prober->status())
+    if (status.state != ListStatus::State::disabled) {
       page.gauge("egret_blocklist_in_service", "Whether the list passes its test points.",
                  status.state == ListStatus::State::in_service, {{"blocklist", name}});
+      page.counter("egret_blocklist_queries_total", "Queries sent to the list.", static_cast<double>(status.queries),
+                   {{"blocklist", name}});
+    }
   const auto counters = c.spool.counters();
   page.gauge("egret_spool_messages", "Messages waiting on disk.", static_cast<double>(counters.waiting));
   page.gauge("egret_spool_segments", "Segment files.", static_cast<double>(counters.segments));

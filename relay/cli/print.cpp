@@ -90,6 +90,9 @@ std::string print_sources(const json::value& value) {
     for (const auto& listing : source.at("listings").as_array())
       out += "  " + get(source, "name") + " listed by " + get(listing, "blocklist") + " " + get(listing, "codes") + " since " +
              get(listing, "first_seen") + " removal: " + get(listing, "delist") + "\n";
+    if (const auto* dns = source.as_object().if_contains("dns"); dns && dns->is_object())
+      for (const auto& problem : dns->at("problems").as_array())
+        out += "  " + get(source, "name") + " DNS: " + text(problem) + "\n";
   }
   return out;
 }
@@ -124,6 +127,8 @@ std::string print_blocklists(const json::value& value) {
                        {"ROLE", "role"},
                        {"WEIGHT", "weight"},
                        {"LISTED", "listed"},
+                       {"EVERY", "every"},
+                       {"QUERIES", "queries"},
                        {"CHECKED", "last_checked"},
                        {"REASON", "reason"}});
 }
@@ -188,6 +193,8 @@ std::string print_route(const json::value& value) {
   if (value.at("hold").is_object())
     out += "  hold: " + get(value.at("hold"), "reason") +
            (value.at("hold").at("until").is_null() ? "" : " until " + get(value.at("hold"), "until")) + "\n";
+  if (const auto* lists = value.as_object().if_contains("consults"); lists && !lists->as_array().empty())
+    out += "  the provider is known to consult: " + text(*lists) + "\n";
   if (const auto* tls = value.as_object().if_contains("tls"))
     for (const auto& t : tls->as_array())
       out += "  tls to " + get(t, "host") + ": " + get(t, "policy") + (get(t, "reason") == "-" ? "" : ", " + get(t, "reason")) +

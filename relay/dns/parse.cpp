@@ -73,6 +73,24 @@ bool add_record(const ns_msg& message, const ns_rr& rr, DnsType type, DnsReply& 
   return true;
 }
 
+/// RFC 2181 section 8: a TTL with the top bit set is zero.
+std::uint32_t sane_ttl(std::uint32_t ttl) {
+  return ttl & 0x80000000u ? 0u : ttl;
+}
+
+/// How long "there is none" holds: the lesser of the SOA record's TTL and its MINIMUM field (RFC 2308 section 5).
+std::uint32_t negative_ttl(ns_msg& message) {
+  const int count = std::min<int>(ns_msg_count(message, ns_s_ns), max_records);
+  for (int i = 0; i < count; ++i) {
+    ns_rr rr;
+    if (ns_parserr(&message, ns_s_ns, i, &rr) < 0) return 0;
+    if (ns_rr_type(rr) != ns_t_soa || ns_rr_rdlen(rr) < 22) continue;
+    const unsigned char* minimum = ns_rr_rdata(rr) + ns_rr_rdlen(rr) - 4;
+    return std::min(sane_ttl(ns_rr_ttl(rr)), sane_ttl(ns_get32(minimum)));
+  }
+  return 0;
+}
+
 DnsReply failed(std::string error) {
   DnsReply out;
   out.error = std::move(error);
@@ -90,6 +108,7 @@ DnsReply parse_dns(const unsigned char* data, std::size_t size, DnsType type) {
   out.secure = ns_msg_getflag(message, ns_f_ad) != 0;
   if (rcode == ns_r_nxdomain) {
     out.status = DnsReply::Status::nxdomain;
+    out.negative_ttl = negative_ttl(message);
     return out;
   }
   if (rcode == ns_r_servfail) return failed("SERVFAIL");
@@ -107,13 +126,14 @@ DnsReply parse_dns(const unsigned char* data, std::size_t size, DnsType type) {
     const bool useful = ns_rr_class(rr) == ns_c_in && !alias && add_record(message, rr, type, out);
     any = any || useful;
     if (!useful && !alias) continue;
-    // An answer is as fresh as the alias that leads to it. RFC 2181 section 8: a TTL with the top bit set is zero.
-    ttl = std::min(ttl, ns_rr_ttl(rr) & 0x80000000u ? 0u : ns_rr_ttl(rr));
+    // An answer is as fresh as the alias that leads to it.
+    ttl = std::min(ttl, sane_ttl(ns_rr_ttl(rr)));
   }
   // Cut short and nothing useful in it: that is no word on whether there is something.
   if (!any && ns_msg_getflag(message, ns_f_tc)) return failed("truncated answer");
   out.status = any ? DnsReply::Status::ok : DnsReply::Status::nodata;
   out.ttl = any ? ttl : 0;
+  if (!any) out.negative_ttl = negative_ttl(message);
   return out;
 }
 

@@ -13,6 +13,7 @@
 #include <stdexcept>
 
 #include "relay/runtime/operation.hpp"
+#include "smtp/text.hpp"
 
 namespace egret::relay {
 namespace {
@@ -118,7 +119,10 @@ class Resolver::Impl : public std::enable_shared_from_this<Resolver::Impl> {
   }
 
   void start(std::string name, DnsType type, OperationPtr<DnsReply> operation) {
-    send(std::unique_ptr<Query>(new Query{this, std::move(name), type, std::move(operation), edns_}));
+    const auto [waiting, first] = waiting_.try_emplace({smtp::lower(name), type});
+    waiting->second.push_back(std::move(operation));
+    if (!first) return;
+    send(std::unique_ptr<Query>(new Query{this, std::move(name), type, edns_}));
     arm();
   }
 
@@ -131,7 +135,6 @@ class Resolver::Impl : public std::enable_shared_from_this<Resolver::Impl> {
     Impl* self;
     std::string name;
     DnsType type;
-    OperationPtr<DnsReply> operation;
     bool edns;
   };
 
@@ -167,10 +170,10 @@ class Resolver::Impl : public std::enable_shared_from_this<Resolver::Impl> {
     }
     DnsReply reply = data && size > 0 ? parse_dns(data, static_cast<std::size_t>(size), query->type) : from_status(status);
     reply.secure = reply.secure && self->dnssec_;
-    // c-ares calls from within its own functions: the waiting coroutine must not run inside them.
-    asio::post(self->executor_, [operation = std::move(query->operation), reply = std::move(reply)]() mutable {
-      operation->complete(std::move(reply));
-    });
+    auto waiting = self->waiting_.extract({smtp::lower(query->name), query->type});
+    // c-ares calls from within its own functions: the waiting coroutines must not run inside them.
+    for (auto& operation : waiting.mapped())
+      asio::post(self->executor_, [operation = std::move(operation), reply]() mutable { operation->complete(std::move(reply)); });
   }
 
   /// c-ares tells which of its sockets wait for what; it closes them itself, so they are only borrowed.
@@ -218,6 +221,7 @@ class Resolver::Impl : public std::enable_shared_from_this<Resolver::Impl> {
   asio::steady_timer timer_;
   ares_channel channel_ = nullptr;
   std::map<ares_socket_t, std::shared_ptr<Descriptor>> sockets_;
+  std::map<std::pair<std::string, DnsType>, std::vector<OperationPtr<DnsReply>>> waiting_;  ///< for the answers in flight
 };
 
 Resolver::Resolver(const asio::any_io_executor& executor, const config::Dns& options)

@@ -25,6 +25,7 @@ struct DnsReply {
   Status status = Status::failed;
   std::string error;                          ///< for failed: "SERVFAIL", "timeout", ...
   std::uint32_t ttl = 0;                      ///< seconds; least of all records, 0 where there are none
+  std::uint32_t negative_ttl = 0;             ///< seconds for which "there is none" holds (RFC 2308 section 5); 0 if unsaid
   std::vector<routing::IpAddress> addresses;  ///< a, aaaa
   std::vector<routing::MxHost> mx;            ///< host "" is the root: a null MX (RFC 7505)
   std::vector<std::string> texts;             ///< txt (strings of one record joined), ptr
@@ -44,7 +45,8 @@ class Resolver {
   Resolver(const boost::asio::any_io_executor& executor, const config::Dns& options);
   ~Resolver();
 
-  /// `name` without a trailing dot. Never throws; trouble is a `failed` reply.
+  /// `name` without a trailing dot. Never throws; trouble is a `failed` reply. Who asks what is being asked already gets
+  /// the same answer: one query is in flight per name and type.
   boost::asio::awaitable<DnsReply> query(std::string name, DnsType type);
   /// Other servers from now on. What is under way ends with those it was sent to.
   void configure(const config::Dns& options);

@@ -42,6 +42,13 @@ std::string address_fault(const config::Config& config, std::uint32_t source) {
   return "address " + address.to_string() + " cannot be used on this host: " + std::strerror(error);
 }
 
+/// ". Consulted by: comcast, microsoft": who is known to refuse because of the list.
+std::string consulted_by(const routing::Providers& providers, std::string_view blocklist) {
+  std::string out;
+  for (const auto name : providers.consulting(blocklist)) (out += out.empty() ? ". Consulted by: " : ", ") += name;
+  return out;
+}
+
 std::string kind_of(const routing::Transition& t) {
   using routing::Standing;
   if (t.to == Standing::listed) return "listed";
@@ -232,7 +239,7 @@ std::string Reputation::advice(const routing::Transition& t) const {
   if (t.until) out = "out of service until " + routing::to_rfc3339(*t.until) + ". ";
   const auto list = config_->blocklists.find(t.blocklist);
   if (list != config_->blocklists.end() && !list->second.delist.empty())
-    out += "Removal: " + list->second.delist;
+    out += "Removal: " + list->second.delist + consulted_by(config_->providers, t.blocklist);
   else if (const auto* provider = config_->providers.named(t.provider); provider && !provider->postmaster.empty())
     out += "Contact: " + provider->postmaster;
   else if (t.to == routing::Standing::misconfigured)

@@ -11,7 +11,13 @@ namespace egret::relay {
 namespace {
 
 constexpr routing::Duration health_interval_max = std::chrono::minutes(30);
-constexpr routing::Duration first_round_gap = std::chrono::milliseconds(100);
+constexpr routing::Duration sick_interval_max = std::chrono::minutes(5);
+constexpr std::size_t text_max = 300;
+
+routing::Duration ttl_of(const DnsReply& reply) {
+  const bool positive = reply.status == DnsReply::Status::ok;
+  return std::chrono::seconds(positive ? reply.ttl : reply.negative_ttl);
+}
 
 }  // namespace
 
@@ -21,240 +27,394 @@ Prober::Prober(const boost::asio::any_io_executor& executor, std::shared_ptr<con
       owner_(owner),
       resolver_(executor, config_->dns),
       random_(std::random_device{}()),
-      tasks_(executor) {
-  take_lists();
-}
-
-/// The lists of the configuration, with what is known of those that are asked under the same name already.
-void Prober::take_lists() {
-  const auto lists = std::exchange(lists_, {});
-  const auto status = std::exchange(status_, {});
-  for (const auto& [name, list] : config_->blocklists) {
-    if (!list.enabled) {
-      status_[name] = {ListStatus::State::disabled, list.disabled_reason, {}};
-      continue;
-    }
-    const auto known = lists.find(name);
-    if (known != lists.end() && known->second.zone == list.zone) {
-      lists_[name] = known->second;
-      status_[name] = status.at(name);
-    } else {
-      status_[name] = {};
-    }
-    lists_[name].definition = &list;
-    lists_[name].zone = list.zone;
-  }
-}
-
-boost::asio::awaitable<void> Prober::configure(std::shared_ptr<const config::Config> config) {
-  co_await pause();
-  config_ = std::move(config);
-  resolver_.configure(config_->dns);
-  take_lists();
-  if (ended_) co_return;
-  stopping_ = false;
-  start();
-}
+      schedule_(plans(), config_->blocklist_queries, random_()),
+      wake_(executor),
+      source_checks_(executor, config_, owner.events()),
+      tasks_(executor) {}
 
 Prober::~Prober() = default;
 
+/// Fills lists_ as well: what is asked about, address by address.
+std::vector<routing::ProbePlan> Prober::plans() {
+  std::vector<routing::ProbePlan> out;
+  for (const auto& [name, definition] : config_->blocklists) {
+    ListStatus& status = status_[name];
+    if (!definition.enabled) {
+      status.state = ListStatus::State::disabled;
+      status.reason = definition.disabled_reason;
+      continue;
+    }
+    std::map<routing::IpAddress, std::vector<std::uint32_t>> sources;
+    for (std::uint32_t i = 0; i < config_->topology.sources.size(); ++i) {
+      const routing::IpAddress address = config_->topology.sources[i].reputation.unmapped();
+      if (config_->topology.sources[i].removed) continue;
+      if (address.v6 ? definition.ipv6 : definition.ipv4) sources[address].push_back(i);
+    }
+    if (sources.empty()) {
+      status.state = ListStatus::State::disabled;
+      status.reason = "no source has an address that it could list";
+      continue;
+    }
+    index_[name] = lists_.size();
+    List& list = lists_.emplace_back();
+    list.definition = &definition;
+    list.probed = std::make_unique<boost::asio::steady_timer>(executor_);
+    std::vector<routing::IpAddress> addresses;
+    for (auto& [address, users] : sources) {
+      addresses.push_back(address);
+      list.targets.push_back({address, std::move(users)});
+    }
+    const auto own = definition.interval.value_or(config_->reputation.interval);
+    const routing::Duration interval = std::max(config_->reputation.interval, own);
+    list.guard = routing::WildcardGuard(addresses, interval + interval / 4);
+    out.push_back({addresses.size(), interval, std::min(interval * 6, health_interval_max), definition.queries});
+  }
+  return out;
+}
+
+void Prober::inherit(const Prober& former) {
+  const routing::Instant passed = std::chrono::duration_cast<routing::Instant>(started_ - former.started_);
+  const auto since = [&](const std::optional<routing::Instant>& time) {
+    return time ? std::optional(*time - passed) : std::nullopt;
+  };
+  for (List& list : lists_) {
+    const auto known = former.index_.find(list.definition->name);
+    if (known == former.index_.end()) continue;
+    const List& before = former.lists_[known->second];
+    if (before.definition->zone != list.definition->zone) continue;
+    list.quarantined = before.quarantined;
+    list.health_checked = since(before.health_checked);
+    list.out_since = since(before.out_since);
+    list.answered = before.answered;
+    list.withdrawn = before.withdrawn;
+    status_[list.definition->name] = former.status_.at(list.definition->name);
+  }
+  all_down_ = former.all_down_;
+  source_checks_.inherit(former.source_checks_);
+}
+
 void Prober::start() {
-  for (const auto& [name, list] : lists_) tasks_.spawn(run(name), "blocklist");
+  tell_stretched();
+  tasks_.spawn(run(), "blocklists");
+  source_checks_.start();
 }
 
 boost::asio::awaitable<void> Prober::stop() {
-  ended_ = true;
-  co_await pause();
-}
-
-boost::asio::awaitable<void> Prober::pause() {
   stopping_ = true;
   resolver_.cancel();
-  for (auto* timer : sleeping_) timer->cancel();
+  wake_.cancel();
+  for (auto& list : lists_) list.probed->cancel();
+  co_await source_checks_.stop();
   co_await tasks_.wait();
 }
 
-boost::asio::awaitable<bool> Prober::sleep(routing::Duration duration) {
-  if (stopping_) co_return false;
-  boost::asio::steady_timer timer(executor_, duration);
-  sleeping_.insert(&timer);
+routing::Instant Prober::instant() const {
+  return std::chrono::duration_cast<routing::Instant>(std::chrono::steady_clock::now() - started_);
+}
+
+boost::asio::awaitable<void> Prober::pause(routing::Instant until) {
+  if (until == routing::Instant::max())
+    wake_.expires_at(boost::asio::steady_timer::time_point::max());
+  else
+    wake_.expires_after(std::max(until - instant(), routing::Instant(1000)));
   boost::system::error_code error;
-  co_await timer.async_wait(boost::asio::redirect_error(boost::asio::use_awaitable, error));
-  sleeping_.erase(&timer);
-  co_return !stopping_;
+  co_await wake_.async_wait(boost::asio::redirect_error(boost::asio::use_awaitable, error));
 }
 
-routing::Duration Prober::interval(const routing::Blocklist& list) const {
-  return std::max(config_->reputation.interval, list.interval.value_or(config_->reputation.interval));
-}
-
-bool Prober::concerns(const routing::Blocklist& list, std::uint32_t source) const {
-  const routing::SourceInfo& info = config_->topology.sources[source];
-  const bool v6 = info.reputation.unmapped().v6;
-  if (info.removed) return false;
-  return v6 ? list.ipv6 : list.ipv4;
-}
-
-/// The life of one list: its health, then its sources one after another, spread over the interval.
-boost::asio::awaitable<void> Prober::run(std::string name) {
-  List& list = lists_.at(name);
-  std::vector<std::uint32_t> sources;
-  for (std::uint32_t i = 0; i < config_->topology.sources.size(); ++i)
-    if (concerns(*list.definition, i)) sources.push_back(i);
-  const routing::Duration period = interval(*list.definition);
-  // Lists do not all start in the same instant.
-  const routing::Duration spread = std::min<routing::Duration>(period / 4, std::chrono::seconds(2));
-  bool going =
-      co_await sleep(routing::Duration(static_cast<std::int64_t>(static_cast<double>(spread.count()) * (jitter() - 0.8))));
-  bool first = true;
-  while (going) {
-    const routing::Duration health_age = std::min(period * 6, health_interval_max);
-    const bool good = co_await healthy(list, status_[name].state == ListStatus::State::in_service ? health_age : period / 2);
-    withdraw_if_due(list);
-    if (!good || sources.empty()) {
-      going = co_await sleep(routing::Duration(static_cast<std::int64_t>(static_cast<double>(period.count()) * jitter())));
-      continue;
+/// Takes turns from the schedule until the end.
+boost::asio::awaitable<void> Prober::run() {
+  while (!stopping_) {
+    while (const auto turn = schedule_.take(instant())) {
+      if (turn->target)
+        tasks_.spawn(check(turn->list, *turn->target), "blocklist check");
+      else
+        tasks_.spawn(check_health(turn->list), "blocklist health");
     }
-    const routing::Duration even = period / static_cast<std::int64_t>(sources.size());
-    for (const std::uint32_t source : sources) {
-      tasks_.spawn(check(name, source, routing::Duration{0}), "blocklist check");
-      const routing::Duration gap = first ? std::min(even, first_round_gap) : even;
-      going = co_await sleep(routing::Duration(static_cast<std::int64_t>(static_cast<double>(gap.count()) * jitter())));
-      if (!going) break;
-    }
-    if (first && going)
-      going =
-          co_await sleep(std::max(routing::Duration{0}, period - first_round_gap * static_cast<std::int64_t>(sources.size())));
-    first = false;
+    co_await pause(schedule_.next());
   }
 }
 
-boost::asio::awaitable<bool> Prober::healthy(List& list, routing::Duration max_age) {
+boost::asio::awaitable<DnsReply> Prober::ask(std::size_t index, std::string name, DnsType type) {
+  if (stopping_) co_return DnsReply{};
+  ++status_[lists_[index].definition->name].queries;
+  co_return co_await resolver_.query(std::move(name), type);
+}
+
+// ---- health ------------------------------------------------------------------------------------------------------
+
+routing::Duration Prober::health_interval(const List& list) const {
+  const auto own = list.definition->interval.value_or(config_->reputation.interval);
+  const routing::Duration interval = std::max(config_->reputation.interval, own);
+  const bool good = status_.at(list.definition->name).state == ListStatus::State::in_service;
+  return good ? std::min(interval * 6, health_interval_max) : std::min(interval / 2, sick_interval_max);
+}
+
+boost::asio::awaitable<void> Prober::check_health(std::size_t index) {
+  co_await probe(index);
+  withdraw_if_due(index);
+  schedule_.health_done(index, instant(), health_interval(lists_[index]));
+  wake_.cancel();
+}
+
+/// Whether the list may be believed now; asks it when that was last seen longer ago than `max_age`.
+boost::asio::awaitable<bool> Prober::healthy(std::size_t index, routing::Duration max_age) {
+  List& list = lists_[index];
   const auto checked = list.health_checked;
-  if (!checked || now() - *checked >= max_age) co_await probe(list);
+  if (list.probing || !checked || instant() - *checked >= max_age) {
+    if (!list.probing) schedule_.spend(index, instant(), routing::ProbeSchedule::health_queries);
+    co_await probe(index);
+  }
   co_return status_[list.definition->name].state == ListStatus::State::in_service;
 }
 
-boost::asio::awaitable<void> Prober::probe(List& list) {
+/// Asks for the three signs of health; whoever comes while that is under way waits for its end.
+boost::asio::awaitable<void> Prober::probe(std::size_t index) {
+  List& list = lists_[index];
+  if (list.probing) {
+    boost::system::error_code error;
+    co_await list.probed->async_wait(boost::asio::redirect_error(boost::asio::use_awaitable, error));
+    co_return;
+  }
+  list.probing = true;
+  list.probed->expires_at(boost::asio::steady_timer::time_point::max());
   const routing::Blocklist& d = *list.definition;
   routing::HealthProbe result;
   // A label that is no address: only a wildcard can list it. It neither starts nor ends in '-' or '_'.
   std::string label = "egret";
   for (int i = 0; i < 12; ++i) label += static_cast<char>('a' + static_cast<int>(random_() % 26));
-  const DnsReply random = co_await resolver_.query(label + "." + d.zone, DnsType::a);
+  const DnsReply random = co_await ask(index, label + "." + d.zone, DnsType::a);
   result.random = to_answer(random);
   if (d.test_clean) {
-    const DnsReply clean = co_await resolver_.query(routing::query_name(*d.test_clean, d.zone), DnsType::a);
+    const DnsReply clean = co_await ask(index, routing::query_name(*d.test_clean, d.zone), DnsType::a);
     result.clean = to_answer(clean);
   }
   if (d.test_listed) {
-    const DnsReply listed = co_await resolver_.query(routing::query_name(*d.test_listed, d.zone), DnsType::a);
+    const DnsReply listed = co_await ask(index, routing::query_name(*d.test_listed, d.zone), DnsType::a);
     result.listed = to_answer(listed);
   }
-  if (!stopping_) apply(list, routing::judge_health(result, d));
+  list.probing = false;
+  if (!stopping_) apply(index, routing::judge_health(result, d));
+  list.probed->cancel();
 }
 
-void Prober::apply(List& list, const routing::Health& health) {
-  const std::string& name = list.definition->name;
-  ListStatus& status = status_[name];
+void Prober::apply(std::size_t index, const routing::Health& health) {
+  List& list = lists_[index];
+  ListStatus& status = status_[list.definition->name];
   const auto before = status.state;
-  list.health_checked = now();
+  list.health_checked = instant();
   list.answered = health.answered;
   status.last_checked = now();
   status.reason = health.reason;
-  status.state = health.in_service ? ListStatus::State::in_service : ListStatus::State::out_of_service;
-  if (health.in_service) {
+  // In quarantine the addresses are still asked about: that is how the share is seen to fall.
+  schedule_.open(index, health.in_service);
+  if (health.in_service && list.quarantined) {
+    list.quarantined = list.guard.high();
+    if (list.quarantined) status.reason = "quarantine: it lists " + list.guard.share() + " all at once";
+  }
+  const bool good = health.in_service && !list.quarantined;
+  status.state = good ? ListStatus::State::in_service : ListStatus::State::out_of_service;
+  if (good) {
     list.out_since.reset();
     list.withdrawn = false;
+    list.suspected = false;
   } else if (!list.out_since) {
-    list.out_since = now();
+    list.out_since = instant();
   }
-  if (before == status.state || (before == ListStatus::State::unknown && health.in_service)) return;
+  tell_health(list, before);
+  tell_all_down(before);
+}
+
+void Prober::tell_health(const List& list, ListStatus::State before) {
+  const ListStatus& status = status_.at(list.definition->name);
+  const bool good = status.state == ListStatus::State::in_service;
+  if (before == status.state || (before == ListStatus::State::unknown && good)) return;
   Event event;
-  event.kind = health.in_service ? "list-up" : "list-down";
-  event.blocklist = name;
+  event.kind = good ? "list-up" : "list-down";
+  event.blocklist = list.definition->name;
+  event.rule = list.quarantined ? "blocklist-wildcard" : "blocklist-health";
+  event.text = good ? "passes its test points again" : status.reason;
+  if (list.quarantined)
+    event.action = "its new listings do not count until the share falls and it passes its test points; receivers' refusals do";
+  else if (!good)
+    event.action = "its answers do not count until it passes its test points (RFC 5782)";
+  owner_.events().add(std::move(event));
+}
+
+/// With no list left, standings go by what receivers say: that deserves a word of its own.
+void Prober::tell_all_down(ListStatus::State before) {
+  const auto down = [&](const List& list) {
+    return status_.at(list.definition->name).state == ListStatus::State::out_of_service;
+  };
+  const bool all = std::ranges::all_of(lists_, down);
+  if (all == all_down_) return;
+  all_down_ = all;
+  if (!all && before == ListStatus::State::unknown) return;
+  Event event;
+  event.kind = all ? "blocklists-down" : "blocklists-up";
   event.rule = "blocklist-health";
-  event.text = health.in_service ? "passes its test points again" : health.reason;
-  if (!health.in_service) event.action = "its answers do not count until it passes its test points (RFC 5782)";
+  event.text = all ? "no blocklist is in service" : "a blocklist is in service again";
+  if (all)
+    event.action = "standings change by receivers' replies only. Check dns.servers, and egret blocklists for each list's reason";
   owner_.events().add(std::move(event));
 }
 
 bool Prober::any_list_answers(const List& except) const {
-  return std::ranges::any_of(lists_, [&](const auto& entry) {
-    const List& other = entry.second;
-    return &other != &except && other.health_checked && other.answered;
-  });
+  return std::ranges::any_of(lists_,
+                             [&](const List& other) { return &other != &except && other.health_checked && other.answered; });
 }
 
 /// A list that has been out of service for an interval does not keep a source listed, unless it is DNS that is down.
-void Prober::withdraw_if_due(List& list) {
-  if (!list.out_since || list.withdrawn || now() - *list.out_since < interval(*list.definition)) return;
+void Prober::withdraw_if_due(std::size_t index) {
+  List& list = lists_[index];
+  if (!list.out_since || list.withdrawn || instant() - *list.out_since < schedule_.interval(index)) return;
   if (!list.answered && !any_list_answers(list)) return;
   list.withdrawn = true;
   for (std::uint32_t i = 0; i < config_->topology.sources.size(); ++i)
     owner_.fold(i, routing::ListWithdrawn{list.definition->name});
 }
 
-boost::asio::awaitable<void> Prober::check(std::string name, std::uint32_t source, routing::Duration delay) {
-  const auto key = std::make_pair(name, source);
-  if (delay.count() > 0) {
-    const bool going = co_await sleep(delay);
-    if (!going) co_return;
-  }
-  List& list = lists_.at(name);
-  if (stopping_ || !in_flight_.insert(key).second) co_return;
-  const auto& address = config_->topology.sources[source].reputation;
-  const std::string query = routing::query_name(address, list.definition->zone);
-  const DnsReply reply = co_await resolver_.query(query, DnsType::a);
-  routing::ListChecked evidence{name, routing::judge(to_answer(reply), *list.definition), {}};
-  const bool listed = evidence.judgement.result == routing::Judgement::Result::listed;
-  const auto& listings = owner_.state(source).listings;
-  const auto known = listings.find(name);
-  const bool confirmed = known != listings.end() && known->second.confirmed;
-  if (listed && !confirmed) {
-    // Before a list may take a source out of service it must show that it is not a wildcard by now.
-    const bool good = co_await healthy(list, config_->reputation.confirm_interval / 2);
-    if (!good) evidence.judgement = {};
-  }
-  if (listed && known == listings.end()) evidence.text = co_await reason_text(query);
-  in_flight_.erase(key);
-  if (stopping_ || status_[name].state != ListStatus::State::in_service) co_return;
-  if (log::enabled(log::Level::debug))
-    log::debug("blocklist check", {{"blocklist", name},
-                                   {"source", config_->topology.sources[source].name},
-                                   {"result", listed                              ? "listed"
-                                              : evidence.judgement.reason.empty() ? "clean"
-                                                                                  : evidence.judgement.reason}});
-  owner_.fold(source, evidence);
-  // What is about to change is looked at again soon, not after a whole interval.
-  const auto after = owner_.state(source).listings.find(name);
-  if (after == owner_.state(source).listings.end()) co_return;
-  const bool undecided = after->second.confirmed ? after->second.clean_in_a_row > 0 : after->second.listed_in_a_row > 0;
-  const bool again = undecided && evidence.judgement.result != routing::Judgement::Result::unknown &&
-                     config_->reputation.confirm_interval < interval(*list.definition);
-  if (again) tasks_.spawn(check(name, source, config_->reputation.confirm_interval), "blocklist confirmation");
+// ---- one address -------------------------------------------------------------------------------------------------
+
+bool Prober::knows(const Target& target, const std::string& list) const {
+  return std::ranges::all_of(target.sources, [&](std::uint32_t s) { return owner_.state(s).listings.contains(list); });
 }
 
-boost::asio::awaitable<std::string> Prober::reason_text(std::string name) {
-  const DnsReply reply = co_await resolver_.query(std::move(name), DnsType::txt);
-  if (reply.texts.empty()) co_return std::string();
-  co_return std::string(smtp::cut_text(reply.texts.front(), 300));
+bool Prober::counts(const Target& target, const std::string& list) const {
+  return std::ranges::all_of(target.sources, [&](std::uint32_t s) {
+    const auto& listings = owner_.state(s).listings;
+    const auto it = listings.find(list);
+    return it != listings.end() && it->second.confirmed;
+  });
 }
+
+boost::asio::awaitable<void> Prober::check(std::size_t index, std::size_t number) {
+  List& list = lists_[index];
+  const Target& target = list.targets[number];
+  const std::string& name = list.definition->name;
+  const std::string query = routing::query_name(target.address, list.definition->zone);
+  const DnsReply reply = co_await ask(index, query, DnsType::a);
+  routing::Judgement judgement = routing::judge(to_answer(reply), *list.definition);
+  const bool listed = judgement.result == routing::Judgement::Result::listed;
+  guard(index, number, judgement);
+  std::string text;
+  if (listed && !counts(target, name)) {
+    // Before a list may take a source out of service it must show that it is not a wildcard by now.
+    const bool good = co_await healthy(index, config_->reputation.confirm_interval / 2);
+    if (!good) judgement = {};
+    if (good && !knows(target, name)) text = co_await reason_text(index, query);
+  }
+  if (stopping_) co_return;
+  const bool believed = status_[name].state == ListStatus::State::in_service;
+  if (believed)
+    for (const std::uint32_t source : target.sources) {
+      if (log::enabled(log::Level::debug))
+        log::debug("blocklist check", {{"blocklist", name},
+                                       {"source", config_->topology.sources[source].name},
+                                       {"result", listed                     ? "listed"
+                                                  : judgement.reason.empty() ? "clean"
+                                                                             : judgement.reason}});
+      owner_.fold(source, routing::ListChecked{name, judgement, text});
+    }
+  auto again = believed ? soon(list, target, judgement.result) : std::nullopt;
+  // A receiver knows more than this answer, which a cache may have given: asked again when the TTL is over.
+  if (vouched_.erase({index, number}) && !listed)
+    again = judgement.result == routing::Judgement::Result::clean ? routing::Duration{0} : config_->reputation.confirm_interval;
+  schedule_.answered(index, number, instant(), ttl_of(reply), again);
+  wake_.cancel();
+}
+
+/// What is about to change is looked at again soon, not after a whole interval. The schedule waits for the TTL all the same:
+/// the same answer from a cache would confirm nothing.
+std::optional<routing::Duration> Prober::soon(const List& list, const Target& target, routing::Judgement::Result result) const {
+  if (result == routing::Judgement::Result::unknown) return std::nullopt;
+  for (const std::uint32_t source : target.sources) {
+    const auto& listings = owner_.state(source).listings;
+    const auto it = listings.find(list.definition->name);
+    if (it == listings.end()) continue;
+    const routing::Listing& l = it->second;
+    const bool leaving = l.confirmed && l.clean_in_a_row > 0 && l.clean_in_a_row < config_->reputation.confirm;
+    if (!l.confirmed || leaving) return config_->reputation.confirm_interval;
+  }
+  return std::nullopt;
+}
+
+/// Lets the wildcard guard see an answer, and acts on what it thinks.
+void Prober::guard(std::size_t index, std::size_t number, const routing::Judgement& judgement) {
+  List& list = lists_[index];
+  const bool listed = judgement.result == routing::Judgement::Result::listed;
+  if (judgement.result == routing::Judgement::Result::unknown || (listed && judgement.policy)) return;
+  const routing::Instant at = instant();
+  list.guard.saw(number, listed, knows(list.targets[number], list.definition->name), at);
+  if (list.quarantined || !listed) return;
+  if (const auto in_question = list.guard.trip(at)) return quarantine(index, *in_question);
+  if (!list.suspected && list.guard.suspicious(at)) {
+    list.suspected = true;
+    schedule_.hurry(index, at);  // to know before the first of them is confirmed
+    wake_.cancel();
+  }
+}
+
+void Prober::quarantine(std::size_t index, const std::vector<std::size_t>& targets) {
+  List& list = lists_[index];
+  ListStatus& status = status_[list.definition->name];
+  const auto before = status.state;
+  list.quarantined = true;
+  if (!list.out_since) list.out_since = instant();
+  status.state = ListStatus::State::out_of_service;
+  status.reason = "quarantine: it lists " + list.guard.share() + " all at once";
+  tell_health(list, before);
+  tell_all_down(before);
+  for (const std::size_t target : targets)
+    for (const std::uint32_t source : list.targets[target].sources)
+      owner_.fold(source, routing::ListWithdrawn{list.definition->name});
+}
+
+/// The list's own reason, as cleaned text. Left out where the budget has better uses.
+boost::asio::awaitable<std::string> Prober::reason_text(std::size_t index, std::string name) {
+  if (!schedule_.may_spend(index, instant())) co_return std::string();
+  schedule_.spend(index, instant(), 1);
+  const DnsReply reply = co_await ask(index, std::move(name), DnsType::txt);
+  if (reply.texts.empty()) co_return std::string();
+  co_return std::string(smtp::cut_text(routing::without_key(reply.texts.front(), *lists_[index].definition), text_max));
+}
+
+// ---- from outside ------------------------------------------------------------------------------------------------
 
 void Prober::check_now(std::uint32_t source, const std::string& blocklist) {
-  const auto it = lists_.find(blocklist);
-  if (it == lists_.end() || stopping_ || !concerns(*it->second.definition, source)) return;
-  routing::Time& last = urgent_[{blocklist, source}];
-  if (now() - last < config_->reputation.confirm_interval) return;
-  last = now();
-  tasks_.spawn(check(blocklist, source, routing::Duration{0}), "blocklist check");
+  const auto it = index_.find(blocklist);
+  if (it == index_.end() || stopping_) return;
+  const auto& targets = lists_[it->second].targets;
+  for (std::size_t i = 0; i < targets.size(); ++i) {
+    if (std::ranges::find(targets[i].sources, source) == targets[i].sources.end()) continue;
+    if (!schedule_.urgent(it->second, i, instant())) return;
+    vouched_.insert({it->second, i});
+    wake_.cancel();
+  }
 }
 
 void Prober::recheck(std::optional<std::uint32_t> source) {
-  for (const auto& [name, list] : lists_)
-    for (std::uint32_t i = 0; i < config_->topology.sources.size(); ++i)
-      if ((!source || *source == i) && concerns(*list.definition, i) && !stopping_)
-        tasks_.spawn(check(name, i, routing::Duration{0}), "blocklist check");
+  for (std::size_t i = 0; i < lists_.size(); ++i)
+    for (std::size_t t = 0; t < lists_[i].targets.size(); ++t)
+      if (!source || std::ranges::find(lists_[i].targets[t].sources, *source) != lists_[i].targets[t].sources.end())
+        schedule_.hurry(i, t, instant());
+  wake_.cancel();
+}
+
+/// One event for each list whose interval its budget or the common pace makes longer.
+void Prober::tell_stretched() {
+  for (std::size_t i = 0; i < lists_.size(); ++i) {
+    const std::string& name = lists_[i].definition->name;
+    status_[name].every = schedule_.interval(i);
+    if (!schedule_.stretched(i)) continue;
+    Event event;
+    event.kind = "list-budget";
+    event.blocklist = name;
+    event.rule = "query-budget";
+    event.text = std::to_string(lists_[i].targets.size()) + " addresses are more than its queries allow: each is checked every " +
+                 routing::to_string(schedule_.interval(i));
+    event.action = "raise reputation.queries or the list's queries, if the list allows more, or its interval";
+    owner_.events().add(std::move(event));
+  }
 }
 
 }  // namespace egret::relay

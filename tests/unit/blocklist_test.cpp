@@ -2,6 +2,10 @@
 
 #include <gtest/gtest.h>
 
+#include <random>
+
+#include "routing/standing.hpp"
+
 namespace egret::routing {
 namespace {
 
@@ -56,6 +60,11 @@ TEST(QueryName, ReversesAllNibblesOfAnIpv6Address) {
 
 TEST(QueryName, AsksForAMappedAddressAsIpv4) {
   EXPECT_EQ(query_name(ip("::ffff:192.0.2.99"), "z"), "99.2.0.192.z");
+}
+
+TEST(QueryName, OfTheIpv6TestPointsIsTheMappedFormInFull) {
+  EXPECT_EQ(query_name(ip("::ffff:127.0.0.2"), "z"), "2.0.0.0.0.0.f.7.f.f.f.f.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.z");
+  EXPECT_EQ(query_name(ip("2001:db8::1"), "z"), "1.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.0.8.b.d.0.1.0.0.2.z");
 }
 
 TEST(QueryName, KeepsTheKeyInTheZone) {
@@ -236,6 +245,59 @@ TEST(ListHealth, ATestPointMayBeTurnedOff) {
   list = zen();
   list.test_listed.reset();
   EXPECT_TRUE(judge_health({nxdomain, nxdomain, nxdomain}, list).in_service);
+}
+
+// ---- keys and hostile text ---------------------------------------------------------------------------------------
+
+TEST(WithoutKey, HidesTheKeyHoweverItIsWritten) {
+  Blocklist list = zen();
+  list.key = "s3CRETkey";
+  EXPECT_EQ(without_key("https://x/?q=2.0.0.127.S3cretKey.zen.dq.example&s3cretkeys3cretkey", list),
+            "https://x/?q=2.0.0.127.KEY.zen.dq.example&KEYKEY");
+  EXPECT_EQ(without_key("nothing", list), "nothing");
+  list.key.clear();
+  EXPECT_EQ(without_key("s3cretkey", list), "s3cretkey");
+}
+
+TEST(WithoutKey, EndsEvenWhereTheKeyIsPartOfItsReplacement) {
+  Blocklist list = zen();
+  list.key = "e";
+  EXPECT_EQ(without_key("eKe", list), "KEYKKEY");
+}
+
+// ---- what cannot be known changes nothing ------------------------------------------------------------------------
+
+TEST(UnknownAnswers, InAnyOrderChangeNoStanding) {
+  const std::vector<DnsAnswer> unknowns{status(Status::failed, "SERVFAIL"),
+                                        status(Status::failed, "REFUSED"),
+                                        status(Status::failed, "timeout"),
+                                        answer({"127.255.255.252"}),
+                                        answer({"127.255.255.254"}),
+                                        answer({"127.255.255.255"}),
+                                        answer({"127.0.0.1"}),
+                                        answer({"127.0.0.77"}),
+                                        answer({"198.51.100.66"}),
+                                        answer({"127.0.0.2", "91.195.240.117"}),
+                                        answer({"127.0.0.30", "127.0.0.2"}),
+                                        answer({})};
+  StandingPolicy policy;
+  policy.confirm = 1;
+  const Blocklists lists{{"zen", zen()}};
+  for (const bool was_listed : {false, true}) {
+    std::mt19937 random(5);
+    SourceState state;
+    Time now{std::chrono::hours(1)};
+    fold(state, ListChecked{"zen", was_listed ? judged({"127.0.0.2"}) : judge(nxdomain, zen()), {}}, {policy, lists}, now);
+    const Standing before = view(state, "", {policy, lists}).standing;
+    ASSERT_EQ(before, was_listed ? Standing::listed : Standing::clean);
+    for (int i = 0; i < 2000; ++i) {
+      now += std::chrono::minutes(5);
+      const Judgement j = judge(unknowns[random() % unknowns.size()], zen());
+      ASSERT_EQ(j.result, Result::unknown);
+      EXPECT_TRUE(fold(state, ListChecked{"zen", j, {}}, {policy, lists}, now).empty());
+    }
+    EXPECT_EQ(view(state, "", {policy, lists}).standing, before);
+  }
 }
 
 // ---- dead zones

@@ -477,6 +477,37 @@ TEST(BlocklistConfig, PutsTheKeyIntoTheZoneAndNowhereElse) {
   EXPECT_EQ(own("zen").public_zone, "KEY.zen.dq.spamhaus.net");
 }
 
+TEST(BlocklistConfig, TakesAKeyThatIsWrittenIntoTheZone) {
+  Problems problems;
+  const auto config = load_text(
+      "hostname: r.example\nlisteners: [{address: \"127.0.0.1:25\"}]\nclasses: {c: {pool: p}}\nsources: {s: {address: "
+      "192.0.2.1}}\n"
+      "pools: {p: {sources: [s]}}\nreputation: {queries: 20/s, blocklists: {zen: {zone: S3cret.zen.dq.spamhaus.net, queries: "
+      "1000/h}, "
+      "mine: {zone: bl.example, codes: {\"127.0.4.3-5\": listed}}}}\n",
+      "f", [](const std::string&) { return std::nullopt; }, problems);
+  ASSERT_TRUE(config) << to_text(problems);
+  const auto& zen = config->blocklists.at("zen");
+  EXPECT_EQ(zen.zone, "s3cret.zen.dq.spamhaus.net");
+  EXPECT_EQ(zen.public_zone, "KEY.zen.dq.spamhaus.net");
+  EXPECT_TRUE(zen.keyed);
+  EXPECT_EQ(zen.key, "s3cret");
+  ASSERT_TRUE(zen.queries);
+  EXPECT_EQ(zen.queries->count, 1000u);
+  EXPECT_EQ(zen.queries->per, std::chrono::hours(1));
+  EXPECT_EQ(config->blocklist_queries.count, 20u);
+  const auto& codes = config->blocklists.at("mine").codes;
+  ASSERT_EQ(codes.size(), 3u);
+  EXPECT_TRUE(codes.contains(IpAddress::v4(127, 0, 4, 3)) && codes.contains(IpAddress::v4(127, 0, 4, 5)));
+}
+
+TEST(BlocklistConfig, NeverAsksAListOfNamesAboutAnAddress) {
+  for (const char* name : {"dbl", "zrd", "hbl", "surbl", "uribl"}) {
+    EXPECT_FALSE(shipped(name).enabled) << name;
+    EXPECT_EQ(shipped(name).disabled_reason, "lists names, not addresses") << name;
+  }
+}
+
 TEST(BlocklistConfig, ShowsTheZoneOfAListWithoutAKey) {
   EXPECT_EQ(shipped("zen").public_zone, "zen.spamhaus.org");
   EXPECT_EQ(shipped("zen").zone, "zen.spamhaus.org");

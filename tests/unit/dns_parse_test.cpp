@@ -245,6 +245,32 @@ TEST(ParseDns, TakesATtlWithTheTopBitForZero) {
   EXPECT_EQ(parse(message({record(type_a, 0x7fffffffu, a1)}), DnsType::a).ttl, 0x7fffffffu);
 }
 
+/// An answer that there is nothing, with the SOA record that says for how long (RFC 2308).
+std::string none(unsigned rcode, std::uint32_t ttl, std::uint32_t minimum) {
+  const std::string soa = name("ns.example") + name("root.example") + u32(1) + u32(60) + u32(60) + u32(60) + u32(minimum);
+  std::string out = u16(0x1234) + u16(0x8180 | rcode) + u16(1) + u16(0) + u16(1) + u16(0);
+  return out + name("example.com") + u16(type_a) + u16(1) + record(6, ttl, soa);
+}
+
+TEST(ParseDns, KeepsANegativeAnswerForTheLesserOfTheTwoTimesOfItsSoa) {
+  for (const unsigned rcode : {0u, 3u}) {
+    EXPECT_EQ(parse(none(rcode, 300, 60), DnsType::a).negative_ttl, 60u);
+    EXPECT_EQ(parse(none(rcode, 10, 60), DnsType::a).negative_ttl, 10u);
+    EXPECT_EQ(parse(none(rcode, 0x80000000u, 60), DnsType::a).negative_ttl, 0u);
+    EXPECT_EQ(parse(none(rcode, 60, 0xffffffffu), DnsType::a).negative_ttl, 0u);
+  }
+  EXPECT_EQ(parse(message({}, 3), DnsType::a).negative_ttl, 0u) << "no SOA record";
+  EXPECT_EQ(parse(message({record(type_a, 300, a1)}), DnsType::a).negative_ttl, 0u) << "there is something";
+}
+
+TEST(ParseDns, SurvivesABrokenSoa) {
+  const std::string whole = none(3, 300, 60);
+  for (std::size_t cut = whole.size() - 40; cut < whole.size(); ++cut) {
+    std::string broken = whole.substr(0, cut);
+    EXPECT_EQ(parse(broken, DnsType::a).negative_ttl, 0u) << cut;
+  }
+}
+
 TEST(ParseDns, BoundsTheNumberOfRecords) {
   const DnsReply reply = parse(message(std::vector<std::string>(200, record(type_a, 300, a1))), DnsType::a);
   EXPECT_EQ(reply.status, Status::ok);

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <fstream>
+#include <map>
 #include <set>
 #include <sstream>
 
@@ -120,6 +121,59 @@ TEST(ShippedBlocklists, KnowThePolicyCodesOfZen) {
   EXPECT_EQ(codes.at(routing::IpAddress::v4(127, 0, 0, 11)), routing::CodeMeaning::policy);
 }
 
+TEST(ShippedBlocklists, AreThoseOfTheCatalogue) {
+  const std::map<std::string, double> weights{{"zen", 1.0},
+                                              {"authbl", 0},
+                                              {"dbl", 0},
+                                              {"zrd", 0},
+                                              {"hbl", 0},
+                                              {"barracuda", 0.6},
+                                              {"spamcop", 0.5},
+                                              {"abusix", 0.6},
+                                              {"invaluement", 0.5},
+                                              {"mailspike", 0.2},
+                                              {"psbl", 0.15},
+                                              {"gbudb", 0.15},
+                                              {"blocklistde", 0.2},
+                                              {"senderscore", 0.2},
+                                              {"spameatingmonkey", 0.1},
+                                              {"dnswl", 0},
+                                              {"uceprotect1", 0.1},
+                                              {"uceprotect2", 0},
+                                              {"uceprotect3", 0},
+                                              {"spameatingmonkey6", 0.1},
+                                              {"backscatterer", 0},
+                                              {"hostkarma", 0.1},
+                                              {"mailspike-rep", 0},
+                                              {"senderscore-score", 0}};
+  const BlocklistData data = blocklists();
+  for (const auto& [name, weight] : weights) {
+    ASSERT_TRUE(data.lists.contains(name)) << name;
+    EXPECT_EQ(data.lists.at(name).list.weight, weight) << name;
+  }
+}
+
+TEST(ShippedBlocklists, OfNamesAreKnownAndNeverAsked) {
+  const BlocklistData data = blocklists();
+  for (const char* name : {"dbl", "zrd", "hbl", "surbl", "uribl"}) {
+    EXPECT_TRUE(data.lists.at(name).list.names) << name;
+    EXPECT_FALSE(data.lists.at(name).list.enabled) << name;
+  }
+}
+
+TEST(ShippedBlocklists, ForIpv6AloneHaveTestPointsOfIpv6) {
+  const BlocklistData data = blocklists();
+  for (const auto& [name, entry] : data.lists)
+    if (!entry.list.ipv4 && !entry.list.names)
+      EXPECT_TRUE(entry.list.test_listed && entry.list.test_listed->v6 && entry.list.test_clean && entry.list.test_clean->v6)
+          << name;
+}
+
+TEST(ShippedBlocklists, ThatFlapWaitForADay) {
+  const BlocklistData data = blocklists();
+  EXPECT_EQ(data.lists.at("spamcop").list.settle, std::chrono::hours(24));
+}
+
 TEST(ShippedBlocklists, OfWholeNetworksOnlyInform) {
   const BlocklistData data = blocklists();
   for (const char* name : {"uceprotect2", "uceprotect3"}) {
@@ -151,6 +205,34 @@ TEST(ShippedProviders, NameBlocklistsThatExist) {
   const BlocklistData data = blocklists();
   for (const auto& provider : providers())
     for (const auto& name : provider.blocklists) EXPECT_TRUE(data.lists.contains(name)) << provider.name << " " << name;
+}
+
+TEST(ShippedProviders, HaveTheLimitsThatSendersFound) {
+  struct Limits {
+    const char* name;
+    int connections, messages;
+    bool tls;
+  };
+  const routing::Providers known(providers());
+  for (const Limits& wanted :
+       {Limits{"google", 5, 50, true}, Limits{"yahoo", 0, 20, false}, Limits{"microsoft", 5, 50, false},
+        Limits{"microsoft365", 5, 50, false}, Limits{"apple", 10, 5, false}, Limits{"comcast", 25, 1000, true},
+        Limits{"gmx", 4, 20, true}, Limits{"orange", 2, 100, true}, Limits{"mimecast", 10, 100, false},
+        Limits{"barracuda", 10, 15, true}, Limits{"qq", 4, 8, false}, Limits{"netease", 4, 7, false}}) {
+    const auto* provider = known.named(wanted.name);
+    ASSERT_TRUE(provider) << wanted.name;
+    EXPECT_EQ(provider->connections.value_or(0), wanted.connections) << wanted.name;
+    EXPECT_EQ(provider->messages_per_connection.value_or(0), wanted.messages) << wanted.name;
+    EXPECT_EQ(provider->tls_required, wanted.tls) << wanted.name;
+  }
+}
+
+TEST(ShippedProviders, KnowWhoConsultsAList) {
+  const routing::Providers known(providers());
+  const auto consulting = known.consulting("zen");
+  EXPECT_NE(std::ranges::find(consulting, "microsoft"), consulting.end());
+  EXPECT_EQ(std::ranges::find(consulting, "google"), consulting.end());
+  EXPECT_TRUE(known.consulting("uceprotect3").empty());
 }
 
 TEST(ShippedProviders, HaveSuffixesOfTheirOwn) {

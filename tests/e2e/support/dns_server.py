@@ -73,6 +73,50 @@ def always(*addresses):
     return behaviour
 
 
+def truth_over_tcp_only(*lies):
+    """TC and these addresses over UDP, as if cut short; the ordinary answer over TCP."""
+    def behaviour(server, request, transport):
+        if transport == "tcp":
+            return None
+        reply = always(*lies)(server, request, transport)
+        reply.header.tc = 1
+        return reply
+    return behaviour
+
+
+def with_ttl(seconds):
+    """The ordinary answer, good for so long: its records, and the SOA of a negative one."""
+    def behaviour(server, request, transport):
+        reply = server.ordinary_reply(request)
+        for record in reply.rr:
+            record.ttl = seconds
+        for record in reply.auth:
+            record.ttl = seconds
+            if record.rtype == QTYPE.SOA:
+                record.rdata.times = record.rdata.times[:4] + (seconds,)
+        return reply
+    return behaviour
+
+
+def hostile_text(*addresses):
+    """These A records; and a TXT of many kilobytes with line ends, terminal escapes and octets that are no UTF-8.
+
+    It begins with the name that was asked for, as some lists' texts do.
+    """
+    def behaviour(server, request, transport):
+        if request.q.qtype != QTYPE.TXT:
+            return always(*addresses)(server, request, transport)
+        if transport == "udp":
+            reply = server.reply(request)
+            reply.header.tc = 1
+            return reply
+        reply = server.reply(request)
+        strings = [str(request.q.qname).encode() + b" \r\nInjected: yes\x1b[2J\xff\xfe"] + [b"x" * 255] * 230
+        reply.add_answer(RR(request.q.qname, QTYPE.TXT, ttl=0, rdata=TXT(strings)))
+        return reply
+    return behaviour
+
+
 def secure(server, request, transport):
     """The ordinary answer as a validating resolver gives it to a client that asks for its word (RFC 6840, section 5.7)."""
     reply = server.ordinary_reply(request)
