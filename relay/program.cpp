@@ -15,6 +15,7 @@
 #include <thread>
 
 #include "relay/admin/admin.hpp"
+#include "relay/alerts/alerts.hpp"
 #include "relay/delivery/dispatcher.hpp"
 #include "relay/ingress/ingress.hpp"
 #include "relay/reputation/prober.hpp"
@@ -30,6 +31,7 @@ using namespace std::chrono_literals;
 // Within the ten seconds that a stop may take.
 constexpr auto sessions_deadline = 4s;
 constexpr auto deliveries_deadline = 8s;
+constexpr auto alerts_deadline = 3s;
 
 /// One worker thread and what lives on it.
 struct Worker {
@@ -82,6 +84,7 @@ class Program {
   void build() {
     for (std::size_t i = 0; i < config_->topology.sources.size(); ++i) metrics_.sources.emplace_back();
     for (std::size_t i = 0; i < config_->topology.smarthosts.size(); ++i) metrics_.smarthosts.emplace_back();
+    for (std::size_t i = 0; i < config_->alerts.size(); ++i) metrics_.alerts.emplace_back();
     budgets_ = std::make_unique<Budgets>(*config_);
     reputation_ = std::make_unique<Reputation>(control_.get_executor(), config_, events_,
                                                [this](auto snapshot) { publish(std::move(snapshot)); });
@@ -112,6 +115,8 @@ class Program {
       workers_.push_back(std::move(worker));
     }
     for (auto& worker : workers_) worker->dispatcher->connect(all);
+    if (!config_->alerts.empty())
+      alerts_ = std::make_unique<Alerts>(control_.get_executor(), AlertsContext{config_, events_, *spool_, metrics_, all});
     credentials_ = std::make_unique<CredentialsWatch>(control_.get_executor(), config_,
                                                       [this](const Credentials& credentials) { publish(credentials); });
     admin_ = std::make_unique<AdminServer>(control_.get_executor(),
@@ -124,6 +129,7 @@ class Program {
     admin_->open();
     std::vector<std::vector<asio::ip::tcp::acceptor>> acceptors;
     for (auto& worker : workers_) acceptors.push_back(open_listeners(worker->context.get_executor(), *config_));
+    if (alerts_) alerts_->start();
     reputation_->start();
     for (std::size_t i = 0; i < workers_.size(); ++i) {
       Worker& worker = *workers_[i];
@@ -199,6 +205,8 @@ class Program {
   asio::awaitable<void> stop() {
     // All at once: each may use its whole time.
     for (auto& worker : workers_) stops_.spawn(stop_worker(worker.get()), "stop");
+    // Beside the workers, whose queues it counts; what happens from now on is in the log.
+    if (alerts_) stops_.spawn(alerts_->stop(in(alerts_deadline)), "stop alerts");
     co_await stops_.wait();
     co_await prober_->stop();
     credentials_->stop();
@@ -228,6 +236,7 @@ class Program {
   std::unique_ptr<StsCache> sts_;
   std::unique_ptr<IngressShared> ingress_shared_;
   std::vector<std::unique_ptr<Worker>> workers_;
+  std::unique_ptr<Alerts> alerts_;
   std::unique_ptr<CredentialsWatch> credentials_;
   std::unique_ptr<AdminServer> admin_;
   TaskGroup stops_{control_.get_executor()};
