@@ -18,6 +18,7 @@
 #include "relay/alerts/alerts.hpp"
 #include "relay/delivery/dispatcher.hpp"
 #include "relay/ingress/ingress.hpp"
+#include "relay/reputation/budget_watch.hpp"
 #include "relay/reputation/prober.hpp"
 #include "relay/runtime/log.hpp"
 #include "relay/state/state.hpp"
@@ -90,6 +91,7 @@ class Program {
                                                [this](auto snapshot) { publish(std::move(snapshot)); });
     state_->restore(*reputation_, *budgets_);
     reputation_->on_changed([this](std::uint32_t source) { state_->changed(source); });
+    budget_watch_ = std::make_unique<BudgetWatch>(control_.get_executor(), config_, *budgets_, events_);
     prober_ = std::make_unique<Prober>(control_.get_executor(), config_, *reputation_);
     reputation_->on_check_now([this](std::uint32_t source, const std::string& list) { prober_->check_now(source, list); });
     shared_.reset(new DeliveryShared{config_, *spool_, *reputation_, metrics_, *budgets_, {}, {}, {}, nullptr, {}, {}, {}, {}});
@@ -141,6 +143,7 @@ class Program {
       worker.thread = std::thread([this, &worker] { work(worker); });
     }
     prober_->start();
+    budget_watch_->start();
     credentials_->start();
     if (sts_) sts_->start(control_.get_executor());
     admin_->start();
@@ -211,6 +214,7 @@ class Program {
     co_await prober_->stop();
     credentials_->stop();
     if (sts_) sts_->stop();
+    budget_watch_->stop();
     reputation_->stop();
     co_await admin_->stop();
     state_->stop(*reputation_, *budgets_);
@@ -231,6 +235,7 @@ class Program {
   asio::io_context control_{1};
   asio::signal_set signals_{control_, SIGTERM, SIGINT, SIGHUP};
   std::unique_ptr<Reputation> reputation_;
+  std::unique_ptr<BudgetWatch> budget_watch_;
   std::unique_ptr<Prober> prober_;
   std::unique_ptr<DeliveryShared> shared_;
   std::unique_ptr<StsCache> sts_;
