@@ -61,18 +61,21 @@ std::string summarize(const Alert& alert) {
   return one_line(out, 300);
 }
 
-/// What follows from the standing that a source has now.
+/// What follows from the standing that a source has now; empty where `to` is none.
 std::string did_to_source(const Event& e, const config::Config& config, const std::vector<std::string>& pools) {
   const std::string with = e.provider.empty() ? "" : " to " + e.provider;
-  const std::string stays = e.provider.empty() ? "" : " to other providers it is used as before";
-  if (config.reputation.observe) return "nothing: reputation.mode is observe";
+  const bool out = e.to == "listed" || e.to == "blocked" || e.to == "misconfigured" || e.to == "drained";
+  if (out && config.reputation.observe) return "nothing: reputation.mode is observe";
+  if (out) {
+    std::string text = "this source carries no mail" + with;
+    if (!pools.empty()) text += "; what its pools (" + join(pools) + ") have goes by their other ways out";
+    return text;
+  }
   if (e.to == "trial") return "one message at a time goes" + with + " by this source until enough are delivered";
   if (e.to == "warming") return "the share of this source" + with + " grows in steps";
   if (e.to == "clean" || e.to == "unknown") return "this source has its full share again" + with;
   if (e.to == "throttled") return "fewer connections of this source" + with + " until it recovers";
-  std::string out = "this source carries no mail" + with;
-  if (!pools.empty()) out += "; what its pools (" + join(pools) + ") have goes by their other ways out";
-  return out + (stays.empty() ? "" : ";" + stays);
+  return {};
 }
 
 /// These events say under `action` what Egret did by itself.
@@ -156,7 +159,7 @@ Notice describe(const Alert& alert, const config::Config& config, const QueueCou
   }
   if (const auto list = config.blocklists.find(e.blocklist); list != config.blocklists.end() && e.kind == "listed")
     out.delist = list->second.delist;
-  if (!e.source.empty() && !e.to.empty()) {
+  if (!e.source.empty()) {
     out.did = did_to_source(e, config, out.pools);
     out.action = e.action;
   } else {
