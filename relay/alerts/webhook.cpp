@@ -100,6 +100,7 @@ asio::awaitable<std::string> WebhookTarget::attempt(const Item* item, WebhookVer
   const Deadline deadline = in(webhook_.timeout);
   std::string error = "the host has no address";
   const std::vector<routing::IpAddress> all = co_await addresses(&error);
+  if (!all.empty()) error.clear();
   for (const routing::IpAddress& address : all) {
     if (broken_off_ || std::chrono::steady_clock::now() >= deadline) break;
     HttpExchange exchange;
@@ -116,9 +117,10 @@ asio::awaitable<std::string> WebhookTarget::attempt(const Item* item, WebhookVer
       *verdict = judge_webhook(answer.status);
       co_return *verdict == WebhookVerdict::taken ? std::string() : "HTTP status " + std::to_string(answer.status);
     }
-    error = answer.error;
+    // Of all addresses: a refused connection to the last must not hide a wrong certificate of the first.
+    error += (error.empty() ? "" : "; ") + answer.error;
   }
-  co_return error;
+  co_return error.empty() ? "timeout" : error;
 }
 
 asio::awaitable<std::vector<routing::IpAddress>> WebhookTarget::addresses(std::string* error) {
