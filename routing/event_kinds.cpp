@@ -17,12 +17,15 @@ constexpr EventKind kinds[] = {
     {"clean", "return", false, false, "the source carries its full share"},
     {"unknown", "return", false, false, "nothing counts against the source, but no list has answered yet"},
     {"dns-mismatch", "dns", false, false, "PTR record, address and EHLO name of the source do not fit together"},
+    {"dns-match", "dns", false, false, "they fit together again"},
     {"pool-exhausted", "pool", true, false, "every source of a pool is out of service"},
     {"smarthost-rests", "smarthost", true, false, "a smarthost refused, and rests"},
     {"budget", "budget", true, false, "a budget is used up, or nearly"},
     {"poison", "poison", true, false, "a message or sender is held because it gets sources blocked"},
     {"list-down", "blocklist", true, true, "a blocklist fails its test points; its answers do not count"},
     {"list-up", "blocklist", true, true, "a blocklist passes its test points again"},
+    {"blocklists-down", "blocklists", true, false, "no blocklist can be asked: standings stay as they are"},
+    {"blocklists-up", "blocklists", true, false, "blocklists can be asked again"},
     {"cancelled", "queue", false, false, "an operator ended mail"},
 };
 
