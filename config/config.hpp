@@ -9,6 +9,7 @@
 #include <string>
 #include <vector>
 
+#include "config/alerts.hpp"
 #include "config/problem.hpp"
 #include "config/tree.hpp"
 #include "config/users.hpp"
@@ -175,6 +176,7 @@ struct Config {
   routing::Providers providers;
   Admin admin;
   Log log;
+  std::vector<AlertTarget> alerts;
 
   /// The classes that a pool serves, by index.
   std::optional<std::uint32_t> class_named(std::string_view name) const;

@@ -7,6 +7,7 @@
 
 #include "config/config.hpp"
 #include "config/data.hpp"
+#include "config/read_alerts.hpp"
 #include "config/read_ingress.hpp"
 #include "config/shipped.hpp"
 #include "smtp/address.hpp"
@@ -74,7 +75,7 @@ class Loader {
     log(root);
     config_->replies = shipped_reply_rules(problems_);
     dkim(root);
-    root.unavailable("alerts", "follow /api/v1/events instead");
+    read_alerts(root, *config_);
   }
 
   // ---- egresses --------------------------------------------------------------------------------------------------

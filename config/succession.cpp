@@ -88,6 +88,8 @@ std::shared_ptr<const Config> succeed(const Config& previous, const Config& next
   const Places pool_places = pools(*out, previous, next, source_places, host_places);
   const Places class_places = classes(*out, previous, next, pool_places);
   for (auto& listener : out->listeners) listener.message_class = class_places[listener.message_class];
+  for (auto& target : out->alerts)
+    if (target.mail) target.mail->message_class = class_places[target.mail->message_class];
   for (auto& route : out->routes)
     if (route.pool) route.pool = pool_places[*route.pool];
   return out;

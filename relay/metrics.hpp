@@ -22,6 +22,13 @@ struct EgressCounters {
   Counter ambiguous;
 };
 
+/// What became of the alerts for one target.
+struct AlertCounters {
+  Counter sent;
+  Counter retried;
+  Counter dropped;
+};
+
 struct Metrics {
   Counter connections;          ///< accepted from clients
   Counter connections_refused;  ///< over a limit
@@ -37,6 +44,8 @@ struct Metrics {
   std::atomic<std::int64_t> sessions{0};
   std::deque<EgressCounters> sources;  ///< by index in the topology
   std::deque<EgressCounters> smarthosts;
+  std::deque<AlertCounters> alerts;  ///< by index in the configuration
+  Counter alerts_folded;             ///< events that made no alert of their own
 };
 
 }  // namespace egret::relay

@@ -17,8 +17,10 @@
 
 #include "config/succession.hpp"
 #include "relay/admin/admin.hpp"
+#include "relay/alerts/alerts.hpp"
 #include "relay/delivery/dispatcher.hpp"
 #include "relay/ingress/ingress.hpp"
+#include "relay/reputation/budget_watch.hpp"
 #include "relay/reputation/prober.hpp"
 #include "relay/runtime/log.hpp"
 #include "relay/state/state.hpp"
@@ -32,6 +34,7 @@ using namespace std::chrono_literals;
 // Within the ten seconds that a stop may take.
 constexpr auto sessions_deadline = 4s;
 constexpr auto deliveries_deadline = 8s;
+constexpr auto alerts_deadline = 3s;
 
 constexpr auto retired_kept = 24h;  // a replaced configuration lives on for whoever began under it
 
@@ -92,6 +95,7 @@ class Program {
                                                [this](auto snapshot) { publish(std::move(snapshot)); });
     state_->restore(*reputation_, *budgets_);
     reputation_->on_changed([this](std::uint32_t source) { state_->changed(source); });
+    budget_watch_ = std::make_unique<BudgetWatch>(control_.get_executor(), config_, *budgets_, events_);
     prober_ = std::make_unique<Prober>(control_.get_executor(), config_, *reputation_);
     reputation_->on_check_now([this](std::uint32_t source, const std::string& list) { prober_->check_now(source, list); });
     common_.cache.limit = config_->spool.cache;
@@ -99,6 +103,7 @@ class Program {
     ingress_shared_ = std::make_unique<IngressShared>(config_->limits);
     tls_ = std::make_shared<DeliveryTls>(*config_);
     build_workers(delivery_shared(tls_));
+    make_alerts();
     credentials_ = std::make_unique<CredentialsWatch>(control_.get_executor(), config_,
                                                       [this](const Credentials& credentials) { publish(credentials); });
     AdminContext context{config_,
@@ -143,11 +148,21 @@ class Program {
     for (auto& worker : workers_) worker->dispatcher->connect(all);
   }
 
+  void make_alerts() {
+    while (metrics_.alerts.size() < config_->alerts.size()) metrics_.alerts.emplace_back();
+    alerts_.reset();
+    if (config_->alerts.empty()) return;
+    AlertsContext context{config_, events_, *spool_, metrics_, {}};
+    for (const auto& worker : workers_) context.dispatchers.push_back(worker->dispatcher.get());
+    alerts_ = std::make_unique<Alerts>(control_.get_executor(), std::move(context));
+  }
+
   void start() {
     warn_about_keys();
     admin_->open();
     std::vector<Doors> doors;
     for (auto& worker : workers_) doors.push_back(open_listeners(worker->context.get_executor(), *config_, nullptr));
+    if (alerts_) alerts_->start();
     reputation_->start();
     for (std::size_t i = 0; i < workers_.size(); ++i) {
       Worker& worker = *workers_[i];
@@ -158,6 +173,7 @@ class Program {
       worker.thread = std::thread([this, &worker] { work(worker); });
     }
     prober_->start();
+    budget_watch_->start();
     credentials_->start();
     sts_->start(control_.get_executor());
     admin_->start();
@@ -263,6 +279,7 @@ class Program {
 
   asio::awaitable<void> adopt(Succession next) {
     retire();
+    const bool same_alerts = config_->alerts == next.config->alerts;
     config_ = next.config;
     tls_ = next.tls;
     const DeliveryShared shared = delivery_shared(next.tls);
@@ -292,6 +309,11 @@ class Program {
     prober_ = std::move(prober);
     admin_->configure(config_);
     prober_->start();
+    budget_watch_->configure(config_);
+    if (same_alerts) co_return;
+    if (alerts_) co_await alerts_->stop(in(alerts_deadline));
+    make_alerts();
+    if (alerts_) alerts_->start();
   }
 
   /// Coroutines may hold references into the configuration that they began under, for as long as a delivery takes.
@@ -328,6 +350,8 @@ class Program {
   asio::awaitable<void> stop() {
     // All at once: each may use its whole time.
     for (auto& worker : workers_) stops_.spawn(stop_worker(worker.get()), "stop");
+    // Beside the workers, whose queues it counts; what happens from now on is in the log.
+    if (alerts_) stops_.spawn(alerts_->stop(in(alerts_deadline)), "stop alerts");
     co_await stops_.wait();
     while (reloading_) {  // it began before the stop, and ends by itself
       asio::steady_timer soon(control_, 10ms);
@@ -336,6 +360,7 @@ class Program {
     co_await prober_->stop();
     credentials_->stop();
     sts_->stop();
+    budget_watch_->stop();
     reputation_->stop();
     co_await admin_->stop();
     state_->stop(*reputation_, *budgets_);
@@ -356,12 +381,14 @@ class Program {
   asio::io_context control_{1};
   asio::signal_set signals_{control_, SIGTERM, SIGINT, SIGHUP};
   std::unique_ptr<Reputation> reputation_;
+  std::unique_ptr<BudgetWatch> budget_watch_;
   std::unique_ptr<Prober> prober_;
   DeliveryCommon common_;
   std::shared_ptr<const DeliveryTls> tls_;
   std::unique_ptr<StsCache> sts_;
   std::unique_ptr<IngressShared> ingress_shared_;
   std::vector<std::unique_ptr<Worker>> workers_;
+  std::unique_ptr<Alerts> alerts_;
   std::unique_ptr<CredentialsWatch> credentials_;
   std::unique_ptr<AdminServer> admin_;
   TaskGroup stops_{control_.get_executor()};

@@ -65,6 +65,24 @@ void egress(Page& page, const std::string& kind, const std::string& name, const 
                static_cast<double>(c.ambiguous.get()), {{"kind", kind}, {"egress", name}});
 }
 
+void alerts(Page& page, const config::Config& config, const Metrics& m) {
+  if (config.alerts.empty()) return;
+  for (std::size_t i = 0; i < config.alerts.size(); ++i) {
+    const auto& target = config.alerts[i];
+    // The number keeps two targets at one host apart; a webhook's path may be a secret.
+    const Labels labels{{"target", std::to_string(i)},
+                        {"to", target.webhook ? target.webhook->url.origin() : target.mail->to.to_string()}};
+    const auto count = [&](const char* name, const char* help, const Counter& c) {
+      page.counter(name, help, static_cast<double>(c.get()), labels);
+    };
+    count("egret_alerts_sent_total", "Alerts that the target took, or that were stored as mail to it.", m.alerts[i].sent);
+    count("egret_alerts_retried_total", "Further tries after the first of an alert.", m.alerts[i].retried);
+    count("egret_alerts_dropped_total", "Alerts given up.", m.alerts[i].dropped);
+  }
+  page.counter("egret_alerts_folded_total", "Events folded into an alert that was out already.",
+               static_cast<double>(m.alerts_folded.get()));
+}
+
 void traffic(Page& page, const Metrics& m) {
   const auto counter = [&](const char* name, const char* help, const Counter& c) {
     page.counter(name, help, static_cast<double>(c.get()));
@@ -87,6 +105,7 @@ void traffic(Page& page, const Metrics& m) {
 boost::asio::awaitable<std::string> metrics(const AdminContext& c) {
   Page page;
   traffic(page, c.metrics);
+  alerts(page, *c.config, c.metrics);
   const auto& topology = c.config->topology;
   for (std::uint32_t i = 0; i < topology.sources.size(); ++i) {
     if (topology.sources[i].removed) continue;

@@ -14,12 +14,11 @@ namespace egret::relay {
 struct Event {
   std::uint64_t id = 0;
   routing::Time time{};
-  std::string kind;  ///< listed, delisted, blocked, throttled, misconfigured, trial, warming, clean, drained,
-                     ///< list-down, list-up, pool-exhausted, smarthost-rests,
-                     ///< reloaded, reload-refused
+  std::string kind;  ///< one of routing::event_kinds()
   std::string source;
   std::string provider;
   std::string smarthost;
+  std::string pool;
   std::string blocklist;
   std::string sender;
   std::string message;

@@ -215,6 +215,7 @@ void Reputation::tell_exhausted(const routing::Transition& t) {
     if (!std::ranges::all_of(pool.sources, out)) continue;
     Event event;
     event.kind = "pool-exhausted";
+    event.pool = pool.name;
     event.provider = t.provider;
     event.rule = t.rule;
     event.text = "every source of pool " + pool.name + " is out of service";
