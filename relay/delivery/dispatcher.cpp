@@ -128,7 +128,10 @@ void Dispatcher::recover(const spool::Recovered& message) {
       if (topology.sources[i].name == group.sticky) job->sticky = {routing::EgressKind::source, i};
     for (std::uint32_t i = 0; i < topology.smarthosts.size(); ++i)
       if (topology.smarthosts[i] == group.sticky) job->sticky = {routing::EgressKind::smarthost, i};
-    scheduled_.push_back(std::move(job));
+    if (group.held)
+      withheld_[group.hold_reason.empty() ? std::string(held_by_operator) : group.hold_reason].add(std::move(job));
+    else
+      scheduled_.push_back(std::move(job));
   }
 }
 
@@ -393,9 +396,8 @@ void Dispatcher::hold(JobPtr job, const routing::Hold& reason) {
                                {"route", job->route}});
   held.reason = reason.reason;
   held.until = reason.until;
-  held.first_expiry = std::min(held.first_expiry, job->message->expires);
   job->content.reset();
-  held.jobs.push_back(std::move(job));
+  held.add(std::move(job));
   arm();
 }
 
@@ -523,6 +525,7 @@ void Dispatcher::arm() {
     next = std::min(next, held.first_expiry);
     if (held.until) next = std::min(next, *held.until);
   }
+  for (const auto& [reason, held] : withheld_) next = std::min(next, held.first_expiry);
   if (next == routing::Time::max()) return;
   // Never longer than a second: wall-clock time may be set.
   const auto delay = std::clamp<routing::Duration>(next - now(), std::chrono::milliseconds(1), std::chrono::seconds(1));
@@ -549,17 +552,12 @@ void Dispatcher::look() {
     std::vector<JobPtr> expired;
     for (auto& [key, held] : held_) {
       if (held.until && *held.until <= time) held.until.reset();
-      if (held.first_expiry > time) continue;
-      held.first_expiry = routing::Time::max();
-      std::erase_if(held.jobs, [&](JobPtr& job) {
-        if (job->message->expires <= time) return expired.push_back(std::move(job)), true;
-        held.first_expiry = std::min(held.first_expiry, job->message->expires);
-        return false;
-      });
+      std::ranges::move(held.take_expired(time), std::back_inserter(expired));
     }
     for (auto& job : expired) fail(std::move(job), {}, "", "");
     if (snapshot_) release_held(false);
   }
+  end_withheld(time);
   pump();
   arm();
 }
@@ -606,6 +604,8 @@ QueueSummary Dispatcher::queue(const QueueFilter& filter) const {
   for (const auto& job : scheduled_) add(*job, "scheduled", "", job->last_reply);
   for (const auto& [key, held] : held_)
     for (const auto& job : held.jobs) add(*job, "held", "", held.reason);
+  for (const auto& [reason, held] : withheld_)
+    for (const auto& job : held.jobs) add(*job, "held", "", reason);
   for (const auto& [key, lane] : lanes_)
     for (const auto& job : lane->ready) add(*job, "ready", name(*job), "");
   for (const Job* job : active_) add(*job, "active", job->route.empty() ? "" : name(*job), "");

@@ -26,6 +26,9 @@
 
 namespace egret::relay {
 
+/// The reason of a hold that the operator asked for.
+inline constexpr std::string_view held_by_operator = "held by the operator";
+
 /// A job as the queue listing shows it.
 struct QueueRow {
   smtp::MessageId id{};
@@ -87,6 +90,11 @@ class Dispatcher {
   boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> explain(std::string domain, std::uint32_t pool);
   /// Makes everything that waits for its time due now.
   void retry_all();
+  /// The job is not tried until release_job(), whatever the standings say; only max_age ends it before. `reason` is for
+  /// people and shown in the queue: "held by the operator", "sender x is held". A `durable` hold survives a restart
+  /// (it is on disk within spool::Options::lazy_sync). A client that waits for the verdict is told 451 with the reason.
+  /// On this worker's thread; the job must be in no queue and on no connection.
+  void hold_job(JobPtr job, const std::string& reason, bool durable);
 
  private:
   struct Lane;
@@ -108,6 +116,10 @@ class Dispatcher {
     std::string reason;
     std::optional<routing::Time> until;
     routing::Time first_expiry = routing::Time::max();
+
+    void add(JobPtr job);
+    /// Takes out the jobs whose time is over.
+    std::vector<JobPtr> take_expired(routing::Time time);
   };
   struct LaterFirst {
     bool operator()(const JobPtr& a, const JobPtr& b) const { return a->next_at > b->next_at; }
@@ -139,6 +151,8 @@ class Dispatcher {
   void enqueue(JobPtr job, bool front = false);
   void hold(JobPtr job, const routing::Hold& hold);
   void release_held(bool all);
+  void release_job(JobPtr job);
+  void end_withheld(routing::Time time);
   void release_trial(Job& job);
   void give_back(Job& job, std::size_t used);
   void reroute_lanes();
@@ -187,7 +201,7 @@ class Dispatcher {
   smtp::DsnInput dsn_input(const Job& job, smtp::DsnAction action);
   boost::asio::awaitable<std::string> original(std::shared_ptr<const spool::Message> message, std::uint64_t limit);
   void finish(const Job& job, const std::vector<std::uint32_t>& recipients, spool::RecipientState state);
-  void save_progress(const Job& job);
+  void save_progress(const Job& job, const std::string* hold_reason = nullptr);
   void warn_if_late(Job& job);
   void note(const Job& job, const std::string& outcome, const std::string& host, const std::string& reply, std::string_view label,
             std::string_view rule, const std::vector<std::uint32_t>& recipients);
@@ -207,6 +221,7 @@ class Dispatcher {
   std::deque<JobPtr> due_;         ///< to be prepared
   std::vector<JobPtr> scheduled_;  ///< heap by next_at
   std::map<HeldKey, HeldJobs> held_;
+  std::map<std::string, HeldJobs> withheld_;  ///< by the operator or a guard, by reason: no standing releases them
   std::map<LaneKey, std::unique_ptr<Lane>> lanes_;
   std::map<std::string, std::pair<Keep, Deadline>>
       kept_;  ///< what passes through and must keep to its egress, by sender, recipient and site

@@ -131,9 +131,9 @@ std::string check_segment_header(std::string_view octets, std::uint32_t number) 
   Reader in(octets.substr(segment_magic.size()));
   const std::uint32_t version = in.u32(), found = in.u32();
   in.u64();
-  if (version != format_version)
+  if (version < oldest_format_version || version > format_version)
     return "written by another version of egret (format " + std::to_string(version) + ", this program reads " +
-           std::to_string(format_version) + ")";
+           std::to_string(oldest_format_version) + " to " + std::to_string(format_version) + ")";
   if (in.u64() != XXH3_64bits(octets.data(), 24)) return "damaged segment header";
   if (found != number) return "the segment says that it is number " + std::to_string(found);
   return {};
@@ -268,10 +268,12 @@ std::string encode_progress(const Progress& p) {
   out.u64(p.sequence);
   out.u32(p.attempts);
   out.u64(time_value(p.next_at));
-  out.u8(static_cast<std::uint8_t>(p.ambiguous | p.warned << 1 | p.held << 2 | p.strict << 3));
+  const bool reason = p.held && !p.hold_reason.empty();
+  out.u8(static_cast<std::uint8_t>(p.ambiguous | p.warned << 1 | p.held << 2 | p.strict << 3 | reason << 4));
   out.text(p.sticky);
   out.text(smtp::cut_text(p.reply, 1000));
   out.text(p.reply_host);
+  if (reason) out.text(smtp::cut_text(p.hold_reason, 1000));
   out.u32(static_cast<std::uint32_t>(p.recipients.size()));
   for (const auto& [index, state] : p.recipients) {
     out.u32(index);
@@ -295,6 +297,7 @@ std::optional<Progress> decode_progress(std::uint64_t id, std::string_view paylo
   p.sticky = in.text();
   p.reply = in.text();
   p.reply_host = in.text();
+  if (flags & 16) p.hold_reason = in.text();
   p.recipients.resize(in.count(5));
   for (auto& [index, state] : p.recipients) {
     index = in.u32();
