@@ -401,8 +401,8 @@ void Dispatcher::hold(JobPtr job, const routing::Hold& reason) {
   arm();
 }
 
-/// Offers held mail again: one job of each kind finds out for all of them, unless `all`.
-void Dispatcher::release_held(bool all) {
+/// Offers held mail again: one job of each kind finds out for all of them.
+void Dispatcher::release_held() {
   if (stopping_) return;
   auto held = std::move(held_);
   held_.clear();
@@ -420,7 +420,7 @@ void Dispatcher::release_held(bool all) {
         (key.sticky % 2 ? request.only_smarthost : request.only_source) = static_cast<std::uint32_t>(key.sticky / 2);
       const routing::Route route = routing::route(shared_.config->topology, *snapshot_, request, now(), random_());
       const bool expired = now() >= job->message->expires;
-      if (route.hold && !all && !expired) {
+      if (route.hold && !expired) {
         group.reason = route.hold->reason;
         group.until = route.hold->until;
         group.jobs.push_front(std::move(job));
@@ -447,14 +447,14 @@ void Dispatcher::release_trial(Job& job) {
   shared_.trials.release(job.egress.index, job.site->provider);
   for (Dispatcher* dispatcher : all_)
     boost::asio::post(dispatcher->executor_, [dispatcher] {
-      if (!dispatcher->held_.empty()) dispatcher->release_held(false);
+      if (!dispatcher->held_.empty()) dispatcher->release_held();
     });
 }
 
 void Dispatcher::set_snapshot(std::shared_ptr<const routing::Snapshot> snapshot) {
   snapshot_ = std::move(snapshot);
   reroute_lanes();
-  release_held(false);
+  release_held();
   look();
 }
 
@@ -555,18 +555,11 @@ void Dispatcher::look() {
       std::ranges::move(held.take_expired(time), std::back_inserter(expired));
     }
     for (auto& job : expired) fail(std::move(job), {}, "", "");
-    if (snapshot_) release_held(false);
+    if (snapshot_) release_held();
   }
   end_withheld(time);
   pump();
   arm();
-}
-
-void Dispatcher::retry_all() {
-  for (auto& job : scheduled_) job->next_at = now();
-  std::ranges::make_heap(scheduled_, LaterFirst{});
-  if (snapshot_) release_held(true);
-  look();
 }
 
 boost::asio::awaitable<void> Dispatcher::stop(Deadline deadline) {
@@ -606,6 +599,8 @@ QueueSummary Dispatcher::queue(const QueueFilter& filter) const {
     for (const auto& job : held.jobs) add(*job, "held", "", held.reason);
   for (const auto& [reason, held] : withheld_)
     for (const auto& job : held.jobs) add(*job, "held", "", reason);
+  for (const auto& jobs : changing_)
+    for (const auto& job : jobs) add(*job, "active", "", "");
   for (const auto& [key, lane] : lanes_)
     for (const auto& job : lane->ready) add(*job, "ready", name(*job), "");
   for (const Job* job : active_) add(*job, "active", job->route.empty() ? "" : name(*job), "");

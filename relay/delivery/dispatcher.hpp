@@ -9,6 +9,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <deque>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <random>
@@ -19,6 +20,7 @@
 #include "relay/delivery/connection.hpp"
 #include "relay/delivery/history.hpp"
 #include "relay/delivery/job.hpp"
+#include "relay/delivery/selector.hpp"
 #include "relay/delivery/shared.hpp"
 #include "relay/dns/sites.hpp"
 #include "relay/runtime/task_group.hpp"
@@ -60,6 +62,22 @@ struct QueueFilter {
   std::string state;
 };
 
+enum class QueueAction { retry, hold, release, cancel };
+
+struct QueueCommand {
+  QueueAction action = QueueAction::retry;
+  Selector selector;
+  bool bounce = false;  ///< cancel: the sender gets a DSN
+};
+
+/// Messages by id; one may be in several lists, and in a list more than once.
+struct QueueChanges {
+  std::vector<smtp::MessageId> matched;
+  std::vector<smtp::MessageId> changed;
+  std::vector<smtp::MessageId> busy;       ///< being delivered right now: not touched
+  std::vector<smtp::MessageId> undecided;  ///< not touched: it could not be found out whether the selector fits
+};
+
 class Dispatcher {
  public:
   Dispatcher(const boost::asio::any_io_executor& executor, std::uint32_t index, DeliveryShared& shared, Deadlines& deadlines);
@@ -88,8 +106,8 @@ class Dispatcher {
   const MessageHistory* history(smtp::MessageId id) const { return history_.find(id); }
   /// The route that a message would take now.
   boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> explain(std::string domain, std::uint32_t pool);
-  /// Makes everything that waits for its time due now.
-  void retry_all();
+  /// Does what an operator asks for with the waiting mail of this worker that the selector fits (selection.cpp).
+  boost::asio::awaitable<QueueChanges> command(QueueCommand command);
   /// The job is not tried until release_job(), whatever the standings say; only max_age ends it before. `reason` is for
   /// people and shown in the queue: "held by the operator", "sender x is held". A `durable` hold survives a restart
   /// (it is on disk within spool::Options::lazy_sync). A client that waits for the verdict is told 451 with the reason.
@@ -150,9 +168,22 @@ class Dispatcher {
   std::uint32_t pool_of(const Job& job, const std::string& domain) const;
   void enqueue(JobPtr job, bool front = false);
   void hold(JobPtr job, const routing::Hold& hold);
-  void release_held(bool all);
+  void release_held();
   void release_job(JobPtr job);
   void end_withheld(routing::Time time);
+
+  // What an operator selects (selection.cpp).
+  struct Judged;
+  struct Selection;
+  template <typename Visit>
+  void visit_resting(Visit visit);
+  SelectorFacts facts_of(const Job& job, std::string_view state) const;
+  boost::asio::awaitable<void> judge(Selection* selection);
+  boost::asio::awaitable<std::optional<std::string>> site_of(Selection* selection, std::string domain);
+  void pick(Selection& selection, std::deque<JobPtr>& picked);
+  bool pick_one(Selection& selection, JobPtr& job, std::string_view state, bool withheld, std::deque<JobPtr>& picked);
+  boost::asio::awaitable<void> change(const QueueCommand* command, std::deque<JobPtr>* picked);
+  boost::asio::awaitable<void> cancel(std::vector<JobPtr> jobs, const QueueCommand* command);
   void release_trial(Job& job);
   void give_back(Job& job, std::size_t used);
   void reroute_lanes();
@@ -222,6 +253,7 @@ class Dispatcher {
   std::vector<JobPtr> scheduled_;  ///< heap by next_at
   std::map<HeldKey, HeldJobs> held_;
   std::map<std::string, HeldJobs> withheld_;  ///< by the operator or a guard, by reason: no standing releases them
+  std::list<std::deque<JobPtr>> changing_;    ///< picked by operators' commands that are under way
   std::map<LaneKey, std::unique_ptr<Lane>> lanes_;
   std::map<std::string, std::pair<Keep, Deadline>>
       kept_;  ///< what passes through and must keep to its egress, by sender, recipient and site

@@ -15,7 +15,7 @@ struct Event {
   std::uint64_t id = 0;
   routing::Time time{};
   std::string kind;  ///< listed, delisted, blocked, throttled, misconfigured, trial, warming, clean, drained,
-                     ///< list-down, list-up, pool-exhausted, smarthost-rests
+                     ///< list-down, list-up, pool-exhausted, smarthost-rests, held, released, cancelled
   std::string source;
   std::string provider;
   std::string smarthost;

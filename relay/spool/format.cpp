@@ -221,11 +221,17 @@ std::string encode_accept(const Message& m) {
   return std::move(out.str());
 }
 
-std::optional<Message> decode_accept(std::uint64_t id, std::string_view payload) {
-  Reader outer(payload);
-  const std::uint32_t meta = outer.u32();
-  if (!outer.ok() || meta > payload.size() - 4) return std::nullopt;
-  Reader in(payload.substr(4, meta));
+std::optional<std::size_t> envelope_size(std::string_view payload) {
+  Reader in(payload);
+  const std::size_t size = std::size_t{4} + in.u32();
+  if (!in.ok() || size > segment_size) return std::nullopt;
+  return size;
+}
+
+std::optional<Message> decode_envelope(std::uint64_t id, std::string_view payload) {
+  const auto size = envelope_size(payload);
+  if (!size || *size > payload.size()) return std::nullopt;
+  Reader in(payload.substr(4, *size - 4));
   Message m;
   m.id = smtp::MessageId{id};
   const std::uint8_t flags = in.u8();
@@ -247,19 +253,25 @@ std::optional<Message> decode_accept(std::uint64_t id, std::string_view payload)
     cut.length = in.u32();
   }
   m.extents.resize(in.count(12));
-  std::uint64_t size = 0;
   for (auto& extent : m.extents) {
     extent.segment = in.u32();
     extent.offset = in.u32();
     extent.length = in.u32();
-    size += extent.length;
   }
   m.added = in.text();
   m.user = in.text();
-  if (!read_dsn(in, m)) return std::nullopt;
-  const std::string_view tail = payload.substr(4 + meta);
-  if (!in.at_end() || m.recipients.empty() || size + tail.size() != m.body_size) return std::nullopt;
-  if (!tail.empty()) m.tail.emplace_back(tail);
+  if (!read_dsn(in, m) || !in.at_end() || m.recipients.empty()) return std::nullopt;
+  return m;
+}
+
+std::optional<Message> decode_accept(std::uint64_t id, std::string_view payload) {
+  auto m = decode_envelope(id, payload);
+  if (!m) return std::nullopt;
+  const std::string_view tail = payload.substr(*envelope_size(payload));
+  std::uint64_t size = tail.size();
+  for (const auto& extent : m->extents) size += extent.length;
+  if (size != m->body_size) return std::nullopt;
+  if (!tail.empty()) m->tail.emplace_back(tail);
   return m;
 }
 

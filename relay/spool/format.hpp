@@ -125,6 +125,10 @@ bool checksum_fits(std::string_view header, std::string_view payload);
 std::string encode_accept(const Message& message);
 /// Nullopt when the payload is not an ACCEPT of this format.
 std::optional<Message> decode_accept(std::uint64_t id, std::string_view payload);
+/// The same without a body, from at least envelope_size() octets at the front of the payload.
+std::optional<Message> decode_envelope(std::uint64_t id, std::string_view payload);
+/// Octets of an ACCEPT payload in front of the body's tail; nullopt when these 4 or more octets do not say.
+std::optional<std::size_t> envelope_size(std::string_view payload);
 std::string encode_progress(const Progress& progress);
 std::optional<Progress> decode_progress(std::uint64_t id, std::string_view payload);
 std::string encode_done(std::uint32_t segment);
