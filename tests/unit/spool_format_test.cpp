@@ -132,6 +132,20 @@ TEST(AcceptRecord, IsRefusedWithoutRecipients) {
   EXPECT_FALSE(decode_accept(some_id, payload_of(in)));
 }
 
+TEST(AcceptRecord, HasAnEnvelopeThatIsReadWithoutTheBody) {
+  const Message in = full_message();
+  const std::string whole = payload_of(in);
+  const auto size = envelope_size(whole.substr(0, 4));
+  ASSERT_EQ(size, encode_accept(in).size());
+  const auto out = decode_envelope(some_id, whole.substr(0, *size));
+  ASSERT_TRUE(out);
+  EXPECT_EQ(out->sender, in.sender);
+  EXPECT_EQ(out->recipients, in.recipients);
+  EXPECT_TRUE(out->tail.empty());
+  for (std::size_t short_of = 0; short_of < *size; ++short_of)
+    EXPECT_FALSE(decode_envelope(some_id, whole.substr(0, short_of))) << short_of;
+}
+
 TEST(AcceptRecord, SurvivesMutations) {
   std::mt19937 random(1);
   const std::string whole = payload_of(full_message());
