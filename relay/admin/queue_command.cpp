@@ -56,8 +56,9 @@ void merge(std::vector<smtp::MessageId>& into, const std::vector<smtp::MessageId
 
 asio::awaitable<QueueChanges> on_all_workers(const AdminContext& c, QueueCommand command) {
   QueueChanges all;
-  // A message that moves from one worker to another meanwhile would be missed: look again. Doing it twice changes
-  // nothing more.
+  // A message that moves from one worker to another meanwhile would escape a hold or a cancel: look again. The others
+  // need no second look: what moves is due already and not held.
+  const bool thorough = command.action == QueueAction::hold || command.action == QueueAction::cancel;
   for (int look = 0; look < 5; ++look) {
     const std::uint64_t before = c.handovers.arrived.load();
     all.busy.clear();
@@ -70,7 +71,7 @@ asio::awaitable<QueueChanges> on_all_workers(const AdminContext& c, QueueCommand
       merge(all.busy, part.busy);
       merge(all.undecided, part.undecided);
     }
-    if (c.handovers.sent.load() == before) break;
+    if (!thorough || c.handovers.sent.load() == before) break;
   }
   co_return all;
 }
@@ -91,7 +92,11 @@ void tell(const AdminContext& c, const QueueCommand& command, const ActionWords&
   event.text = text;
   if (command.selector.sender) event.sender = command.selector.sender->to_string();
   if (changes.changed.size() == 1) event.message = smtp::to_string(changes.changed.front());
-  if (command.action == QueueAction::hold) event.action = "egret queue release " + command.selector.text;
+  if (command.action == QueueAction::hold) {
+    // Held mail has another state and no egress: the same selector would not find it again.
+    const bool found_again = !command.selector.state && !command.selector.egress;
+    event.action = found_again ? "egret queue release " + command.selector.text : "egret queue --state held";
+  }
   c.events.add(std::move(event));
 }
 

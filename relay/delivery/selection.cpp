@@ -100,6 +100,8 @@ boost::asio::awaitable<void> Dispatcher::judge(Selection* selection) {
     return false;
   });
   for (const Job* job : active_) note_id(*job, "active");
+  for (const auto& others : changing_)
+    for (const auto& job : others) note_id(*job, "active");
   std::ranges::sort(ids);
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   for (std::size_t at = 0; at < ids.size() && !stopping_; at += envelopes_at_once) {

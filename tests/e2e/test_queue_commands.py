@@ -165,6 +165,24 @@ def test_only_the_recipients_of_the_domain_are_cancelled(egret, busy_shop, recei
     assert other.messages == []
 
 
+def test_recipients_of_two_domains_at_one_site_are_told_apart(egret, busy_shop, dns):
+    dns.mx("twin.test", (10, "mx.shop.test"))
+    instance = egret(delivery=PATIENT)
+    receipt = deferred(instance, to=["user@shop.test", "user@twin.test"])
+    assert [row["recipients"] for row in rows(instance)] == [2], "they wait together"
+    answer = order(instance, "hold", "domain=twin.test")
+    assert (answer["matched"], answer["changed"], answer["ids"]) == (1, 1, [receipt.id])
+    instance.restart()
+    assert sorted((row["state"], row["recipients"]) for row in rows(instance)) == [("held", 1), ("scheduled", 1)]
+    busy_shop.script.clear()
+    order(instance, "retry", "all")
+    wait.until(lambda: [message.recipients for message in busy_shop.messages] == [("user@shop.test",)], 10,
+               "who is not held is delivered")
+    order(instance, "release", f"id={receipt.id}")
+    instance.until_queue_empty()
+    assert busy_shop.messages[1].recipients == ("user@twin.test",)
+
+
 def test_a_message_that_is_being_delivered_is_busy_and_not_touched(egret, shop):
     instance = egret(sources={"a": source("a")})
     at_the_dot, go_on = threading.Event(), threading.Event()
