@@ -31,6 +31,8 @@ constexpr EventKind kinds[] = {
     {"sender-released", "sender", false, false, "an operator released a sender"},
     {"reloaded", "reload", false, false, "the configuration is another"},
     {"reload-refused", "reload", true, false, "the configuration has errors, and the old one stays"},
+    {"held", "queue", false, false, "an operator holds mail"},
+    {"released", "queue", false, false, "an operator released mail"},
     {"cancelled", "queue", false, false, "an operator ended mail"},
 };
 

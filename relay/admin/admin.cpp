@@ -136,6 +136,7 @@ class AdminServer::Impl {
     streams_.insert(&stream);
     beast::flat_buffer buffer;
     boost::system::error_code error;
+    const std::string client = stream.socket().remote_endpoint(error).address().to_string();
     while (!error && !stopping_) {
       http::request_parser<http::string_body> parser;
       parser.header_limit(16 * 1024);
@@ -149,7 +150,7 @@ class AdminServer::Impl {
         co_await follow(stream);
         break;
       }
-      Answer result = co_await handle(request);
+      Answer result = co_await handle(request, client);
       Response response(result.status, request.version());
       response.set(http::field::content_type, result.type);
       response.set(http::field::cache_control, "no-store");
@@ -172,7 +173,7 @@ class AdminServer::Impl {
     return given.size() == expected.size() && CRYPTO_memcmp(given.data(), expected.data(), expected.size()) == 0;
   }
 
-  asio::awaitable<Answer> handle(const Request& request) {
+  asio::awaitable<Answer> handle(const Request& request, std::string client) {
     const std::string_view target(request.target().data(), request.target().size());
     const std::size_t mark = target.find('?');
     const std::string path(target.substr(0, mark));
@@ -181,7 +182,7 @@ class AdminServer::Impl {
     if (path == "/readyz") co_return readiness();
     if (!authorized(request)) co_return problem(http::status::unauthorized, "a bearer token is required");
     if (request.method() == http::verb::get) co_return co_await get(path, query);
-    if (request.method() == http::verb::post) co_return co_await post(path, request.body());
+    if (request.method() == http::verb::post) co_return co_await post(path, request.body(), client);
     co_return problem(http::status::method_not_allowed, "GET or POST");
   }
 
@@ -223,7 +224,7 @@ class AdminServer::Impl {
     co_return problem(http::status::not_found, "no such resource");
   }
 
-  asio::awaitable<Answer> post(std::string path, std::string body) {
+  asio::awaitable<Answer> post(std::string path, std::string body, std::string client) {
     boost::system::error_code error;
     const json::value request = body.empty() ? json::value(json::object{}) : json::parse(body, error);
     if (error || !request.is_object()) co_return problem(http::status::bad_request, "expected a JSON object");
@@ -234,9 +235,11 @@ class AdminServer::Impl {
     }
     if (path == "/api/v1/reload") co_return co_await reload();
     if (path == "/api/v1/recheck") co_return recheck(request.as_object());
-    if (path == "/api/v1/queue/retry") {
-      co_await api::retry_queue(context_);
-      co_return answer(json::object{{"ok", true}});
+    if (path.starts_with("/api/v1/queue/")) {
+      const json::value value = co_await api::queue_command(context_, path.substr(14), request.as_object(), client);
+      if (value.is_null()) co_return problem(http::status::not_found, "retry, hold, release or cancel");
+      if (value.as_object().contains("error")) co_return Answer{http::status::bad_request, json::serialize(value) + "\n"};
+      co_return answer(value);
     }
     if (path.starts_with("/api/v1/sources/")) co_return drain(path.substr(16), request.as_object());
     co_return problem(http::status::not_found, "no such resource");

@@ -319,7 +319,7 @@ asio::awaitable<json::value> message(const AdminContext& c, smtp::MessageId id) 
                                     {"label", a.label},
                                     {"rule", a.rule},
                                     {"route", a.route}});
-    const bool final = a.outcome == "delivered" || a.outcome == "failed";
+    const bool final = a.outcome == "delivered" || a.outcome == "failed" || a.outcome == "cancelled";
     for (const auto& recipient : a.recipients) recipients[recipient] = {final ? a.outcome : "pending", a.reply};
   }
   json::array listed;
@@ -402,14 +402,6 @@ asio::awaitable<json::value> route(const AdminContext& c, json::value request) {
                          {"hold", std::move(hold)},
                          {"consults", consults(c, found.second.site->provider)},
                          {"tls", tls_rules(*found.second.site)}};
-}
-
-asio::awaitable<void> retry_queue(const AdminContext& c) {
-  for (Dispatcher* dispatcher : c.dispatchers)
-    co_await on_worker<bool>(dispatcher, [dispatcher] {
-      dispatcher->retry_all();
-      return true;
-    });
 }
 
 }  // namespace egret::relay::api

@@ -21,7 +21,10 @@ boost::asio::awaitable<boost::json::value> queue(const AdminContext& context, Qu
 boost::asio::awaitable<boost::json::value> message(const AdminContext& context, smtp::MessageId id);
 /// Explains the route of a message. Bad input gives {"error": ...}.
 boost::asio::awaitable<boost::json::value> route(const AdminContext& context, boost::json::value request);
-boost::asio::awaitable<void> retry_queue(const AdminContext& context);
+/// POST /queue/retry|hold|release|cancel {"selector": TEXT, "bounce": BOOL}; `who` is for the event. Bad input gives
+/// {"error": ...}, null an unknown action.
+boost::asio::awaitable<boost::json::value> queue_command(const AdminContext& context, std::string action,
+                                                         boost::json::object request, std::string who);
 
 /// Prometheus text format.
 boost::asio::awaitable<std::string> metrics(const AdminContext& context);

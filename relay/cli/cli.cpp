@@ -10,6 +10,7 @@
 #include "relay/cli/admin_client.hpp"
 #include "relay/cli/hash_password.hpp"
 #include "relay/cli/print.hpp"
+#include "relay/cli/queue.hpp"
 #include "relay/net/tls.hpp"
 #include "relay/program.hpp"
 
@@ -27,6 +28,8 @@ struct Options {
   std::string from, to, message_class, name, provider, ip, state;
   bool explain = false;
   bool scram = false;
+  std::string selector;
+  bool bounce = false;
   int limit = 100;
 };
 
@@ -203,6 +206,12 @@ int queue(const Options& o) {
   return get(o, path, print_queue);
 }
 
+int change_queue(const Options& o, const std::string& action) {
+  const json::value value = queue_command(target(o), action, o.selector, o.bounce);
+  std::cout << (o.as_json ? json::serialize(value) + "\n" : print_queue_command(action, value));
+  return 0;
+}
+
 }  // namespace
 
 int run_cli(int argc, char** argv) {
@@ -215,7 +224,10 @@ int run_cli(int argc, char** argv) {
     CLI::App* sub = parent.add_subcommand(name, help);
     sub->add_option("-c,--config", o.file, "configuration file")->capture_default_str();
     sub->add_flag("--json", o.as_json, "print JSON");
-    sub->callback([&command, what = std::move(what)] { command = what; });
+    // A command inside another one is called first, and means itself.
+    sub->callback([&command, what = std::move(what)] {
+      if (!command) command = what;
+    });
     return sub;
   };
   const auto remote = [&](CLI::App& parent, const char* name, const char* help, std::function<int()> what) {
@@ -251,8 +263,16 @@ int run_cli(int argc, char** argv) {
   sub->add_option("--limit", o.limit, "how many messages to list");
   sub->add_option("--class", o.message_class, "only this class");
   sub->add_option("--state", o.state, "only this state: ready, active, scheduled, held");
-  remote(*sub, "retry", "make everything that waits for its time due now",
-         [&] { return done(o, admin_post(target(o), "/api/v1/queue/retry", json::object{})); });
+  for (const auto& [action, help] :
+       {std::pair{"retry", "make what waits for its time due now"}, std::pair{"hold", "do not try it until it is released"},
+        std::pair{"release", "end a hold: due now"}, std::pair{"cancel", "end it without a delivery"}}) {
+    CLI::App* change = remote(*sub, action, help, [&o, action = std::string(action)] { return change_queue(o, action); });
+    auto* selector =
+        change->add_option("selector", o.selector, "id=, class=, sender=, domain=, site=, egress=, state= (a,b: both) or all");
+    const bool harmless = action == std::string("retry") || action == std::string("release");
+    if (!harmless) selector->required();
+    if (action == std::string("cancel")) change->add_flag("--bounce", o.bounce, "report it to the sender");
+  }
   remote(app, "reload", "read the configuration file again", [&] { return reload(o); });
   CLI::App* source = app.add_subcommand("source", "take a source out of service or bring it back");
   source->require_subcommand(1);

@@ -127,7 +127,10 @@ void Dispatcher::recover(const spool::Recovered& message) {
       job->sticky = {routing::EgressKind::source, *source};
     else if (const auto host = shared_.config->smarthost_named(group.sticky))
       job->sticky = {routing::EgressKind::smarthost, *host};
-    scheduled_.push_back(std::move(job));
+    if (group.held)
+      withheld_[group.hold_reason.empty() ? std::string(held_by_operator) : group.hold_reason].add(std::move(job));
+    else
+      scheduled_.push_back(std::move(job));
   }
 }
 
@@ -421,14 +424,13 @@ void Dispatcher::hold(JobPtr job, const routing::Hold& reason) {
                                {"route", job->route}});
   held.reason = reason.reason;
   held.until = reason.until;
-  held.first_expiry = std::min(held.first_expiry, job->message->expires);
   job->content.reset();
-  held.jobs.push_back(std::move(job));
+  held.add(std::move(job));
   arm();
 }
 
-/// Offers held mail again: one job of each kind finds out for all of them, unless `all`.
-void Dispatcher::release_held(bool all) {
+/// Offers held mail again: one job of each kind finds out for all of them.
+void Dispatcher::release_held() {
   if (stopping_) return;
   auto held = std::move(held_);
   held_.clear();
@@ -446,7 +448,7 @@ void Dispatcher::release_held(bool all) {
         (key.sticky % 2 ? request.only_smarthost : request.only_source) = static_cast<std::uint32_t>(key.sticky / 2);
       const routing::Route route = routing::route(shared_.config->topology, *snapshot_, request, now(), random_());
       const bool expired = now() >= job->message->expires;
-      if (route.hold && !all && !expired) {
+      if (route.hold && !expired) {
         group.reason = route.hold->reason;
         group.until = route.hold->until;
         group.jobs.push_front(std::move(job));
@@ -473,14 +475,14 @@ void Dispatcher::release_trial(Job& job) {
   shared_.common.trials.release(job.egress.index, job.site->provider);
   for (Dispatcher* dispatcher : all_)
     boost::asio::post(dispatcher->executor_, [dispatcher] {
-      if (!dispatcher->held_.empty()) dispatcher->release_held(false);
+      if (!dispatcher->held_.empty()) dispatcher->release_held();
     });
 }
 
 void Dispatcher::set_snapshot(std::shared_ptr<const routing::Snapshot> snapshot) {
   snapshot_ = std::move(snapshot);
   reroute_lanes();
-  release_held(false);
+  release_held();
   look();
 }
 
@@ -551,6 +553,7 @@ void Dispatcher::arm() {
     next = std::min(next, held.first_expiry);
     if (held.until) next = std::min(next, *held.until);
   }
+  for (const auto& [reason, held] : withheld_) next = std::min(next, held.first_expiry);
   if (next == routing::Time::max()) return;
   // Never longer than a second: wall-clock time may be set.
   const auto delay = std::clamp<routing::Duration>(next - now(), std::chrono::milliseconds(1), std::chrono::seconds(1));
@@ -577,26 +580,14 @@ void Dispatcher::look() {
     std::vector<JobPtr> expired;
     for (auto& [key, held] : held_) {
       if (held.until && *held.until <= time) held.until.reset();
-      if (held.first_expiry > time) continue;
-      held.first_expiry = routing::Time::max();
-      std::erase_if(held.jobs, [&](JobPtr& job) {
-        if (job->message->expires <= time) return expired.push_back(std::move(job)), true;
-        held.first_expiry = std::min(held.first_expiry, job->message->expires);
-        return false;
-      });
+      std::ranges::move(held.take_expired(time), std::back_inserter(expired));
     }
     for (auto& job : expired) fail(std::move(job), {}, "", "");
-    if (snapshot_) release_held(false);
+    if (snapshot_) release_held();
   }
+  end_withheld(time);
   pump();
   arm();
-}
-
-void Dispatcher::retry_all() {
-  for (auto& job : scheduled_) job->next_at = now();
-  std::ranges::make_heap(scheduled_, LaterFirst{});
-  if (snapshot_) release_held(true);
-  look();
 }
 
 boost::asio::awaitable<void> Dispatcher::stop(Deadline deadline) {
@@ -634,6 +625,10 @@ QueueSummary Dispatcher::queue(const QueueFilter& filter) const {
   for (const auto& job : scheduled_) add(*job, "scheduled", "", job->last_reply);
   for (const auto& [key, held] : held_)
     for (const auto& job : held.jobs) add(*job, "held", "", held.reason);
+  for (const auto& [reason, held] : withheld_)
+    for (const auto& job : held.jobs) add(*job, "held", "", reason);
+  for (const auto& jobs : changing_)
+    for (const auto& job : jobs) add(*job, "active", "", "");
   for (const auto& [key, lane] : lanes_)
     for (const auto& job : lane->ready) add(*job, "ready", name(*job), "");
   for (const Job* job : active_) add(*job, "active", job->route.empty() ? "" : name(*job), "");

@@ -9,6 +9,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <deque>
 #include <functional>
+#include <list>
 #include <map>
 #include <memory>
 #include <random>
@@ -19,12 +20,16 @@
 #include "relay/delivery/connection.hpp"
 #include "relay/delivery/history.hpp"
 #include "relay/delivery/job.hpp"
+#include "relay/delivery/selector.hpp"
 #include "relay/delivery/shared.hpp"
 #include "relay/dns/sites.hpp"
 #include "relay/runtime/task_group.hpp"
 #include "smtp/dsn.hpp"
 
 namespace egret::relay {
+
+/// The reason of a hold that the operator asked for.
+inline constexpr std::string_view held_by_operator = "held by the operator";
 
 /// A job as the queue listing shows it.
 struct QueueRow {
@@ -55,6 +60,22 @@ struct QueueFilter {
   std::size_t limit = 100;
   std::optional<std::uint32_t> message_class;
   std::string state;
+};
+
+enum class QueueAction { retry, hold, release, cancel };
+
+struct QueueCommand {
+  QueueAction action = QueueAction::retry;
+  Selector selector;
+  bool bounce = false;  ///< cancel: the sender gets a DSN
+};
+
+/// Messages by id; one may be in several lists, and in a list more than once.
+struct QueueChanges {
+  std::vector<smtp::MessageId> matched;
+  std::vector<smtp::MessageId> changed;
+  std::vector<smtp::MessageId> busy;       ///< being delivered right now: not touched
+  std::vector<smtp::MessageId> undecided;  ///< not touched: it could not be found out whether the selector fits
 };
 
 class Dispatcher {
@@ -88,8 +109,13 @@ class Dispatcher {
   const MessageHistory* history(smtp::MessageId id) const { return history_.find(id); }
   /// The route that a message would take now.
   boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> explain(std::string domain, std::uint32_t pool);
-  /// Makes everything that waits for its time due now.
-  void retry_all();
+  /// Does what an operator asks for with the waiting mail of this worker that the selector fits (selection.cpp).
+  boost::asio::awaitable<QueueChanges> command(QueueCommand command);
+  /// The job is not tried until release_job(), whatever the standings say; only max_age ends it before. `reason` is for
+  /// people and shown in the queue: "held by the operator", "sender x is held". A `durable` hold survives a restart
+  /// (it is on disk within spool::Options::lazy_sync). A client that waits for the verdict is told 451 with the reason.
+  /// On this worker's thread; the job must be in no queue and on no connection.
+  void hold_job(JobPtr job, const std::string& reason, bool durable);
 
  private:
   struct Lane;
@@ -111,6 +137,10 @@ class Dispatcher {
     std::string reason;
     std::optional<routing::Time> until;
     routing::Time first_expiry = routing::Time::max();
+
+    void add(JobPtr job);
+    /// Takes out the jobs whose time is over.
+    std::vector<JobPtr> take_expired(routing::Time time);
   };
   struct LaterFirst {
     bool operator()(const JobPtr& a, const JobPtr& b) const { return a->next_at > b->next_at; }
@@ -142,7 +172,22 @@ class Dispatcher {
   std::uint32_t pool_of(const Job& job, const std::string& domain) const;
   void enqueue(JobPtr job, bool front = false);
   void hold(JobPtr job, const routing::Hold& hold);
-  void release_held(bool all);
+  void release_held();
+  void release_job(JobPtr job);
+  void end_withheld(routing::Time time);
+
+  // What an operator selects (selection.cpp).
+  struct Judged;
+  struct Selection;
+  template <typename Visit>
+  void visit_resting(Visit visit);
+  SelectorFacts facts_of(const Job& job, std::string_view state) const;
+  boost::asio::awaitable<void> judge(Selection* selection);
+  boost::asio::awaitable<std::optional<std::string>> site_of(Selection* selection, std::string domain);
+  void pick(Selection& selection, std::deque<JobPtr>& picked);
+  bool pick_one(Selection& selection, JobPtr& job, std::string_view state, bool withheld, std::deque<JobPtr>& picked);
+  boost::asio::awaitable<void> change(const QueueCommand* command, std::deque<JobPtr>* picked);
+  boost::asio::awaitable<void> cancel(std::vector<JobPtr> jobs, const QueueCommand* command);
   void release_trial(Job& job);
   void give_back(Job& job, std::size_t used);
   void reroute_lanes();
@@ -191,7 +236,7 @@ class Dispatcher {
   smtp::DsnInput dsn_input(const Job& job, smtp::DsnAction action);
   boost::asio::awaitable<std::string> original(std::shared_ptr<const spool::Message> message, std::uint64_t limit);
   void finish(const Job& job, const std::vector<std::uint32_t>& recipients, spool::RecipientState state);
-  void save_progress(const Job& job);
+  void save_progress(const Job& job, const std::string* hold_reason = nullptr);
   void warn_if_late(Job& job);
   void note(const Job& job, const std::string& outcome, const std::string& host, const std::string& reply, std::string_view label,
             std::string_view rule, const std::vector<std::uint32_t>& recipients);
@@ -211,6 +256,8 @@ class Dispatcher {
   std::deque<JobPtr> due_;         ///< to be prepared
   std::vector<JobPtr> scheduled_;  ///< heap by next_at
   std::map<HeldKey, HeldJobs> held_;
+  std::map<std::string, HeldJobs> withheld_;  ///< by the operator or a guard, by reason: no standing releases them
+  std::list<std::deque<JobPtr>> changing_;    ///< picked by operators' commands that are under way
   std::map<LaneKey, std::unique_ptr<Lane>> lanes_;
   std::map<std::string, std::pair<Keep, Deadline>>
       kept_;  ///< what passes through and must keep to its egress, by sender, recipient and site

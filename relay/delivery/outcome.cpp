@@ -259,7 +259,7 @@ void Dispatcher::retry_later(JobPtr job, Keep keep) {
   schedule(std::move(job));
 }
 
-void Dispatcher::save_progress(const Job& job) {
+void Dispatcher::save_progress(const Job& job, const std::string* hold_reason) {
   spool::Progress progress;
   progress.id = job.message->id;
   for (const auto index : job.recipients) progress.recipients.emplace_back(index, spool::RecipientState::pending);
@@ -271,6 +271,8 @@ void Dispatcher::save_progress(const Job& job) {
   progress.warned = job.warned;
   progress.reply = job.last_reply;
   progress.reply_host = job.last_host;
+  progress.held = hold_reason != nullptr;
+  if (hold_reason) progress.hold_reason = *hold_reason;
   shared_.spool.progress(std::move(progress));
 }
 

@@ -131,9 +131,9 @@ std::string check_segment_header(std::string_view octets, std::uint32_t number) 
   Reader in(octets.substr(segment_magic.size()));
   const std::uint32_t version = in.u32(), found = in.u32();
   in.u64();
-  if (version != format_version)
+  if (version < oldest_format_version || version > format_version)
     return "written by another version of egret (format " + std::to_string(version) + ", this program reads " +
-           std::to_string(format_version) + ")";
+           std::to_string(oldest_format_version) + " to " + std::to_string(format_version) + ")";
   if (in.u64() != XXH3_64bits(octets.data(), 24)) return "damaged segment header";
   if (found != number) return "the segment says that it is number " + std::to_string(found);
   return {};
@@ -221,11 +221,17 @@ std::string encode_accept(const Message& m) {
   return std::move(out.str());
 }
 
-std::optional<Message> decode_accept(std::uint64_t id, std::string_view payload) {
-  Reader outer(payload);
-  const std::uint32_t meta = outer.u32();
-  if (!outer.ok() || meta > payload.size() - 4) return std::nullopt;
-  Reader in(payload.substr(4, meta));
+std::optional<std::size_t> envelope_size(std::string_view payload) {
+  Reader in(payload);
+  const std::size_t size = std::size_t{4} + in.u32();
+  if (!in.ok() || size > segment_size) return std::nullopt;
+  return size;
+}
+
+std::optional<Message> decode_envelope(std::uint64_t id, std::string_view payload) {
+  const auto size = envelope_size(payload);
+  if (!size || *size > payload.size()) return std::nullopt;
+  Reader in(payload.substr(4, *size - 4));
   Message m;
   m.id = smtp::MessageId{id};
   const std::uint8_t flags = in.u8();
@@ -247,19 +253,25 @@ std::optional<Message> decode_accept(std::uint64_t id, std::string_view payload)
     cut.length = in.u32();
   }
   m.extents.resize(in.count(12));
-  std::uint64_t size = 0;
   for (auto& extent : m.extents) {
     extent.segment = in.u32();
     extent.offset = in.u32();
     extent.length = in.u32();
-    size += extent.length;
   }
   m.added = in.text();
   m.user = in.text();
-  if (!read_dsn(in, m)) return std::nullopt;
-  const std::string_view tail = payload.substr(4 + meta);
-  if (!in.at_end() || m.recipients.empty() || size + tail.size() != m.body_size) return std::nullopt;
-  if (!tail.empty()) m.tail.emplace_back(tail);
+  if (!read_dsn(in, m) || !in.at_end() || m.recipients.empty()) return std::nullopt;
+  return m;
+}
+
+std::optional<Message> decode_accept(std::uint64_t id, std::string_view payload) {
+  auto m = decode_envelope(id, payload);
+  if (!m) return std::nullopt;
+  const std::string_view tail = payload.substr(*envelope_size(payload));
+  std::uint64_t size = tail.size();
+  for (const auto& extent : m->extents) size += extent.length;
+  if (size != m->body_size) return std::nullopt;
+  if (!tail.empty()) m->tail.emplace_back(tail);
   return m;
 }
 
@@ -268,10 +280,12 @@ std::string encode_progress(const Progress& p) {
   out.u64(p.sequence);
   out.u32(p.attempts);
   out.u64(time_value(p.next_at));
-  out.u8(static_cast<std::uint8_t>(p.ambiguous | p.warned << 1 | p.held << 2 | p.strict << 3));
+  const bool reason = p.held && !p.hold_reason.empty();
+  out.u8(static_cast<std::uint8_t>(p.ambiguous | p.warned << 1 | p.held << 2 | p.strict << 3 | reason << 4));
   out.text(p.sticky);
   out.text(smtp::cut_text(p.reply, 1000));
   out.text(p.reply_host);
+  if (reason) out.text(smtp::cut_text(p.hold_reason, 1000));
   out.u32(static_cast<std::uint32_t>(p.recipients.size()));
   for (const auto& [index, state] : p.recipients) {
     out.u32(index);
@@ -295,6 +309,7 @@ std::optional<Progress> decode_progress(std::uint64_t id, std::string_view paylo
   p.sticky = in.text();
   p.reply = in.text();
   p.reply_host = in.text();
+  if (flags & 16) p.hold_reason = in.text();
   p.recipients.resize(in.count(5));
   for (auto& [index, state] : p.recipients) {
     index = in.u32();

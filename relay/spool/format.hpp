@@ -31,7 +31,10 @@
 
 namespace egret::relay::spool {
 
-inline constexpr std::uint32_t format_version = 2;
+inline constexpr std::uint32_t format_version = 3;
+/// What this program still reads. Version 3 added the reason of a hold to PROGRESS, behind a flag of its own: what
+/// version 2 wrote is read as it is.
+inline constexpr std::uint32_t oldest_format_version = 2;
 inline constexpr std::size_t segment_header_size = 32;
 inline constexpr std::size_t record_header_size = 32;
 inline constexpr std::uint32_t segment_size = 64u << 20;
@@ -93,8 +96,9 @@ struct Progress {
   bool strict = false;  ///< keeps to it also while it is out of service
   bool ambiguous = false;
   bool warned = false;
-  bool held = false;  ///< held by the operator
-  std::string reply;  ///< the last one, cut to 1000 octets
+  bool held = false;        ///< not tried until it is released, by the operator or a guard
+  std::string hold_reason;  ///< why, for people, cut to 1000 octets; empty unless held
+  std::string reply;        ///< the last one, cut to 1000 octets
   std::string reply_host;
 };
 
@@ -121,6 +125,10 @@ bool checksum_fits(std::string_view header, std::string_view payload);
 std::string encode_accept(const Message& message);
 /// Nullopt when the payload is not an ACCEPT of this format.
 std::optional<Message> decode_accept(std::uint64_t id, std::string_view payload);
+/// The same without a body, from at least envelope_size() octets at the front of the payload.
+std::optional<Message> decode_envelope(std::uint64_t id, std::string_view payload);
+/// Octets of an ACCEPT payload in front of the body's tail; nullopt when these 4 or more octets do not say.
+std::optional<std::size_t> envelope_size(std::string_view payload);
 std::string encode_progress(const Progress& progress);
 std::optional<Progress> decode_progress(std::uint64_t id, std::string_view payload);
 std::string encode_done(std::uint32_t segment);

@@ -91,6 +91,10 @@ struct ReadItem {
   smtp::MessageId id;
   Waiting<std::shared_ptr<const Message>> waiting;
 };
+struct EnvelopesItem {
+  std::vector<smtp::MessageId> ids;
+  Waiting<std::vector<std::shared_ptr<const Message>>> waiting;
+};
 struct ExtentItem {
   Extent extent;
   Waiting<std::string> waiting;
@@ -98,7 +102,20 @@ struct ExtentItem {
 struct AbandonItem {
   std::vector<Extent> extents;
 };
-using Item = std::variant<AcceptItem, ChunkItem, ProgressItem, DoneItem, ReadItem, ExtentItem, AbandonItem>;
+using Item = std::variant<AcceptItem, ChunkItem, ProgressItem, DoneItem, ReadItem, EnvelopesItem, ExtentItem, AbandonItem>;
+
+/// What an ACCEPT record says in front of the body. Its checksum covers the body too, which is not read for this.
+std::shared_ptr<const Message> read_envelope(const SegmentFile& file, const Place& place, std::uint64_t id) {
+  constexpr std::size_t usual = 1024;
+  const std::size_t start = place.offset + record_header_size;
+  std::string octets;
+  if (!file.read(start, std::min<std::size_t>(usual, place.length), octets)) return nullptr;
+  const auto size = envelope_size(octets);
+  if (!size || *size > place.length) return nullptr;
+  if (*size > octets.size() && !file.read(start, *size, octets)) return nullptr;
+  auto message = decode_envelope(id, octets);
+  return message ? std::make_shared<const Message>(std::move(*message)) : nullptr;
+}
 
 /// Completions of one batch, handed to each thread in one piece.
 class Completions {
@@ -165,6 +182,7 @@ class Spool::Impl {
   void on(ProgressItem& item, Batch& batch);
   void on(DoneItem& item, Batch& batch);
   void on(ReadItem& item, Batch& batch);
+  void on(EnvelopesItem& item, Batch& batch);
   void on(ExtentItem& item, Batch& batch);
   void on(AbandonItem& item, Batch& batch);
   bool append(Batch& batch, RecordType type, std::uint64_t id, const std::vector<std::string_view>& payload, Place& place);
@@ -597,6 +615,35 @@ void Spool::Impl::on(ReadItem& item, Batch& batch) {
   });
 }
 
+void Spool::Impl::on(EnvelopesItem& item, Batch& batch) {
+  struct Found {
+    std::uint64_t id = 0;
+    std::shared_ptr<SegmentFile> file;
+    Place place;
+  };
+  flush(batch);  // some may be in this very batch
+  std::vector<Found> found;
+  for (const auto id : item.ids) {
+    Found& one = found.emplace_back();
+    one.id = static_cast<std::uint64_t>(id);
+    const auto it = index_.find(one.id);
+    if (it == index_.end()) continue;
+    one.place = it->second;
+    one.file = segments_.at(one.place.segment).file;
+  }
+  asio::post(readers_, [found = std::move(found), waiting = std::move(item.waiting)]() mutable {
+    std::vector<std::shared_ptr<const Message>> out;
+    for (const Found& one : found) {
+      out.push_back(one.file ? read_envelope(*one.file, one.place, one.id) : nullptr);
+      if (one.file && !out.back())
+        log::error("spool: a waiting message cannot be read", {{"id", smtp::to_string(smtp::MessageId{one.id})}});
+    }
+    asio::post(waiting.home, [operation = std::move(waiting.operation), out = std::move(out)]() mutable {
+      operation->complete(std::move(out));
+    });
+  });
+}
+
 void Spool::Impl::on(ExtentItem& item, Batch& batch) {
   const auto it = segments_.find(item.extent.segment);
   std::shared_ptr<SegmentFile> file;
@@ -841,6 +888,16 @@ asio::awaitable<std::shared_ptr<const Message>> Spool::read(smtp::MessageId id) 
   Impl* impl = impl_.get();
   co_return co_await await_operation<Result>([impl, id, home](OperationPtr<Result> operation) {
     impl->push(ReadItem{id, {home, std::move(operation)}});
+  });
+}
+
+asio::awaitable<std::vector<std::shared_ptr<const Message>>> Spool::envelopes(std::vector<smtp::MessageId> ids) {
+  using Result = std::vector<std::shared_ptr<const Message>>;
+  const auto home = co_await asio::this_coro::executor;
+  Impl* impl = impl_.get();
+  auto shared = std::make_shared<std::vector<smtp::MessageId>>(std::move(ids));
+  co_return co_await await_operation<Result>([impl, shared, home](OperationPtr<Result> operation) {
+    impl->push(EnvelopesItem{std::move(*shared), {home, std::move(operation)}});
   });
 }
 

@@ -79,6 +79,9 @@ class Spool {
 
   /// Reads a waiting message back; null when it is unknown or cannot be read.
   boost::asio::awaitable<std::shared_ptr<const Message>> read(smtp::MessageId id);
+  /// Reads who sent which waiting messages to whom, without their bodies; null where one is unknown or cannot be read.
+  /// One after another on the reading thread, which others wait for: a few hundred at a time.
+  boost::asio::awaitable<std::vector<std::shared_ptr<const Message>>> envelopes(std::vector<smtp::MessageId> ids);
   /// Reads a piece of a body; empty when it cannot be read.
   boost::asio::awaitable<std::string> read(Extent extent);
 

@@ -1,7 +1,9 @@
 #include "relay/spool/format.hpp"
 
 #include <gtest/gtest.h>
+#include <xxhash.h>
 
+#include <cstring>
 #include <random>
 
 namespace egret::relay::spool {
@@ -45,6 +47,7 @@ Progress full_progress() {
   p.next_at = routing::Time(routing::Duration(1795316055926));
   p.sticky = "out1";
   p.strict = p.ambiguous = p.warned = p.held = true;
+  p.hold_reason = "poison: blocked through out1, out2, out3";
   p.reply = "421 4.7.0 later";
   p.reply_host = "mx.example.net";
   return p;
@@ -53,6 +56,10 @@ Progress full_progress() {
 /// A record as it stands in a segment.
 std::string whole_record(const std::string& payload, std::uint32_t synced_to = 4096) {
   return encode_record_header(RecordType::progress, some_id, synced_to, {payload}) + payload;
+}
+
+std::uint64_t header_checksum(const std::string& octets) {
+  return XXH3_64bits(octets.data(), 24);
 }
 
 std::string random_octets(std::mt19937& random, std::size_t most) {
@@ -125,6 +132,20 @@ TEST(AcceptRecord, IsRefusedWithoutRecipients) {
   EXPECT_FALSE(decode_accept(some_id, payload_of(in)));
 }
 
+TEST(AcceptRecord, HasAnEnvelopeThatIsReadWithoutTheBody) {
+  const Message in = full_message();
+  const std::string whole = payload_of(in);
+  const auto size = envelope_size(whole.substr(0, 4));
+  ASSERT_EQ(size, encode_accept(in).size());
+  const auto out = decode_envelope(some_id, whole.substr(0, *size));
+  ASSERT_TRUE(out);
+  EXPECT_EQ(out->sender, in.sender);
+  EXPECT_EQ(out->recipients, in.recipients);
+  EXPECT_TRUE(out->tail.empty());
+  for (std::size_t short_of = 0; short_of < *size; ++short_of)
+    EXPECT_FALSE(decode_envelope(some_id, whole.substr(0, short_of))) << short_of;
+}
+
 TEST(AcceptRecord, SurvivesMutations) {
   std::mt19937 random(1);
   const std::string whole = payload_of(full_message());
@@ -151,6 +172,36 @@ TEST(ProgressRecord, ComesBackAsItWas) {
   EXPECT_TRUE(out->strict && out->ambiguous && out->warned && out->held);
   EXPECT_EQ(out->reply, in.reply);
   EXPECT_EQ(out->reply_host, in.reply_host);
+  EXPECT_EQ(out->hold_reason, in.hold_reason);
+}
+
+TEST(ProgressRecord, OfVersion2HasNoReasonOfAHold) {
+  Progress in = full_progress();
+  const std::size_t with_reason = encode_progress(in).size();
+  const std::size_t field = 4 + in.hold_reason.size();
+  in.hold_reason.clear();
+  const std::string octets = encode_progress(in);
+  EXPECT_EQ(octets.size(), with_reason - field);
+  const auto out = decode_progress(some_id, octets);
+  ASSERT_TRUE(out);
+  EXPECT_TRUE(out->held);
+  EXPECT_EQ(out->hold_reason, "");
+  EXPECT_EQ(out->recipients, in.recipients);
+}
+
+TEST(ProgressRecord, HasAReasonOnlyWhileHeld) {
+  Progress in = full_progress();
+  in.held = false;
+  const auto out = decode_progress(some_id, encode_progress(in));
+  ASSERT_TRUE(out);
+  EXPECT_FALSE(out->held);
+  EXPECT_EQ(out->hold_reason, "");
+}
+
+TEST(ProgressRecord, CutsALongReasonOfAHold) {
+  Progress in = full_progress();
+  in.hold_reason = std::string(5000, 'x');
+  EXPECT_EQ(decode_progress(some_id, encode_progress(in)).value().hold_reason.size(), 1000u);
 }
 
 TEST(ProgressRecord, KeepsEachFlagApart) {
@@ -262,6 +313,16 @@ TEST(SegmentHead, NamesAnotherVersion) {
   std::string octets = encode_segment_header(7, 0);
   octets[8] = 1;
   EXPECT_NE(check_segment_header(octets, 7).find("another version of egret (format 1"), std::string::npos);
+}
+
+TEST(SegmentHead, OfVersion2IsStillRead) {
+  // The header as version 2 wrote it: number 7, created at 0.
+  std::string octets = encode_segment_header(7, 0);
+  octets[8] = 2;
+  EXPECT_EQ(check_segment_header(octets, 7), "damaged segment header");  // the version is under the checksum
+  const std::uint64_t checksum = header_checksum(octets);
+  std::memcpy(octets.data() + 24, &checksum, sizeof checksum);
+  EXPECT_EQ(check_segment_header(octets, 7), "");
 }
 
 TEST(SegmentHead, NoticesEveryFlippedBit) {

@@ -270,6 +270,20 @@ TEST_F(SpoolTest, KnowsNothingOfOtherMessages) {
   EXPECT_EQ(run(spool_->read(Extent{77, 64, 10})), "");
 }
 
+TEST_F(SpoolTest, ReadsEnvelopesWithoutBodies) {
+  open();
+  const auto first = accept(message("one", 2)), second = accept(message(std::string(100'000, 'x'), 100));
+  const std::vector ids{smtp::MessageId{second}, smtp::MessageId{12345}, smtp::MessageId{first}};
+  const auto out = run(spool_->envelopes(ids));
+  ASSERT_EQ(out.size(), 3u);
+  ASSERT_TRUE(out[0] && !out[1] && out[2]);
+  EXPECT_EQ(out[0]->id, smtp::MessageId{second});
+  EXPECT_EQ(out[0]->recipients.size(), 100u);  // more than the first read takes in
+  EXPECT_EQ(out[0]->body_size, 100'000u);
+  EXPECT_TRUE(out[0]->tail.empty());
+  EXPECT_EQ(out[2]->recipients.size(), 2u);
+}
+
 TEST_F(SpoolTest, ForgetsWhatIsDone) {
   open();
   const auto id = accept(), other = accept();
@@ -413,6 +427,7 @@ TEST_F(SpoolTest, RecoversEverythingOfAGroup) {
   in.strict = in.ambiguous = in.warned = in.held = true;
   in.reply = "451 4.7.1 later";
   in.reply_host = "mx.example.net";
+  in.hold_reason = "sender x is held";
   spool_->progress(in);
   open();
   ASSERT_EQ(recovered_.at(id).groups.size(), 1u);
@@ -424,6 +439,27 @@ TEST_F(SpoolTest, RecoversEverythingOfAGroup) {
   EXPECT_TRUE(out.strict && out.ambiguous && out.warned && out.held);
   EXPECT_EQ(out.reply, in.reply);
   EXPECT_EQ(out.reply_host, in.reply_host);
+  EXPECT_EQ(out.hold_reason, in.hold_reason);
+}
+
+TEST_F(SpoolTest, RecoversARecipientThatIsHeldApartFromTheOthers) {
+  open();
+  const auto id = accept(message("x", 2));
+  progress(id, {{0, pending}, {1, pending}}, 1);
+  Progress held;
+  held.id = smtp::MessageId{id};
+  held.recipients = {{1, pending}};
+  held.held = true;
+  held.hold_reason = "held by the operator";
+  spool_->progress(held);
+  open();
+  std::map<std::uint32_t, std::string> reasons;
+  for (const Progress& group : recovered_.at(id).groups)
+    for (const auto& [index, state] : group.recipients) reasons[index] = group.held ? group.hold_reason : "";
+  EXPECT_EQ(reasons, (std::map<std::uint32_t, std::string>{{0, ""}, {1, "held by the operator"}}));
+  progress(id, {{1, pending}}, 1);  // released
+  open();
+  for (const Progress& group : recovered_.at(id).groups) EXPECT_FALSE(group.held);
 }
 
 TEST_F(SpoolTest, RecoversRecipientsInTheirGroups) {

@@ -1,0 +1,58 @@
+// Holds that somebody asked for: the operator, or a guard that stopped a message or its sender. What routing holds is
+// in dispatcher.cpp: that ends by itself when an egress comes back, this by a word (or by max_age).
+#include <algorithm>
+#include <iterator>
+
+#include "relay/delivery/dispatcher.hpp"
+#include "relay/runtime/log.hpp"
+
+namespace egret::relay {
+
+void Dispatcher::HeldJobs::add(JobPtr job) {
+  first_expiry = std::min(first_expiry, job->message->expires);
+  jobs.push_back(std::move(job));
+}
+
+std::vector<JobPtr> Dispatcher::HeldJobs::take_expired(routing::Time time) {
+  std::vector<JobPtr> out;
+  if (first_expiry > time) return out;
+  first_expiry = routing::Time::max();
+  std::erase_if(jobs, [&](JobPtr& job) {
+    if (job->message->expires <= time) return out.push_back(std::move(job)), true;
+    first_expiry = std::min(first_expiry, job->message->expires);
+    return false;
+  });
+  return out;
+}
+
+void Dispatcher::hold_job(JobPtr job, const std::string& reason, bool durable) {
+  release_trial(*job);
+  give_back(*job, 0);
+  if (settled(*job, {Settled::End::deferred, smtp::make_reply(451, "4.7.1 (local) " + reason), "", {}})) return;
+  log::info("held", {{"id", smtp::to_string(job->message->id)}, {"reason", reason}});
+  if (durable) save_progress(*job, &reason);
+  job->content.reset();
+  job->tried.clear();
+  job->route.clear();
+  withheld_[reason].add(std::move(job));
+  arm();
+}
+
+/// Due now, as if it had never been held. The caller pumps.
+void Dispatcher::release_job(JobPtr job) {
+  job->next_at = now();
+  save_progress(*job);
+  due_.push_back(std::move(job));
+}
+
+/// The time of some withheld mail is over: the sender is told.
+void Dispatcher::end_withheld(routing::Time time) {
+  std::vector<JobPtr> expired;
+  for (auto it = withheld_.begin(); it != withheld_.end();) {
+    std::ranges::move(it->second.take_expired(time), std::back_inserter(expired));
+    it = it->second.jobs.empty() ? withheld_.erase(it) : std::next(it);
+  }
+  for (auto& job : expired) fail(std::move(job), {}, "", "");
+}
+
+}  // namespace egret::relay
