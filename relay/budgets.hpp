@@ -1,4 +1,4 @@
-// The smarthosts' budgets in use, shared by all workers.
+// The smarthosts' budgets and the sources' shaping in use, shared by all workers.
 #pragma once
 
 #include <cstdint>
@@ -6,13 +6,14 @@
 #include <vector>
 
 #include "config/config.hpp"
+#include "relay/shaping.hpp"
 #include "routing/budget.hpp"
 
 namespace egret::relay {
 
 class Budgets {
  public:
-  explicit Budgets(const config::Config& config) : uses_(config.smarthosts.size()) {
+  explicit Budgets(const config::Config& config) : shaping(config.topology.sources.size()), uses_(config.smarthosts.size()) {
     for (const auto& smarthost : config.smarthosts) {
       limited_.push_back(smarthost.budget.has_value());
       // Without a budget the use of the day is counted all the same.
@@ -52,6 +53,8 @@ class Budgets {
     const std::lock_guard lock(mutex_);
     return std::exchange(changed_, false);
   }
+
+  Shaping shaping;
 
  private:
   mutable std::mutex mutex_;

@@ -181,6 +181,7 @@ json::value blocklists(const AdminContext& c) {
                                {"last_checked", time_or_null(status.last_checked)},
                                {"weight", list.weight},
                                {"role", list.inform_only ? "inform" : "route"},
+                               {"mode", list.observe ? "observe" : "enforce"},
                                {"delist", list.delist},
                                {"listed", std::move(listed)}});
   }

@@ -140,6 +140,7 @@ class Dispatcher {
   void hold(JobPtr job, const routing::Hold& hold);
   void release_held(bool all);
   void release_trial(Job& job);
+  std::optional<routing::ShapingRefusal> shape(const Job& job, std::uint32_t source) const;
   void give_back(Job& job, std::size_t used);
   void reroute_lanes();
 
