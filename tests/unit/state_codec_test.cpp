@@ -3,6 +3,7 @@
 #include <random>
 
 #include "relay/state/state.hpp"
+#include "tests/unit/standing_history.hpp"
 
 namespace egret::relay {
 namespace {
@@ -155,6 +156,23 @@ TEST(StateCodec, SurvivesMutations) {
     for (unsigned changes = 1 + random() % 3; changes > 0; --changes)
       changed[random() % changed.size()] = static_cast<char>(random());
     if (const auto state = decode_state(changed)) encode_state(*state);
+  }
+}
+
+TEST(StateCodec, ARestartAtAnyMomentForgetsNothing) {
+  for (unsigned seed = 0; seed < 40; ++seed) {
+    std::mt19937 random(seed);
+    routing::history::World lasting, restarted;
+    for (int i = 0; i < 60; ++i) {
+      restarted.state = round_trip(restarted.state);
+      ASSERT_EQ(encode_state(restarted.state), encode_state(lasting.state)) << seed;
+      ASSERT_EQ(restarted.picture(), lasting.picture()) << seed;
+      lasting.pass(random);
+      restarted.now = lasting.now;
+      const routing::Evidence evidence = routing::history::any(random);
+      lasting.fold(evidence);
+      restarted.fold(evidence);
+    }
   }
 }
 
