@@ -150,6 +150,12 @@ void read_blocklist(Section& section, BlocklistEntry& entry) {
     list.inform_only = role == "inform";
   else if (!role.empty())
     section.problem("role", "expected route or inform");
+  std::string mode;
+  section.text("mode", mode);
+  if (mode == "observe" || mode == "enforce")
+    list.observe = mode == "observe";
+  else if (!mode.empty())
+    section.problem("mode", "expected enforce or observe");
   Section test = section.section("test");
   read_test_point(test, "listed", list.test_listed);
   read_test_point(test, "clean", list.test_clean);

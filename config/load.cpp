@@ -1,5 +1,6 @@
 // Reads the configuration file into a Config and checks its meaning. Every problem is reported, none is fixed silently.
 #include <algorithm>
+#include <charconv>
 #include <cstdlib>
 #include <fstream>
 #include <mutex>
@@ -471,6 +472,8 @@ class Loader {
     cooldown.finish();
     warmup(s, p);
     s.duration("warmup_step", p.warmup_step);
+    warmup_caps(s, p);
+    s.integer("returning", config_->topology.returning, 1, 1000);
     s.unavailable("poison_after");
     if (const auto rate = read_query_rate(s, "queries")) config_->blocklist_queries = *rate;
     blocklists(s);
@@ -490,6 +493,24 @@ class Loader {
         p.warmup.push_back(*share);
     }
     if (p.warmup.empty() || p.warmup.back() < 1.0) p.warmup.push_back(1.0);
+  }
+
+  void warmup_caps(Section& s, routing::StandingPolicy& p) {
+    const Tree* caps = s.take("warmup_caps");
+    if (!caps) return;
+    std::vector<std::string> texts;
+    s.texts("warmup_caps", texts);
+    for (const auto& text : texts) {
+      std::uint64_t cap = 0;
+      const auto parsed = std::from_chars(text.data(), text.data() + text.size(), cap);
+      if (parsed.ec != std::errc{} || parsed.ptr != text.data() + text.size() || cap == 0 ||
+          (!p.warmup_caps.empty() && cap < p.warmup_caps.back()))
+        s.problem("warmup_caps", text + ": expected rising numbers of recipients a day such as 500, 2000, 10000");
+      else
+        p.warmup_caps.push_back(cap);
+    }
+    if (p.warmup_caps.size() > p.warmup.size())
+      s.problem("warmup_caps", "has more entries than warmup has steps (" + std::to_string(p.warmup.size()) + ")");
   }
 
   void blocklists(Section& reputation_section) {

@@ -1,4 +1,4 @@
-// The smarthosts' budgets in use, shared by all workers.
+// The smarthosts' budgets and the sources' shaping in use, shared by all workers.
 #pragma once
 
 #include <cstdint>
@@ -6,6 +6,7 @@
 #include <vector>
 
 #include "config/config.hpp"
+#include "relay/shaping.hpp"
 #include "routing/budget.hpp"
 
 namespace egret::relay {
@@ -16,6 +17,7 @@ class Budgets {
 
   /// Another configuration (config::succeed): what was used stays used.
   void configure(const config::Config& config) {
+    shaping.configure(config.topology.sources.size());
     const std::lock_guard lock(mutex_);
     uses_.resize(config.smarthosts.size());
     limited_.clear();
@@ -60,6 +62,8 @@ class Budgets {
     const std::lock_guard lock(mutex_);
     return std::exchange(changed_, false);
   }
+
+  Shaping shaping;
 
  private:
   mutable std::mutex mutex_;

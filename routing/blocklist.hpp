@@ -47,6 +47,7 @@ struct Blocklist {
   std::map<IpAddress, CodeMeaning> codes;
   double weight = 1.0;
   bool inform_only = false;                                            ///< reported, never routes
+  bool observe = false;                                                ///< never routes; what it would have done is reported
   std::optional<IpAddress> test_listed = IpAddress::v4(127, 0, 0, 2);  ///< RFC 5782 section 5
   std::optional<IpAddress> test_clean = IpAddress::v4(127, 0, 0, 1);
   Duration settle{0};                 ///< how long it must be gone before the source returns
@@ -56,6 +57,8 @@ struct Blocklist {
   std::string delist;                 ///< where to ask for removal
 
   bool concerns_provider(std::string_view provider) const;
+  /// Whether a listing by it counts for anything.
+  bool enforced() const { return !inform_only && !observe; }
 };
 
 /// The name to ask for: "4.3.2.1.zone" or 32 nibbles, without a trailing dot. A mapped IPv4 address is asked for as

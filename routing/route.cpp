@@ -24,6 +24,7 @@ class Decision {
   Route run() {
     if (r_.only_smarthost) return only_smarthost();
     for (const std::uint32_t index : pool_.sources) consider_source(index);
+    cap_returning();
     rank_sources();
     const bool overflow = !r_.only_source && overflows();
     const bool exhausted = available_.empty();
@@ -51,6 +52,8 @@ class Decision {
   }
 
   void reject(EgressRef egress, std::string reason, std::optional<Time> until = {}) {
+    // What should have ended by now ends when the owner of the standings next looks: at any moment.
+    if (until) until = std::max(*until, now_);
     out_.rejected.push_back({egress, std::move(reason), until});
   }
 
@@ -62,6 +65,7 @@ class Decision {
       return reject(ref, source.address.v6 ? "the site has no IPv6 address" : "the site has no IPv4 address");
     if (r_.only_source && *r_.only_source != index)
       return reject(ref, "the message keeps to source " + t_.sources[*r_.only_source].name);
+    if (view.standing == Standing::trial && !t_.observe) returning_.push_back({view.since, index});
     if (const Excluded* e = excluded(ref)) {
       busy_ = busy_ || view.standing == Standing::trial;
       return reject(ref, e->reason, e->until);
@@ -76,6 +80,21 @@ class Decision {
 
   static bool is_address_fault(const StandingView& view) {
     return view.standing == Standing::misconfigured && view.reason.starts_with("address ");
+  }
+
+  /// Of the sources that return, those on trial for longest are tried; the others wait until they are through. Only
+  /// sources that can reach the site hold a place, and a message that must keep to its source is none of their rivals.
+  void cap_returning() {
+    const auto places = static_cast<std::size_t>(std::max(t_.returning, 1));
+    if (r_.only_source || returning_.size() <= places) return;
+    std::ranges::sort(returning_);
+    const std::string first = t_.sources[returning_.front().second].name;
+    for (auto it = returning_.begin() + static_cast<std::ptrdiff_t>(places); it != returning_.end(); ++it) {
+      const auto waits = std::ranges::find(available_, it->second, &Available::index);
+      if (waits == available_.end()) continue;
+      available_.erase(waits);
+      reject({EgressKind::source, it->second}, "trial: waits its turn, " + first + " returns first");
+    }
   }
 
   /// A random order in which each source is first with probability weight / sum of weights (exponential race).
@@ -167,6 +186,7 @@ class Decision {
   Time now_;
   std::uint64_t dice_;
   std::vector<Available> available_;
+  std::vector<std::pair<Time, std::uint32_t>> returning_;  // in trial, and since when
   bool busy_ = false;  // a source on trial has its one message under way: the pool is not exhausted
   Route out_;
 };

@@ -53,6 +53,7 @@ struct Topology {
   std::vector<std::string> smarthosts;  ///< names
   std::vector<PoolInfo> pools;
   bool observe = false;
+  int returning = 1;  ///< sources of a pool that may be in trial with one provider at once; the others wait their turn
 
   const std::string& name(EgressRef egress) const {
     return egress.kind == EgressKind::source ? sources[egress.index].name : smarthosts[egress.index];

@@ -1,9 +1,11 @@
 // Standings: what all evidence about a source adds up to, per provider, and how a source comes back.
 //
 // fold() is the only thing that changes a SourceState. Every change of a standing is returned as a Transition that
-// says what was seen and which rule decided, so that log, API and alerts cannot drift from what really happened.
+// says what was seen and which rule decided, so that log, API and alerts cannot drift from what really happened. What a
+// single message's refusals did can be taken back (Withdrawn): a poison message must not burn every source.
 #pragma once
 
+#include <cstdint>
 #include <map>
 #include <optional>
 #include <string>
@@ -27,6 +29,9 @@ struct StandingPolicy {
   std::vector<double> warmup{0.10, 0.25, 0.50, 1.0};  ///< shares of the full weight
   Duration warmup_step{std::chrono::hours(1)};        ///< time on each
   int trial_successes = 3;                            ///< deliveries that end a trial
+  /// Recipients a day that a returning source may have with one provider, on each step of the warm-up; steps beyond the
+  /// last entry have no cap.
+  std::vector<std::uint64_t> warmup_caps{};
 };
 
 /// The lists by name, as configured.
@@ -43,6 +48,16 @@ struct Listing {
   int listed_in_a_row = 0;
   int clean_in_a_row = 0;
   std::optional<Time> clean_since;
+  bool on_word = false;  ///< confirmed by fewer checks than must agree, because a receiver named the list
+};
+
+/// A receiver's reply that named a list.
+struct Vouch {
+  std::string blocklist;
+  std::string provider;
+  std::uint64_t message = 0;
+  Time at{};
+  bool operator==(const Vouch&) const = default;
 };
 
 /// The way back into service.
@@ -54,23 +69,44 @@ struct Ramp {
   int successes = 0;
 };
 
+/// One block by a provider: the refusals that it rests on, and what was before it, so that it can be taken back.
+struct Block {
+  struct Refusal {
+    std::uint64_t message = 0;
+    Time at{};
+    double jitter = 0;
+    bool config_fault = false;
+    bool operator==(const Refusal&) const = default;
+  };
+  std::vector<Refusal> refusals;  ///< one for each message, the first of them the oldest; at most eight
+  bool firm = false;              ///< and more than are kept
+  int strikes = 0;                ///< this and the rest: as it was before
+  Time last_block{};
+  Time calm_since{};
+  std::string reason;
+  Ramp ramp;
+};
+
 /// What is particular to one provider.
 struct ProviderState {
   std::optional<Time> blocked_until;
   bool config_fault = false;  ///< the block was about PTR, FCrDNS or EHLO
-  int strikes = 0;            ///< repetitions; double the cool-down
+  int strikes = 0;            ///< repetitions; double the cool-down; one is forgotten for each `cooldown_max` without a block
   Time last_block{};
   std::string reason;
   Ramp ramp;
   double throttle = 1.0;  ///< factor on connections, 1 when not throttled
   Time throttled_at{};
   bool drained = false;
+  Time calm_since{};                   ///< no block since; moved on as strikes are forgotten
+  std::optional<Time> observed_until;  ///< a rule that only observes would have blocked it until then
+  std::vector<Block> blocks;           ///< the last few, oldest first
 };
 
 struct SourceState {
   std::map<std::string, Listing, std::less<>> listings;
   std::map<std::string, ProviderState, std::less<>> providers;
-  std::map<std::string, Time, std::less<>> vouched;  ///< lists that a receiver named, and when
+  std::vector<Vouch> vouched;  ///< lists that receivers named lately, oldest first
   Ramp ramp;
   bool checked = false;  ///< a list has given a conclusive answer
   bool drained = false;
@@ -94,6 +130,16 @@ struct Refused {  ///< a receiver's reply that blames the egress
   std::string blocklist;  ///< named in the reply, or empty
   std::string rule;
   std::string text;
+  std::uint64_t message = 0;  ///< whose refusal it is; 0: unknown, never taken back
+  double jitter = 0;          ///< 0 to 1, drawn outside: sources that are blocked together do not return together
+  bool observe = false;       ///< by a rule that only observes: reported, changes nothing
+};
+/// A message was found to be poison: what its refusals by this provider did to the source is taken back (block, strikes,
+/// way back, named lists), as far as no other message's refusals support it. Throttling stays: it is no verdict on the
+/// message.
+struct Withdrawn {
+  std::string provider;
+  std::uint64_t message = 0;
 };
 struct Delivered {
   std::string provider;
@@ -109,7 +155,8 @@ struct Resume {
   std::string provider;
 };
 struct Tick {};  ///< time has passed
-using Evidence = std::variant<ListChecked, ListWithdrawn, Refused, Delivered, SourceFault, SourceWorks, Drain, Resume, Tick>;
+using Evidence =
+    std::variant<ListChecked, ListWithdrawn, Refused, Withdrawn, Delivered, SourceFault, SourceWorks, Drain, Resume, Tick>;
 
 /// A standing as routing sees it.
 struct StandingView {
@@ -118,7 +165,9 @@ struct StandingView {
   std::string reason;
   double share = 1.0;  ///< of the full weight; 0 when out of service
   double throttle = 1.0;
-  bool wants_successes = false;  ///< deliveries matter to it: trial or throttled
+  bool wants_successes = false;          ///< deliveries matter to it: trial or throttled
+  Time since{};                          ///< in trial: since when
+  std::optional<std::uint64_t> per_day;  ///< returning: recipients a day with this provider
 };
 
 /// A change of standing. `provider` is empty for "every provider without a state of its own".
@@ -130,6 +179,7 @@ struct Transition {
   std::string text;
   std::string blocklist;
   std::optional<Time> until;
+  bool observed = false;  ///< what a rule that only observes would have done; the standing did not change
 };
 
 struct StandingContext {
@@ -139,6 +189,9 @@ struct StandingContext {
 
 /// Applies one piece of evidence. Pure but for `state`.
 std::vector<Transition> fold(SourceState& state, const Evidence& evidence, const StandingContext& context, Time now);
+
+/// Whether time alone changes anything: a Tick now is not without effect.
+bool due(const SourceState& state, const StandingContext& context, Time now);
 
 /// The standing of a source with a provider; provider "" means one that nothing particular is known of.
 StandingView view(const SourceState& state, std::string_view provider, const StandingContext& context);

@@ -206,6 +206,7 @@ json::value blocklists(const AdminContext& c) {
                                {"last_checked", time_or_null(status.last_checked)},
                                {"weight", list.weight},
                                {"role", list.inform_only ? "inform" : "route"},
+                               {"mode", list.observe ? "observe" : "enforce"},
                                {"delist", list.delist},
                                {"queries", status.queries},
                                {"every", status.every ? json::value(routing::to_string(*status.every)) : json::value()},

@@ -118,6 +118,9 @@ boost::asio::awaitable<std::string> metrics(const AdminContext& c) {
     page.gauge("egret_source_score", "Sum of the weights of the lists that list the source.", c.reputation.score(i),
                {{"source", topology.sources[i].name}});
   }
+  for (const auto& [rule, count] : c.reputation.would_have())
+    page.counter("egret_would_have_total", "Ejections that were observed only, by the rule that would have made them.",
+                 static_cast<double>(count), {{"rule", rule}});
   for (std::uint32_t i = 0; i < topology.smarthosts.size(); ++i)
     if (!c.config->smarthosts[i].removed) egress(page, "smarthost", topology.smarthosts[i], c.metrics.smarthosts[i]);
   for (const auto& [name, status] : c.prober->status())

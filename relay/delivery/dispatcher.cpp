@@ -329,6 +329,16 @@ void Dispatcher::dispatch(JobPtr job) {
         request.excluded.push_back({egress, "trial: another message is on its way", {}});
         continue;
       }
+      if (const auto wait = shape(*job, egress.index)) {
+        if (trial) shared_.common.trials.release(egress.index, job->site->provider);
+        // Throttled, and the class does not spill: it waits for its source, whatever else is free.
+        if (!wait->cap && job->tried.empty() && !shared_.config->classes[job->message->message_class].spill) {
+          job->route = "hold: " + shared_.config->topology.name(egress) + " is " + wait->reason;
+          return hold(std::move(job), {wait->reason, wait->until});
+        }
+        request.excluded.push_back({egress, wait->reason, wait->until});
+        continue;
+      }
       job->holds_trial = trial;
     } else if (const auto& host = shared_.config->smarthosts[egress.index];
                host.message_size && job->message->size > host.message_size) {
@@ -346,6 +356,13 @@ void Dispatcher::dispatch(JobPtr job) {
     job->route = routing::explain(route, shared_.config->topology);
     return enqueue(std::move(job));
   }
+}
+
+/// Whether the source may have one more message for the job's provider; observing, always.
+std::optional<routing::ShapingRefusal> Dispatcher::shape(const Job& job, std::uint32_t source) const {
+  if (shared_.config->topology.observe) return std::nullopt;
+  const std::string& provider = job.site->provider;
+  return shared_.budgets.shaping.admit(source, provider, snapshot_->sources[source].with(provider), job.recipients.size(), now());
 }
 
 namespace {
@@ -523,6 +540,12 @@ boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> Dispatcher::explai
     const auto& budget = shared_.config->smarthosts[i].budget;
     if (budget && shared_.budgets.used(i, now()) >= budget->recipients)
       request.excluded.push_back({{routing::EgressKind::smarthost, i}, "budget used up", shared_.budgets.renews(i, now())});
+  }
+  for (const std::uint32_t i : shared_.config->topology.pools[pool].sources) {
+    if (shared_.config->topology.observe) break;
+    const auto& view = snapshot_->sources[i].with(request.provider);
+    const auto wait = shared_.budgets.shaping.admit(i, out.second.site->provider, view, 1, now(), false);
+    if (wait) request.excluded.push_back({{routing::EgressKind::source, i}, wait->reason, wait->until});
   }
   out.first = routing::route(shared_.config->topology, *snapshot_, request, now(), random_());
   co_return out;

@@ -189,6 +189,7 @@ class Dispatcher {
   boost::asio::awaitable<void> change(const QueueCommand* command, std::deque<JobPtr>* picked);
   boost::asio::awaitable<void> cancel(std::vector<JobPtr> jobs, const QueueCommand* command);
   void release_trial(Job& job);
+  std::optional<routing::ShapingRefusal> shape(const Job& job, std::uint32_t source) const;
   void give_back(Job& job, std::size_t used);
   void reroute_lanes();
 

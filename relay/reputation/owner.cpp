@@ -66,7 +66,8 @@ Reputation::Reputation(const boost::asio::any_io_executor& executor, std::shared
       events_(events),
       publish_(std::move(publish)),
       states_(config_->topology.sources.size()),
-      smarthosts_(config_->topology.smarthosts.size()) {}
+      smarthosts_(config_->topology.smarthosts.size()),
+      random_(std::random_device{}()) {}
 
 void Reputation::start() {
   for (std::uint32_t i = 0; i < states_.size(); ++i) test_address(i);
@@ -108,7 +109,20 @@ void Reputation::stop() {
 }
 
 void Reputation::report(std::uint32_t source, routing::Evidence evidence) {
-  boost::asio::post(executor_, [this, source, evidence = std::move(evidence)] { fold(source, evidence); });
+  boost::asio::post(executor_, [this, source, evidence = std::move(evidence)]() mutable {
+    // Sources that are blocked together must not return together.
+    if (auto* refused = std::get_if<routing::Refused>(&evidence))
+      refused->jitter = std::uniform_real_distribution<double>(0, 1)(random_);
+    fold(source, evidence);
+  });
+}
+
+void Reputation::report_withdrawn(std::uint64_t message, const std::vector<routing::Concerned>& concerned) {
+  for (const auto& [name, provider] : concerned) {
+    const auto& sources = config_->topology.sources;
+    const auto it = std::ranges::find(sources, name, &routing::SourceInfo::name);
+    if (it != sources.end()) report(static_cast<std::uint32_t>(it - sources.begin()), routing::Withdrawn{provider, message});
+  }
 }
 
 void Reputation::report_smarthost_refused(std::uint32_t smarthost, std::string reason) {
@@ -136,13 +150,15 @@ void Reputation::report_smarthost_delivered(std::uint32_t smarthost) {
 }
 
 void Reputation::fold(std::uint32_t source, const routing::Evidence& evidence) {
-  const auto transitions = routing::fold(states_[source], evidence, context(), now());
+  const routing::Time at = now();
+  if (std::holds_alternative<routing::Tick>(evidence) && !routing::due(states_[source], context(), at)) return;
+  const auto transitions = routing::fold(states_[source], evidence, context(), at);
   for (const auto& transition : transitions) tell(source, transition);
-  dirty_ = dirty_ || !std::holds_alternative<routing::Tick>(evidence);
+  dirty_ = true;
   if (!transitions.empty()) publish();
-  if (changed_ && (!transitions.empty() || !std::holds_alternative<routing::Tick>(evidence))) changed_(source);
+  if (changed_) changed_(source);
   if (const auto* refused = std::get_if<routing::Refused>(&evidence))
-    if (!refused->blocklist.empty() && check_now_) check_now_(source, refused->blocklist);
+    if (!refused->observe && !refused->blocklist.empty() && check_now_) check_now_(source, refused->blocklist);
 }
 
 routing::StandingView Reputation::view(std::uint32_t source, std::string_view provider) const {
@@ -203,9 +219,19 @@ void Reputation::tell(std::uint32_t source, const routing::Transition& t) {
   event.to = to_string(t.to);
   event.text = t.text;
   event.action = advice(t);
-  if (config_->reputation.observe && !routing::in_service(t.to)) event.action = "observed only, not enforced. " + event.action;
+  if (observed_only(t)) {
+    event.action = event.action.empty() ? "observed only, not enforced" : "observed only, not enforced. " + event.action;
+    if (!routing::in_service(t.to)) ++would_have_[t.rule == "blocklist-check" ? "blocklist:" + t.blocklist : t.rule];
+  }
   events_.add(std::move(event));
-  if (!routing::in_service(t.to)) tell_exhausted(t);
+  if (!routing::in_service(t.to) && !t.observed) tell_exhausted(t);
+}
+
+bool Reputation::observed_only(const routing::Transition& t) const {
+  if (t.observed) return true;
+  if (!config_->reputation.observe || routing::in_service(t.to)) return false;
+  // Routing enforces these in any mode: the operator's own word, and an address that cannot work.
+  return t.to != routing::Standing::drained && t.rule != "source-fault";
 }
 
 void Reputation::tell_exhausted(const routing::Transition& t) {
@@ -237,7 +263,7 @@ void Reputation::tell_exhausted(const routing::Transition& t) {
 std::string Reputation::advice(const routing::Transition& t) const {
   if (routing::in_service(t.to)) return {};
   std::string out;
-  if (t.until) out = "out of service until " + routing::to_rfc3339(*t.until) + ". ";
+  if (t.until && !t.observed) out = "out of service until " + routing::to_rfc3339(*t.until) + ". ";
   const auto list = config_->blocklists.find(t.blocklist);
   if (list != config_->blocklists.end() && !list->second.delist.empty())
     out += "Removal: " + list->second.delist + consulted_by(config_->providers, t.blocklist);

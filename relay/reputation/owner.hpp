@@ -5,12 +5,15 @@
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <functional>
+#include <map>
 #include <memory>
+#include <random>
 #include <string>
 #include <vector>
 
 #include "config/config.hpp"
 #include "relay/reputation/events.hpp"
+#include "routing/poison.hpp"
 #include "routing/route.hpp"
 #include "routing/standing.hpp"
 
@@ -34,6 +37,9 @@ class Reputation {
 
   /// Any thread.
   void report(std::uint32_t source, routing::Evidence evidence);
+  /// A message was found to be poison: takes back what it did to every source concerned. Names that are no source of this
+  /// configuration are passed over.
+  void report_withdrawn(std::uint64_t message, const std::vector<routing::Concerned>& concerned);
   void report_smarthost_refused(std::uint32_t smarthost, std::string reason);
   void report_smarthost_delivered(std::uint32_t smarthost);
 
@@ -44,6 +50,8 @@ class Reputation {
   routing::StandingView view(std::uint32_t source, std::string_view provider) const;
   double score(std::uint32_t source) const;
   std::shared_ptr<const routing::Snapshot> snapshot() const { return snapshot_; }
+  /// Ejections that were observed only, by rule: a reply rule's name, or "blocklist:NAME".
+  const std::map<std::string, std::uint64_t>& would_have() const { return would_have_; }
   Events& events() { return events_; }
   /// Puts back what was saved before the program ended.
   void restore(std::uint32_t source, routing::SourceState state) { states_[source] = std::move(state); }
@@ -58,6 +66,8 @@ class Reputation {
   void forget_lists();
   void publish();
   void tell(std::uint32_t source, const routing::Transition& transition);
+  /// Whether nothing follows from the transition: its rule observes, or everything does.
+  bool observed_only(const routing::Transition& transition) const;
   void tell_exhausted(const routing::Transition& transition);
   std::string advice(const routing::Transition& transition) const;
 
@@ -71,6 +81,8 @@ class Reputation {
   std::vector<routing::SourceState> states_;
   std::vector<routing::SmarthostState> smarthosts_;
   std::shared_ptr<const routing::Snapshot> snapshot_;
+  std::map<std::string, std::uint64_t> would_have_;
+  std::mt19937_64 random_;
   std::uint64_t version_ = 0;
   bool dirty_ = true;
 };

@@ -1,5 +1,7 @@
 // Standings as JSON text.
 #include <boost/json.hpp>
+#include <charconv>
+#include <stdexcept>
 
 #include "relay/state/state.hpp"
 
@@ -38,6 +40,13 @@ routing::Ramp decode_ramp(const json::value& value) {
   return out;
 }
 
+/// A key that states saved by earlier versions do not have.
+template <typename T>
+T value_or(const json::value& object, std::string_view key, T otherwise) {
+  const json::value* value = object.as_object().if_contains(key);
+  return value ? json::value_to<T>(*value) : otherwise;
+}
+
 json::object encode(const routing::Listing& l) {
   return {{"codes", json::value_from(l.codes)},
           {"text", l.text},
@@ -47,7 +56,8 @@ json::object encode(const routing::Listing& l) {
           {"confirmed", l.confirmed},
           {"listed_in_a_row", l.listed_in_a_row},
           {"clean_in_a_row", l.clean_in_a_row},
-          {"clean_since", optional_time(l.clean_since)}};
+          {"clean_since", optional_time(l.clean_since)},
+          {"on_word", l.on_word}};
 }
 
 routing::Listing decode_listing(const json::value& v) {
@@ -61,10 +71,63 @@ routing::Listing decode_listing(const json::value& v) {
   l.listed_in_a_row = v.at("listed_in_a_row").to_number<int>();
   l.clean_in_a_row = v.at("clean_in_a_row").to_number<int>();
   l.clean_since = to_optional(v.at("clean_since"));
+  l.on_word = value_or(v, "on_word", false);
   return l;
 }
 
+// Message ids are texts: not every reader of JSON holds 64 bits in a number.
+std::uint64_t id_of(const json::value& value) {
+  const std::string_view text = value.as_string();
+  std::uint64_t out = 0;
+  const auto result = std::from_chars(text.data(), text.data() + text.size(), out);
+  if (result.ec != std::errc{} || result.ptr != text.data() + text.size()) throw std::invalid_argument("no message id");
+  return out;
+}
+
+json::object encode(const routing::Block& b) {
+  json::array refusals;
+  for (const auto& r : b.refusals)
+    refusals.push_back(json::object{
+        {"message", std::to_string(r.message)}, {"at", ms(r.at)}, {"jitter", r.jitter}, {"config_fault", r.config_fault}});
+  return {{"refusals", std::move(refusals)}, {"firm", b.firm},     {"strikes", b.strikes},
+          {"last_block", ms(b.last_block)},  {"reason", b.reason}, {"ramp", encode(b.ramp)},
+          {"calm_since", ms(b.calm_since)}};
+}
+
+routing::Block decode_block(const json::value& v) {
+  routing::Block b;
+  for (const json::value& r : v.at("refusals").as_array())
+    b.refusals.push_back(
+        {id_of(r.at("message")), time_of(r.at("at")), r.at("jitter").to_number<double>(), r.at("config_fault").as_bool()});
+  b.firm = v.at("firm").as_bool();
+  b.strikes = v.at("strikes").to_number<int>();
+  b.last_block = time_of(v.at("last_block"));
+  b.calm_since = time_of(v.at("calm_since"));
+  b.reason = json::value_to<std::string>(v.at("reason"));
+  b.ramp = decode_ramp(v.at("ramp"));
+  return b;
+}
+
+json::object encode(const routing::Vouch& v) {
+  return {{"blocklist", v.blocklist}, {"provider", v.provider}, {"message", std::to_string(v.message)}, {"at", ms(v.at)}};
+}
+
+/// Earlier versions saved an object of times by list.
+std::vector<routing::Vouch> decode_vouched(const json::value& value) {
+  std::vector<routing::Vouch> out;
+  if (const json::object* old = value.if_object()) {
+    for (const auto& [name, time] : *old) out.push_back({name, {}, 0, time_of(time)});
+    return out;
+  }
+  for (const json::value& v : value.as_array())
+    out.push_back({json::value_to<std::string>(v.at("blocklist")), json::value_to<std::string>(v.at("provider")),
+                   id_of(v.at("message")), time_of(v.at("at"))});
+  return out;
+}
+
 json::object encode(const routing::ProviderState& p) {
+  json::array blocks;
+  for (const auto& block : p.blocks) blocks.push_back(encode(block));
   return {{"blocked_until", optional_time(p.blocked_until)},
           {"config_fault", p.config_fault},
           {"strikes", p.strikes},
@@ -73,7 +136,10 @@ json::object encode(const routing::ProviderState& p) {
           {"ramp", encode(p.ramp)},
           {"throttle", p.throttle},
           {"throttled_at", ms(p.throttled_at)},
-          {"drained", p.drained}};
+          {"drained", p.drained},
+          {"calm_since", ms(p.calm_since)},
+          {"observed_until", optional_time(p.observed_until)},
+          {"blocks", std::move(blocks)}};
 }
 
 routing::ProviderState decode_provider(const json::value& v) {
@@ -87,6 +153,11 @@ routing::ProviderState decode_provider(const json::value& v) {
   p.throttle = v.at("throttle").to_number<double>();
   p.throttled_at = time_of(v.at("throttled_at"));
   p.drained = v.at("drained").as_bool();
+  p.calm_since = p.last_block;
+  if (const json::value* calm = v.as_object().if_contains("calm_since")) p.calm_since = time_of(*calm);
+  if (const json::value* until = v.as_object().if_contains("observed_until")) p.observed_until = to_optional(*until);
+  if (const json::value* blocks = v.as_object().if_contains("blocks"))
+    for (const json::value& block : blocks->as_array()) p.blocks.push_back(decode_block(block));
   return p;
 }
 
@@ -94,10 +165,11 @@ routing::ProviderState decode_provider(const json::value& v) {
 
 // Not saved: a source's rest. Whether an address works is found out anew at every start.
 std::string encode_state(const routing::SourceState& state) {
-  json::object listings, providers, vouched;
+  json::object listings, providers;
+  json::array vouched;
   for (const auto& [name, listing] : state.listings) listings[name] = encode(listing);
   for (const auto& [name, provider] : state.providers) providers[name] = encode(provider);
-  for (const auto& [name, time] : state.vouched) vouched[name] = ms(time);
+  for (const auto& v : state.vouched) vouched.push_back(encode(v));
   return json::serialize(json::object{{"listings", std::move(listings)},
                                       {"providers", std::move(providers)},
                                       {"vouched", std::move(vouched)},
@@ -114,7 +186,7 @@ std::optional<routing::SourceState> decode_state(std::string_view text) {
     routing::SourceState out;
     for (const auto& [name, listing] : value.at("listings").as_object()) out.listings[name] = decode_listing(listing);
     for (const auto& [name, provider] : value.at("providers").as_object()) out.providers[name] = decode_provider(provider);
-    for (const auto& [name, time] : value.at("vouched").as_object()) out.vouched[name] = time_of(time);
+    out.vouched = decode_vouched(value.at("vouched"));
     out.ramp = decode_ramp(value.at("ramp"));
     out.checked = value.at("checked").as_bool();
     out.drained = value.at("drained").as_bool();

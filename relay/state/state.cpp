@@ -39,6 +39,26 @@ std::string key_of(const routing::SourceInfo& source) {
   return source.name + "@" + source.reputation.to_string();
 }
 
+/// Rows of kind "shaping": named SOURCE@ADDRESS, a line feed and the provider; used recipients of the day and the hour.
+void restore_shaping(const config::Config& config, const std::string& name, const std::string& value, Shaping& shaping) {
+  const std::size_t end = name.find('\n');
+  long long day = 0, hour = 0;
+  unsigned long long day_used = 0, hour_used = 0;
+  if (end == std::string::npos || std::sscanf(value.c_str(), "%lld %llu %lld %llu", &day, &day_used, &hour, &hour_used) != 4)
+    return;
+  for (std::uint32_t i = 0; i < config.topology.sources.size(); ++i)
+    if (key_of(config.topology.sources[i]) == name.substr(0, end))
+      shaping.restore(i, name.substr(end + 1), {routing::Time(routing::Duration(day)), day_used},
+                      {routing::Time(routing::Duration(hour)), hour_used});
+}
+
+std::string encode_shaping(const routing::ShapingUse& use) {
+  const auto text = [](const routing::BudgetUse& u) {
+    return std::to_string(u.window.time_since_epoch().count()) + " " + std::to_string(u.used);
+  };
+  return text(use.day) + " " + text(use.hour);
+}
+
 }  // namespace
 
 State::State(const std::filesystem::path& directory, std::shared_ptr<const config::Config> config) : config_(std::move(config)) {
@@ -89,6 +109,8 @@ void State::restore(Reputation& reputation, Budgets& budgets) {
       for (std::uint32_t i = 0; i < config_->topology.sources.size(); ++i)
         if (key_of(config_->topology.sources[i]) == name)
           if (auto state = decode_state(value)) reputation.restore(i, std::move(*state));
+    } else if (kind == "shaping") {
+      restore_shaping(*config_, name, value, budgets.shaping);
     } else if (kind == "budget") {
       for (std::uint32_t i = 0; i < config_->smarthosts.size(); ++i) {
         long long window = 0;
@@ -101,7 +123,8 @@ void State::restore(Reputation& reputation, Budgets& budgets) {
 }
 
 void State::save(Reputation& reputation, Budgets& budgets) {
-  if (dirty_.empty() && !budgets.take_changed()) return;
+  const bool shaped = budgets.shaping.take_changed();
+  if (!budgets.take_changed() && dirty_.empty() && !shaped) return;
   try {
     execute("BEGIN");
     for (const std::uint32_t source : dirty_)
@@ -111,6 +134,12 @@ void State::save(Reputation& reputation, Budgets& budgets) {
       const auto use = budgets.use(i);
       put("budget", config_->smarthosts[i].name,
           std::to_string(use.window.time_since_epoch().count()) + " " + std::to_string(use.used));
+    }
+    if (shaped) {
+      execute("DELETE FROM state WHERE kind = 'shaping'");
+      for (std::uint32_t i = 0; i < config_->topology.sources.size(); ++i)
+        for (const auto& [provider, use] : budgets.shaping.capped(i))
+          put("shaping", key_of(config_->topology.sources[i]) + "\n" + provider, encode_shaping(use));
     }
     execute("COMMIT");
     dirty_.clear();

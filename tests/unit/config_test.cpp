@@ -158,6 +158,8 @@ TEST(ConfigDefaults, OfReputation) {
   EXPECT_EQ(defaults().reputation.cooldown_max, routing::Duration(24h));
   EXPECT_EQ(defaults().reputation.warmup, (std::vector<double>{0.1, 0.25, 0.5, 1.0}));
   EXPECT_EQ(defaults().reputation.warmup_step, routing::Duration(1h));
+  EXPECT_TRUE(defaults().reputation.warmup_caps.empty());
+  EXPECT_EQ(defaults().topology.returning, 1);
 }
 
 TEST(ConfigDefaults, OfDnsAndAdmin) {

@@ -561,5 +561,69 @@ TEST(RouteProperty, TheSameInputsGiveTheSameExplanation) {
   }
 }
 
+// ---- returning
+// --------------------------------------------------------------------------------------------------
+
+StandingView trial(Duration since) {
+  StandingView out = standing(Standing::trial);
+  out.share = 0.1;
+  out.since = now - since;
+  return out;
+}
+
+TEST(RouteReturning, OneSourceOfAPoolAtATimeTheLongestOnTrialFirst) {
+  Scene s(3, WhenExhausted::hold);
+  s.set(0, trial(1min)).set(1, trial(3min)).set(2, trial(2min));
+  EXPECT_EQ(candidates(s.run()), std::vector{src(1)});
+  EXPECT_EQ(why(s.run(), src(0)), "trial: waits its turn, out1 returns first");
+}
+
+TEST(RouteReturning, AsManyAsTheConfigurationSays) {
+  Scene s(3, WhenExhausted::hold);
+  s.topology.returning = 2;
+  s.set(0, trial(1min)).set(1, trial(3min)).set(2, trial(2min));
+  EXPECT_EQ(why(s.run(), src(1)), "-");
+  EXPECT_EQ(why(s.run(), src(2)), "-");
+  EXPECT_NE(why(s.run(), src(0)), "-");
+}
+
+TEST(RouteReturning, TheOthersWaitAlsoWhileTheFirstIsBusy) {
+  Scene s(2, WhenExhausted::hold);
+  s.set(0, trial(2min)).set(1, trial(1min));
+  s.request.excluded = {{src(0), "trial: another message is on its way", {}}};
+  EXPECT_TRUE(s.run().hold);
+  EXPECT_TRUE(has(why(s.run(), src(1)), "waits its turn"));
+}
+
+TEST(RouteReturning, ASourceThatCannotReachTheSiteHoldsNoPlace) {
+  Scene s(2, WhenExhausted::hold);
+  s.topology.sources[0].address = *IpAddress::parse("2001:db8::1");
+  s.set(0, trial(2min)).set(1, trial(1min));
+  s.request.ipv6 = false;
+  EXPECT_EQ(candidates(s.run()), std::vector{src(1)});
+}
+
+TEST(RouteReturning, AMessageThatKeepsToItsSourceNeedsNoTurn) {
+  Scene s(2, WhenExhausted::hold);
+  s.set(0, trial(2min)).set(1, trial(1min));
+  s.request.only_source = 1;
+  EXPECT_EQ(candidates(s.run()), std::vector{src(1)});
+}
+
+TEST(RouteReturning, ObservingLetsEverybodyReturn) {
+  Scene s(2, WhenExhausted::hold);
+  s.topology.observe = true;
+  s.set(0, trial(2min)).set(1, trial(1min));
+  EXPECT_EQ(candidates(s.run()).size(), 2u);
+}
+
+TEST(RouteUntil, WhatShouldHaveEndedEndsNow) {
+  Scene s(1, WhenExhausted::hold);
+  s.set(0, standing(Standing::blocked, now - 1s));
+  const Route r = s.run();
+  EXPECT_EQ(r.rejected.at(0).until, now);
+  EXPECT_EQ(r.hold->until, now);
+}
+
 }  // namespace
 }  // namespace egret::routing

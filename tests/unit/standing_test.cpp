@@ -667,6 +667,397 @@ TEST(Transitions, AreNotRepeatedForWhatStaysTheSame) {
   EXPECT_TRUE(w.pass(1h).empty());
 }
 
+// ---- poison: evidence taken back
+// ---------------------------------------------------------------------------------
+
+/// A refusal by google of message `id`.
+Refused refusal(std::uint64_t id, std::string blocklist = {}, Label label = Label::ip_blocked) {
+  return {"google", label, std::move(blocklist), "some-rule", "550 blocked " + std::to_string(id), id};
+}
+
+TEST(Withdrawn, TakesBackTheBlockOfItsMessage) {
+  World w;
+  w.clean("zen");
+  w.fold(refusal(1));
+  const auto out = w.fold(Withdrawn{"google", 1});
+  ASSERT_EQ(out.size(), 1u);
+  EXPECT_EQ(out[0].from, Standing::blocked);
+  EXPECT_EQ(out[0].to, Standing::clean);
+  EXPECT_EQ(out[0].rule, "poison");
+  EXPECT_EQ(w.state.providers.at("google").strikes, 0);
+  w.fold(refusal(2));
+  EXPECT_EQ(w.view("google").until, w.now + 15min);
+}
+
+TEST(Withdrawn, LeavesWhatAnotherMessageSupports) {
+  World w;
+  w.fold(refusal(1));
+  w.now += 1min;
+  w.fold(refusal(2));
+  w.now += 1min;
+  w.fold(Withdrawn{"google", 1});
+  EXPECT_EQ(w.standing("google"), Standing::blocked);
+  EXPECT_EQ(w.view("google").until, w.now + 14min);
+  EXPECT_EQ(w.state.providers.at("google").strikes, 1);
+  w.fold(Withdrawn{"google", 2});
+  EXPECT_TRUE(in_service(w.standing("google")));
+  EXPECT_EQ(w.state.providers.at("google").strikes, 0);
+}
+
+TEST(Withdrawn, OfALaterSupporterChangesNothing) {
+  World w;
+  w.fold(refusal(1));
+  const auto until = w.view("google").until;
+  w.now += 1min;
+  w.fold(refusal(2));
+  EXPECT_TRUE(w.fold(Withdrawn{"google", 2}).empty());
+  EXPECT_EQ(w.view("google").until, until);
+}
+
+TEST(Withdrawn, LeavesWhatAnUnknownMessageSupports) {
+  World w;
+  w.fold(refusal(1));
+  w.fold(refusal(0));
+  w.fold(Withdrawn{"google", 1});
+  w.fold(Withdrawn{"google", 0});
+  EXPECT_EQ(w.standing("google"), Standing::blocked);
+}
+
+TEST(Withdrawn, LeavesABlockOfMoreMessagesThanAreKept) {
+  World w;
+  for (std::uint64_t id = 1; id <= 20; ++id) w.fold(refusal(id));
+  for (std::uint64_t id = 1; id <= 8; ++id) w.fold(Withdrawn{"google", id});
+  EXPECT_EQ(w.standing("google"), Standing::blocked);
+}
+
+TEST(Withdrawn, IsForThatProviderOnly) {
+  World w;
+  w.fold(refusal(1));
+  EXPECT_TRUE(w.fold(Withdrawn{"yahoo", 1}).empty());
+  EXPECT_EQ(w.standing("google"), Standing::blocked);
+  EXPECT_FALSE(w.state.providers.contains("yahoo"));
+}
+
+TEST(Withdrawn, TakesBackATrialThatItsBlockLedTo) {
+  World w;
+  w.clean("zen");
+  w.fold(refusal(1));
+  w.pass(15min);
+  ASSERT_EQ(w.standing("google"), Standing::trial);
+  w.fold(Withdrawn{"google", 1});
+  EXPECT_EQ(w.standing("google"), Standing::clean);
+}
+
+TEST(Withdrawn, GivesBackTheWayBackThatWasInterrupted) {
+  World w;
+  w.clean("zen");
+  w.fold(refusal(1));
+  w.pass(15min);
+  w.delivered("google", 3);
+  w.pass(1h);
+  ASSERT_DOUBLE_EQ(w.view("google").share, 0.25);
+  w.fold(refusal(2));
+  w.fold(Withdrawn{"google", 2});
+  EXPECT_EQ(w.standing("google"), Standing::warming);
+  EXPECT_DOUBLE_EQ(w.view("google").share, 0.25);
+  EXPECT_EQ(w.state.providers.at("google").strikes, 1);
+}
+
+TEST(Withdrawn, OfAnEarlierBlockShortensTheLaterOne) {
+  World w;
+  w.fold(refusal(1));
+  w.pass(15min);
+  w.fold(refusal(2));
+  ASSERT_EQ(w.view("google").until, w.now + 30min);
+  w.fold(Withdrawn{"google", 1});
+  EXPECT_EQ(w.view("google").until, w.now + 15min);
+  EXPECT_EQ(w.state.providers.at("google").strikes, 1);
+  w.fold(Withdrawn{"google", 2});
+  EXPECT_TRUE(in_service(w.standing("google")));
+  EXPECT_DOUBLE_EQ(w.view("google").share, 1.0);
+}
+
+TEST(Withdrawn, AShortenedBlockThatIsOverIsATrial) {
+  World w;
+  w.fold(refusal(1));
+  w.pass(15min);
+  w.fold(refusal(2));
+  w.pass(20min);
+  ASSERT_EQ(w.standing("google"), Standing::blocked);
+  w.fold(Withdrawn{"google", 1});
+  EXPECT_EQ(w.standing("google"), Standing::trial);
+}
+
+TEST(Withdrawn, OfTwoBlocksInEitherOrderLeavesNothing) {
+  for (const bool first_first : {true, false}) {
+    World w;
+    w.clean("zen");
+    w.fold(refusal(1));
+    w.pass(15min);
+    w.delivered("google");
+    w.fold(refusal(2));
+    w.pass(1min);
+    w.fold(Withdrawn{"google", first_first ? 1u : 2u});
+    w.fold(Withdrawn{"google", first_first ? 2u : 1u});
+    EXPECT_EQ(w.standing("google"), Standing::clean);
+    EXPECT_EQ(w.state.providers.at("google").strikes, 0);
+  }
+}
+
+TEST(Withdrawn, InEveryOrderWithOtherMessagesLeavesWhatTheyAloneDid) {
+  // Message 9 is poison; 1 and 2 are not. Whatever comes first, at the end only 1 and 2 count.
+  std::vector<int> order{1, 2, 9, -9};
+  std::ranges::sort(order);
+  do {
+    if (std::ranges::find(order, 9) > std::ranges::find(order, -9)) continue;
+    World with, without;
+    for (const int step : order) {
+      with.pass(1min);
+      without.pass(1min);
+      if (step == -9) {
+        with.fold(Withdrawn{"google", 9});
+        continue;
+      }
+      with.fold(refusal(static_cast<std::uint64_t>(step)));
+      if (step != 9) without.fold(refusal(static_cast<std::uint64_t>(step)));
+    }
+    EXPECT_EQ(with.view("google").until, without.view("google").until);
+    EXPECT_EQ(with.standing("google"), without.standing("google"));
+    EXPECT_EQ(with.state.providers["google"].strikes, without.state.providers["google"].strikes);
+  } while (std::ranges::next_permutation(order).found);
+}
+
+TEST(Withdrawn, TakesBackTheWordOnAList) {
+  World w;
+  w.fold(refusal(1, "zen"));
+  w.fold(Withdrawn{"google", 1});
+  w.listed("zen");
+  EXPECT_TRUE(in_service(w.standing("yahoo")));
+}
+
+TEST(Withdrawn, LeavesTheWordOfAnotherMessageOnTheList) {
+  World w;
+  w.fold(refusal(1, "zen"));
+  w.fold(refusal(2, "zen"));
+  w.fold(Withdrawn{"google", 1});
+  w.listed("zen");
+  EXPECT_EQ(w.standing("yahoo"), Standing::listed);
+}
+
+TEST(Withdrawn, TakesBackAListingThatOnlyItsWordConfirmed) {
+  World w;
+  w.fold(refusal(1, "zen"));
+  w.listed("zen");
+  ASSERT_EQ(w.standing("yahoo"), Standing::listed);
+  w.fold(Withdrawn{"google", 1});
+  EXPECT_TRUE(in_service(w.standing("yahoo")));
+  w.listed("zen");
+  EXPECT_EQ(w.standing("yahoo"), Standing::listed);
+}
+
+TEST(Withdrawn, LeavesAListingThatChecksConfirmed) {
+  World w;
+  w.fold(refusal(1, "zen"));
+  w.confirm_listed("zen");
+  w.fold(Withdrawn{"google", 1});
+  EXPECT_EQ(w.standing("google"), Standing::listed);
+}
+
+TEST(Withdrawn, SparesNoTrialThatAListingLeftBehind) {
+  World w;
+  w.fold(refusal(1));
+  w.confirm_listed("ms");
+  w.fold(Refused{"microsoft", Label::ip_blocked, "", "r", "550", 1});
+  w.confirm_clean("ms");
+  w.fold(Withdrawn{"microsoft", 1});
+  EXPECT_EQ(w.standing("microsoft"), Standing::trial);
+}
+
+TEST(Withdrawn, LeavesThrottling) {
+  World w;
+  w.clean("zen");
+  w.fold(refusal(1, "", Label::ip_throttled));
+  w.fold(Withdrawn{"google", 1});
+  EXPECT_EQ(w.standing("google"), Standing::throttled);
+}
+
+TEST(Withdrawn, OfAMessageThatDidNothingChangesNothing) {
+  World w;
+  w.fold(refusal(1));
+  const auto until = w.view("google").until;
+  EXPECT_TRUE(w.fold(Withdrawn{"google", 77}).empty());
+  EXPECT_EQ(w.view("google").until, until);
+}
+
+// ---- jitter, strikes, caps
+// ---------------------------------------------------------------------------------------
+
+TEST(Block, SourcesBlockedTogetherDoNotReturnTogether) {
+  World early, late;
+  Refused refused = refusal(1);
+  early.fold(refused);
+  refused.jitter = 1;
+  late.fold(refused);
+  EXPECT_EQ(early.view("google").until, early.now + 15min);
+  EXPECT_EQ(late.view("google").until, late.now + 15min + 90s);
+}
+
+TEST(Block, AStrikeIsForgottenForEachLongestCooldownWithoutABlock) {
+  World w;
+  for (int i = 0; i < 3; ++i) {
+    w.refused("google");
+    w.pass(*w.view("google").until - w.now);
+  }
+  ASSERT_EQ(w.state.providers.at("google").strikes, 3);
+  w.pass(24h - 1ms);
+  EXPECT_EQ(w.state.providers.at("google").strikes, 3);
+  w.pass(1ms);
+  EXPECT_EQ(w.state.providers.at("google").strikes, 2);
+  w.refused("google");
+  EXPECT_EQ(w.view("google").until, w.now + 1h);
+}
+
+TEST(Block, NoStrikeIsForgottenWhileItLasts) {
+  World w;
+  w.policy.cooldown_first = 20h;
+  w.policy.cooldown_max = 20h;
+  w.refused("google");
+  w.pass(20h);
+  w.refused("google");
+  w.pass(20h - 1ms);
+  EXPECT_EQ(w.state.providers.at("google").strikes, 2);
+}
+
+TEST(Return, ASourceThatIsOutMeanwhileWarmsNothing) {
+  World w = returning();
+  w.delivered("google", 3);
+  w.fold(Drain{});
+  for (int i = 0; i < 100; ++i) w.pass(1h);
+  w.fold(Resume{});
+  EXPECT_EQ(w.standing("google"), Standing::warming);
+  EXPECT_DOUBLE_EQ(w.view("google").share, 0.10);
+}
+
+TEST(Return, SaysHowManyRecipientsADayItMayHave) {
+  World w = returning();
+  EXPECT_EQ(w.view("google").per_day, std::nullopt);
+  w.policy.warmup_caps = {100, 500};
+  EXPECT_EQ(w.view("google").per_day, 100u);
+  w.delivered("google", 3);
+  EXPECT_EQ(w.view("google").per_day, 100u);
+  w.pass(1h);
+  EXPECT_EQ(w.view("google").per_day, 500u);
+  w.pass(1h);
+  EXPECT_EQ(w.view("google").per_day, std::nullopt);
+  EXPECT_EQ(w.view("yahoo").per_day, std::nullopt);
+}
+
+TEST(Providers, WithNothingParticularAreForgotten) {
+  World w;
+  w.refused("google", Label::ip_throttled);
+  w.delivered("google", 1000);
+  w.fold(Drain{"yahoo"});
+  w.fold(Resume{"yahoo"});
+  w.pass(1s);
+  EXPECT_TRUE(w.state.providers.empty());
+}
+
+TEST(Providers, AreBounded) {
+  World w;
+  w.fold(Drain{"kept"});
+  for (int i = 0; i < 1100; ++i) {
+    w.now += 1s;
+    w.refused("mx" + std::to_string(i) + ".example");
+  }
+  EXPECT_LE(w.state.providers.size(), 1000u);
+  EXPECT_EQ(w.standing("kept"), Standing::drained);
+  EXPECT_EQ(w.standing("mx1099.example"), Standing::blocked);
+}
+
+// ---- rules that only observe
+// -------------------------------------------------------------------------------------
+
+TEST(ObservedList, NeverRoutesAndSaysWhatItWouldHaveDone) {
+  World w;
+  w.lists["zen"].observe = true;
+  w.clean("half");
+  w.listed("zen");
+  const auto out = w.listed("zen");
+  EXPECT_EQ(w.standing(), Standing::clean);
+  EXPECT_EQ(w.score(), 0);
+  ASSERT_EQ(out.size(), 1u);
+  EXPECT_TRUE(out[0].observed);
+  EXPECT_EQ(out[0].from, Standing::clean);
+  EXPECT_EQ(out[0].to, Standing::listed);
+  EXPECT_EQ(out[0].blocklist, "zen");
+  EXPECT_TRUE(w.listed("zen").empty());
+  w.clean("zen");
+  const auto back = w.clean("zen");
+  ASSERT_EQ(back.size(), 1u);
+  EXPECT_TRUE(back[0].observed);
+  EXPECT_EQ(back[0].to, Standing::clean);
+}
+
+TEST(ObservedList, WouldHaveTippedTheScale) {
+  World w;
+  w.lists["half"].observe = true;
+  w.lists["other"] = list(0.5);
+  w.confirm_listed("other");
+  w.listed("half");
+  const auto out = w.listed("half");
+  ASSERT_EQ(out.size(), 1u);
+  EXPECT_TRUE(out[0].observed);
+  EXPECT_EQ(w.standing(), Standing::clean);
+}
+
+TEST(ObservedList, HasNothingToAddWhereTheSourceIsOutAnyway) {
+  World w;
+  w.lists["half"].observe = true;
+  w.confirm_listed("zen");
+  w.listed("half");
+  EXPECT_TRUE(w.listed("half").empty());
+}
+
+TEST(ObservedList, PolicyListingsOfItPutNobodyOut) {
+  World w;
+  w.lists["zen"].observe = true;
+  w.clean("half");
+  w.listed("zen", {"127.0.0.10"}, true);
+  const auto out = w.listed("zen", {"127.0.0.10"}, true);
+  ASSERT_EQ(out.size(), 1u);
+  EXPECT_EQ(out[0].to, Standing::misconfigured);
+  EXPECT_EQ(w.standing(), Standing::clean);
+}
+
+TEST(ObservedList, ForOneProviderNamesIt) {
+  World w;
+  w.lists["ms"].observe = true;
+  w.clean("zen");
+  w.listed("ms");
+  const auto out = w.listed("ms");
+  ASSERT_EQ(out.size(), 1u);
+  EXPECT_EQ(out[0].provider, "microsoft");
+  EXPECT_EQ(w.standing("microsoft"), Standing::clean);
+}
+
+TEST(ObservedRefusal, BlocksNobodyAndIsToldOnceACooldown) {
+  World w;
+  w.clean("zen");
+  Refused refused = refusal(1, "zen");
+  refused.observe = true;
+  const auto out = w.fold(refused);
+  ASSERT_EQ(out.size(), 1u);
+  EXPECT_TRUE(out[0].observed);
+  EXPECT_EQ(out[0].to, Standing::blocked);
+  EXPECT_EQ(out[0].rule, "some-rule");
+  EXPECT_EQ(out[0].until, w.now + 15min);
+  EXPECT_EQ(w.standing("google"), Standing::clean);
+  EXPECT_TRUE(w.state.vouched.empty());
+  EXPECT_TRUE(w.fold(refused).empty());
+  w.pass(15min);
+  EXPECT_EQ(w.fold(refused).size(), 1u);
+}
+
 // ---- properties
 // --------------------------------------------------------------------------------------------------
 

@@ -3,6 +3,7 @@
 #include <random>
 
 #include "relay/state/state.hpp"
+#include "tests/unit/standing_history.hpp"
 
 namespace egret::relay {
 namespace {
@@ -19,10 +20,18 @@ SourceState full_state() {
   SourceState s;
   s.listings["zen"] = {{"127.0.0.2", "127.0.0.10"}, "see \"https://x\" \\ \xc3\xbc", at(1), at(2), true, true, 3, 4, at(5)};
   s.listings["spamcop"] = {{"127.0.0.2"}, "", at(6), at(7), false, false, 1, 0, std::nullopt};
-  s.providers["google"] = {at(8), true,   9,   at(10), "550 5.7.1 blocked", {Ramp::Phase::warming, 2, at(11), 12},
-                           0.25,  at(13), true};
+  const routing::Block block{{{UINT64_MAX, at(21), 0.125, true}, {0, at(22), 0, false}},
+                             true,
+                             3,
+                             at(23),
+                             at(24),
+                             "before",
+                             {Ramp::Phase::warming, 1, at(25), 2}};
+  s.providers["google"] = {at(8),  true, 9,      at(10), "550 5.7.1 blocked", {Ramp::Phase::warming, 2, at(11), 12}, 0.25,
+                           at(13), true, at(16), at(17), {block, {}}};
   s.providers["mx.example.net"] = {};
-  s.vouched["zen"] = at(14);
+  s.listings["zen"].on_word = true;
+  s.vouched = {{"zen", "google", UINT64_MAX, at(14)}, {"zen", "yahoo", 0, at(18)}};
   s.ramp = {Ramp::Phase::trial, 1, at(15), 2};
   s.checked = true;
   s.drained = true;
@@ -56,6 +65,7 @@ TEST(StateCodec, KeepsListings) {
     EXPECT_EQ(other.listed_in_a_row, listing.listed_in_a_row);
     EXPECT_EQ(other.clean_in_a_row, listing.clean_in_a_row);
     EXPECT_EQ(other.clean_since, listing.clean_since);
+    EXPECT_EQ(other.on_word, listing.on_word);
   }
 }
 
@@ -73,6 +83,19 @@ TEST(StateCodec, KeepsWhatIsParticularToAProvider) {
     EXPECT_EQ(other.throttle, provider.throttle);
     EXPECT_EQ(other.throttled_at, provider.throttled_at);
     EXPECT_EQ(other.drained, provider.drained);
+    EXPECT_EQ(other.calm_since, provider.calm_since);
+    EXPECT_EQ(other.observed_until, provider.observed_until);
+    ASSERT_EQ(other.blocks.size(), provider.blocks.size());
+    for (std::size_t i = 0; i < provider.blocks.size(); ++i) {
+      const auto &b = provider.blocks[i], &o = other.blocks[i];
+      EXPECT_EQ(o.refusals, b.refusals);
+      EXPECT_EQ(o.firm, b.firm);
+      EXPECT_EQ(o.strikes, b.strikes);
+      EXPECT_EQ(o.last_block, b.last_block);
+      EXPECT_EQ(o.calm_since, b.calm_since);
+      EXPECT_EQ(o.reason, b.reason);
+      expect_equal(o.ramp, b.ramp);
+    }
   }
 }
 
@@ -82,6 +105,19 @@ TEST(StateCodec, KeepsTheSourcesOwnState) {
   expect_equal(out.ramp, in.ramp);
   EXPECT_TRUE(out.checked);
   EXPECT_TRUE(out.drained);
+}
+
+TEST(StateCodec, ReadsWhatAnEarlierVersionSaved) {
+  const auto out = decode_state(
+      R"({"listings":{"zen":{"codes":["127.0.0.2"],"text":"","first_seen":1,"last_seen":2,"policy":false,"confirmed":true,)"
+      R"("listed_in_a_row":2,"clean_in_a_row":0,"clean_since":null}},"providers":{"google":{"blocked_until":9,)"
+      R"("config_fault":false,"strikes":2,"last_block":8,"reason":"550","ramp":{"phase":0,"step":0,"since":0,"successes":0},)"
+      R"("throttle":1,"throttled_at":0,"drained":false}},"vouched":{"zen":7},)"
+      R"("ramp":{"phase":0,"step":0,"since":0,"successes":0},"checked":true,"drained":false})");
+  ASSERT_TRUE(out);
+  EXPECT_EQ(out->vouched, (std::vector<routing::Vouch>{{"zen", "", 0, at(7)}}));
+  EXPECT_EQ(out->providers.at("google").calm_since, at(8));
+  EXPECT_TRUE(out->listings.at("zen").confirmed);
 }
 
 TEST(StateCodec, KeepsANewSource) {
@@ -120,6 +156,23 @@ TEST(StateCodec, SurvivesMutations) {
     for (unsigned changes = 1 + random() % 3; changes > 0; --changes)
       changed[random() % changed.size()] = static_cast<char>(random());
     if (const auto state = decode_state(changed)) encode_state(*state);
+  }
+}
+
+TEST(StateCodec, ARestartAtAnyMomentForgetsNothing) {
+  for (unsigned seed = 0; seed < 40; ++seed) {
+    std::mt19937 random(seed);
+    routing::history::World lasting, restarted;
+    for (int i = 0; i < 60; ++i) {
+      restarted.state = round_trip(restarted.state);
+      ASSERT_EQ(encode_state(restarted.state), encode_state(lasting.state)) << seed;
+      ASSERT_EQ(restarted.picture(), lasting.picture()) << seed;
+      lasting.pass(random);
+      restarted.now = lasting.now;
+      const routing::Evidence evidence = routing::history::any(random);
+      lasting.fold(evidence);
+      restarted.fold(evidence);
+    }
   }
 }
 
