@@ -15,7 +15,8 @@ struct Event {
   std::uint64_t id = 0;
   routing::Time time{};
   std::string kind;  ///< listed, delisted, blocked, throttled, misconfigured, trial, warming, clean, drained,
-                     ///< list-down, list-up, pool-exhausted, smarthost-rests
+                     ///< list-down, list-up, list-budget, blocklists-down, blocklists-up, dns-mismatch, dns-match,
+                     ///< pool-exhausted, smarthost-rests
   std::string source;
   std::string provider;
   std::string smarthost;
