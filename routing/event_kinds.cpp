@@ -24,6 +24,7 @@ constexpr EventKind kinds[] = {
     {"poison", "poison", true, false, "a message or sender is held because it gets sources blocked"},
     {"list-down", "blocklist", true, true, "a blocklist fails its test points; its answers do not count"},
     {"list-up", "blocklist", true, true, "a blocklist passes its test points again"},
+    {"list-budget", "blocklist", false, true, "a blocklist is asked less often than its interval, to keep to its query budget"},
     {"blocklists-down", "blocklists", true, false, "no blocklist can be asked: standings stay as they are"},
     {"blocklists-up", "blocklists", true, false, "blocklists can be asked again"},
     {"sender-held", "sender", true, false, "a sender's mail is held until it is released"},

@@ -44,13 +44,16 @@ std::vector<routing::ProbePlan> Prober::plans() {
       status.reason = definition.disabled_reason;
       continue;
     }
-    std::map<routing::IpAddress, std::vector<std::uint32_t>> sources;
+    std::vector<Target> targets;
+    std::vector<routing::IpAddress> addresses;
     for (std::uint32_t i = 0; i < config_->topology.sources.size(); ++i) {
       const routing::IpAddress address = config_->topology.sources[i].reputation.unmapped();
       if (config_->topology.sources[i].removed) continue;
-      if (address.v6 ? definition.ipv6 : definition.ipv4) sources[address].push_back(i);
+      if (!(address.v6 ? definition.ipv6 : definition.ipv4)) continue;
+      targets.push_back({address, i});
+      addresses.push_back(address);
     }
-    if (sources.empty()) {
+    if (targets.empty()) {
       status.state = ListStatus::State::disabled;
       status.reason = "no source has an address that it could list";
       continue;
@@ -58,12 +61,8 @@ std::vector<routing::ProbePlan> Prober::plans() {
     index_[name] = lists_.size();
     List& list = lists_.emplace_back();
     list.definition = &definition;
+    list.targets = std::move(targets);
     list.probed = std::make_unique<boost::asio::steady_timer>(executor_);
-    std::vector<routing::IpAddress> addresses;
-    for (auto& [address, users] : sources) {
-      addresses.push_back(address);
-      list.targets.push_back({address, std::move(users)});
-    }
     const auto own = definition.interval.value_or(config_->reputation.interval);
     const routing::Duration interval = std::max(config_->reputation.interval, own);
     list.guard = routing::WildcardGuard(addresses, interval + interval / 4);
@@ -275,16 +274,10 @@ void Prober::withdraw_if_due(std::size_t index) {
 
 // ---- one address -------------------------------------------------------------------------------------------------
 
-bool Prober::knows(const Target& target, const std::string& list) const {
-  return std::ranges::all_of(target.sources, [&](std::uint32_t s) { return owner_.state(s).listings.contains(list); });
-}
-
-bool Prober::counts(const Target& target, const std::string& list) const {
-  return std::ranges::all_of(target.sources, [&](std::uint32_t s) {
-    const auto& listings = owner_.state(s).listings;
-    const auto it = listings.find(list);
-    return it != listings.end() && it->second.confirmed;
-  });
+const routing::Listing* Prober::listing(const Target& target, const std::string& list) const {
+  const auto& listings = owner_.state(target.source).listings;
+  const auto it = listings.find(list);
+  return it == listings.end() ? nullptr : &it->second;
 }
 
 boost::asio::awaitable<void> Prober::check(std::size_t index, std::size_t number) {
@@ -297,24 +290,25 @@ boost::asio::awaitable<void> Prober::check(std::size_t index, std::size_t number
   const bool listed = judgement.result == routing::Judgement::Result::listed;
   guard(index, number, judgement);
   std::string text;
-  if (listed && !counts(target, name)) {
+  const routing::Listing* known = listing(target, name);
+  if (listed && !(known && known->confirmed)) {
+    const bool first = !known;
     // Before a list may take a source out of service it must show that it is not a wildcard by now.
     const bool good = co_await healthy(index, config_->reputation.confirm_interval / 2);
     if (!good) judgement = {};
-    if (good && !knows(target, name)) text = co_await reason_text(index, query);
+    if (good && first) text = co_await reason_text(index, query);
   }
   if (stopping_) co_return;
   const bool believed = status_[name].state == ListStatus::State::in_service;
-  if (believed)
-    for (const std::uint32_t source : target.sources) {
-      if (log::enabled(log::Level::debug))
-        log::debug("blocklist check", {{"blocklist", name},
-                                       {"source", config_->topology.sources[source].name},
-                                       {"result", listed                     ? "listed"
-                                                  : judgement.reason.empty() ? "clean"
-                                                                             : judgement.reason}});
-      owner_.fold(source, routing::ListChecked{name, judgement, text});
-    }
+  if (believed) {
+    if (log::enabled(log::Level::debug))
+      log::debug("blocklist check", {{"blocklist", name},
+                                     {"source", config_->topology.sources[target.source].name},
+                                     {"result", listed                     ? "listed"
+                                                : judgement.reason.empty() ? "clean"
+                                                                           : judgement.reason}});
+    owner_.fold(target.source, routing::ListChecked{name, judgement, text});
+  }
   auto again = believed ? soon(list, target, judgement.result) : std::nullopt;
   // A receiver knows more than this answer, which a cache may have given: asked again when the TTL is over.
   if (vouched_.erase({index, number}) && !listed)
@@ -326,16 +320,11 @@ boost::asio::awaitable<void> Prober::check(std::size_t index, std::size_t number
 /// What is about to change is looked at again soon, not after a whole interval. The schedule waits for the TTL all the same:
 /// the same answer from a cache would confirm nothing.
 std::optional<routing::Duration> Prober::soon(const List& list, const Target& target, routing::Judgement::Result result) const {
-  if (result == routing::Judgement::Result::unknown) return std::nullopt;
-  for (const std::uint32_t source : target.sources) {
-    const auto& listings = owner_.state(source).listings;
-    const auto it = listings.find(list.definition->name);
-    if (it == listings.end()) continue;
-    const routing::Listing& l = it->second;
-    const bool leaving = l.confirmed && l.clean_in_a_row > 0 && l.clean_in_a_row < config_->reputation.confirm;
-    if (!l.confirmed || leaving) return config_->reputation.confirm_interval;
-  }
-  return std::nullopt;
+  const routing::Listing* known = listing(target, list.definition->name);
+  if (!known || result == routing::Judgement::Result::unknown) return std::nullopt;
+  const bool leaving = known->clean_in_a_row > 0 && known->clean_in_a_row < config_->reputation.confirm;
+  if (known->confirmed && !leaving) return std::nullopt;
+  return config_->reputation.confirm_interval;
 }
 
 /// Lets the wildcard guard see an answer, and acts on what it thinks.
@@ -344,7 +333,7 @@ void Prober::guard(std::size_t index, std::size_t number, const routing::Judgeme
   const bool listed = judgement.result == routing::Judgement::Result::listed;
   if (judgement.result == routing::Judgement::Result::unknown || (listed && judgement.policy)) return;
   const routing::Instant at = instant();
-  list.guard.saw(number, listed, knows(list.targets[number], list.definition->name), at);
+  list.guard.saw(number, listed, listing(list.targets[number], list.definition->name) != nullptr, at);
   if (list.quarantined || !listed) return;
   if (const auto in_question = list.guard.trip(at)) return quarantine(index, *in_question);
   if (!list.suspected && list.guard.suspicious(at)) {
@@ -365,8 +354,7 @@ void Prober::quarantine(std::size_t index, const std::vector<std::size_t>& targe
   tell_health(list, before);
   tell_all_down(before);
   for (const std::size_t target : targets)
-    for (const std::uint32_t source : list.targets[target].sources)
-      owner_.fold(source, routing::ListWithdrawn{list.definition->name});
+    owner_.fold(list.targets[target].source, routing::ListWithdrawn{list.definition->name});
 }
 
 /// The list's own reason, as cleaned text. Left out where the budget has better uses.
@@ -385,7 +373,7 @@ void Prober::check_now(std::uint32_t source, const std::string& blocklist) {
   if (it == index_.end() || stopping_) return;
   const auto& targets = lists_[it->second].targets;
   for (std::size_t i = 0; i < targets.size(); ++i) {
-    if (std::ranges::find(targets[i].sources, source) == targets[i].sources.end()) continue;
+    if (targets[i].source != source) continue;
     if (!schedule_.urgent(it->second, i, instant())) return;
     vouched_.insert({it->second, i});
     wake_.cancel();
@@ -395,8 +383,7 @@ void Prober::check_now(std::uint32_t source, const std::string& blocklist) {
 void Prober::recheck(std::optional<std::uint32_t> source) {
   for (std::size_t i = 0; i < lists_.size(); ++i)
     for (std::size_t t = 0; t < lists_[i].targets.size(); ++t)
-      if (!source || std::ranges::find(lists_[i].targets[t].sources, *source) != lists_[i].targets[t].sources.end())
-        schedule_.hurry(i, t, instant());
+      if (!source || lists_[i].targets[t].source == *source) schedule_.hurry(i, t, instant());
   wake_.cancel();
 }
 

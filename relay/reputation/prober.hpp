@@ -59,10 +59,10 @@ class Prober {
   const SourceChecks& source_checks() const { return source_checks_; }
 
  private:
-  /// One address; behind NAT several sources may share it.
+  /// One source and the address that lists know it by.
   struct Target {
     routing::IpAddress address;
-    std::vector<std::uint32_t> sources;
+    std::uint32_t source = 0;
   };
   struct List {
     const routing::Blocklist* definition = nullptr;
@@ -96,8 +96,7 @@ class Prober {
   std::optional<routing::Duration> soon(const List& list, const Target& target, routing::Judgement::Result result) const;
   void withdraw_if_due(std::size_t list);
   bool any_list_answers(const List& except) const;
-  bool knows(const Target& target, const std::string& list) const;
-  bool counts(const Target& target, const std::string& list) const;
+  const routing::Listing* listing(const Target& target, const std::string& list) const;
   routing::Instant instant() const;
   routing::Duration health_interval(const List& list) const;
 

@@ -133,15 +133,6 @@ def test_a_receivers_word_is_followed_within_two_seconds_whatever_the_ttl(egret,
     assert len(asked(dns, A)) == 2, "the poll, and once because of the receiver"
 
 
-def test_sources_that_share_a_public_address_are_asked_about_once(egret, dns, scripted):
-    scripted("127.0.9.9")
-    instance = egret(sources={"a": source("a", public="127.0.9.9"), "b": source("b", public="127.0.9.9")},
-                     reputation={"interval": "1h", "confirm_interval": "1s", **OWN_LIST})
-    instance.until_listed("a", "b")
-    assert len(asked(dns, "127.0.9.9")) == 2, "one check and its confirmation"
-    assert asked(dns, A) == []
-
-
 # ---- quarantine -----------------------------------------------------------------------------------------------------
 
 def unrelated_sources(count):
