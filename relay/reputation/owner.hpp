@@ -55,7 +55,6 @@ class Reputation {
   void publish();
   void tell(std::uint32_t source, const routing::Transition& transition);
   void tell_exhausted(const routing::Transition& transition);
-  std::string advice(const routing::Transition& transition) const;
 
   boost::asio::any_io_executor executor_;
   boost::asio::steady_timer timer_;
