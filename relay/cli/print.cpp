@@ -155,6 +155,16 @@ std::string print_events(const json::value& value) {
 }
 
 std::string print_route(const json::value& value) {
+  if (const auto* parts = value.as_object().if_contains("parts")) {
+    std::string all = "message " + get(value, "id") + " from " + get(value, "sender") + "\n";
+    for (const auto& part : parts->as_array()) {
+      all += "to " + get(part, "recipients") + ": " + get(part, "state") + ", " + get(part, "attempts") + " attempts";
+      if (!part.at("next_at").is_null()) all += ", next at " + get(part, "next_at");
+      if (!part.at("keeps_to").is_null()) all += ", keeps to " + get(part, "keeps_to");
+      all += (get(part, "last_reply") == "-" ? "" : ", last reply " + get(part, "last_reply")) + "\n" + print_route(part);
+    }
+    return all;
+  }
   std::string out =
       "site " + get(value, "site") + " (provider " + get(value, "provider") + "), class " + get(value, "class") + "\n";
   int rank = 1;
