@@ -235,7 +235,10 @@ class Reader {
     std::string name;
     for (const EventWord& word : words) {
       if (!section.take(word.key)) continue;
-      if (what) return section.problem(word.key, "one event, one thing: it says " + std::string(what->key) + " already");
+      if (what) {
+        know_all(section);
+        return section.problem(word.key, "one event, one thing: it says " + std::string(what->key) + " already");
+      }
       what = &word;
       section.text(word.key, name);
     }

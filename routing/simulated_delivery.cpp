@@ -297,6 +297,7 @@ void SimulatedDelivery::release_held(Time now) {
 }
 
 void SimulatedDelivery::look_at_held(Time now) {
+  looked_at_held_ = now;
   std::vector<JobPtr> expired;
   for (auto& [key, held] : held_) {
     if (held.first_expiry > now) continue;
@@ -314,7 +315,7 @@ void SimulatedDelivery::look_at_held(Time now) {
 void SimulatedDelivery::plan_held(Time now) {
   held_at_ = Time::max();
   for (const auto& [key, held] : held_) held_at_ = std::min({held_at_, held.first_expiry, held.until.value_or(Time::max())});
-  if (held_at_ != Time::max()) held_at_ = std::max(held_at_, now + look_again);
+  if (held_at_ != Time::max()) held_at_ = std::max({held_at_, looked_at_held_ + look_again, now});
 }
 
 void SimulatedDelivery::release_trial(Job& job) {

@@ -139,7 +139,8 @@ class SimulatedDelivery {
   std::vector<JobPtr> scheduled_;  ///< heap by next_at
   std::map<LaneKey, Lane> lanes_;
   std::map<HeldKey, HeldJobs> held_;
-  Time held_at_ = Time::max();
+  Time held_at_ = Time::max();  ///< when held mail is to be looked at
+  Time looked_at_held_{};
   std::set<std::pair<std::uint32_t, std::string>> trials_;
   std::unordered_map<std::string, Verdict> verdicts_;
 };
