@@ -123,7 +123,8 @@ class Reader {
       for (const auto& p : config_.providers.all()) names.push_back(p.name);
       index_of(names, provider, section, "provider", "provider");
     }
-    if (out_.domains.size() >= 10'000) return section.problem("", "more than 10000 domains");
+    if (out_.domains.size() >= 1000) return section.problem("", "more than 1000 domains");
+    if (std::ranges::find(receivers_, domain.provider) == receivers_.end()) receivers_.push_back(domain.provider);
     out_.domains.push_back(std::move(domain));
   }
 
@@ -293,10 +294,7 @@ class Reader {
 
   /// One that some domain of the scenario belongs to: of another, nothing could be seen.
   bool known_provider(Section& section, std::string_view key, const std::string& name) {
-    std::vector<std::string> names;
-    for (const auto& domain : out_.domains)
-      if (std::ranges::find(names, domain.provider) == names.end()) names.push_back(domain.provider);
-    return index_of(names, name, section, key, "provider of these domains").has_value();
+    return index_of(receivers_, name, section, key, "provider of these domains").has_value();
   }
 
   void details(Section& section, Incident& incident) {
@@ -342,7 +340,7 @@ class Reader {
   }
 
   void add(Section& section, const Incident& incident) {
-    if (out_.incidents.size() >= 20'000) return section.problem("", "more than 10000 events");
+    if (out_.incidents.size() >= 10'000) return section.problem("", "more than 10000 beginnings and ends");
     out_.incidents.push_back(incident);
     if (!incident.begins) return;
     Duration length{0};
@@ -360,6 +358,7 @@ class Reader {
   Problems& problems_;
   std::size_t count_;
   std::vector<std::string> sources_, classes_, lists_;
+  std::vector<std::string> receivers_;  ///< the providers of the scenario's domains
   Scenario out_;
 };
 

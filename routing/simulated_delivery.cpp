@@ -50,8 +50,11 @@ SimulatedDelivery::SimulatedDelivery(const SimulationSetup& setup, const Scenari
       told_used_up_(setup.smarthosts.size(), Time::min()),
       waiting_(report.classes.size()) {
   std::map<std::string, std::uint32_t> sites;
-  for (const auto& d : scenario.domains)
-    site_of_.push_back(sites.try_emplace(d.site, static_cast<std::uint32_t>(sites.size())).first->second);
+  for (std::uint32_t i = 0; i < scenario.domains.size(); ++i) {
+    const auto [site, fresh] = sites.try_emplace(scenario.domains[i].site, static_cast<std::uint32_t>(sites.size()));
+    if (fresh) domain_at_.push_back(i);
+    site_of_.push_back(site->second);
+  }
 }
 
 void SimulatedDelivery::submit(const SimulatedTraffic& traffic, std::uint32_t domain, Time now) {
@@ -222,8 +225,7 @@ void SimulatedDelivery::enqueue(JobPtr job, Time now) {
 
 std::size_t SimulatedDelivery::limit(const LaneKey& key) const {
   if (key.first.kind == EgressKind::smarthost) return static_cast<std::size_t>(setup_.smarthosts[key.first.index].connections);
-  const auto to = std::ranges::find(site_of_, key.second) - site_of_.begin();
-  const SimulatedDomain& site = scenario_.domains[static_cast<std::size_t>(to)];
+  const SimulatedDomain& site = scenario_.domains[domain_at_[key.second]];
   const StandingView& view = reputation_.snapshot().sources[key.first.index].with(site.provider);
   return std::max<std::size_t>(1, static_cast<std::size_t>(static_cast<double>(site.connections) * view.throttle));
 }

@@ -128,7 +128,8 @@ class SimulatedDelivery {
   SimulationReport& report_;
   std::vector<std::size_t> class_report_;
   std::mt19937_64& random_;
-  std::vector<std::uint32_t> site_of_;  ///< by domain
+  std::vector<std::uint32_t> site_of_;    ///< by domain
+  std::vector<std::uint32_t> domain_at_;  ///< by site: its first domain, which says how it is reached
   std::vector<BudgetUse> budgets_;
   std::vector<Time> told_used_up_;  ///< the period in which it was told
   std::vector<std::uint64_t> waiting_;
