@@ -352,12 +352,82 @@ json::array tls_rules(const Site& site) {
   return out;
 }
 
+namespace {
+
+/// A decision as JSON; `found` is what Dispatcher::explain said.
+json::object route_json(const AdminContext& c, const std::pair<routing::Route, SiteAnswer>& found, std::uint32_t message_class) {
+  const auto& topology = c.config->topology;
+  if (!found.second.site)
+    return json::object{{"site", nullptr},
+                        {"provider", nullptr},
+                        {"class", c.config->classes[message_class].name},
+                        {"candidates", json::array{}},
+                        {"rejected", json::array{}},
+                        {"hold", json::object{{"reason", found.second.refusal.to_string()}, {"until", nullptr}}}};
+  json::array candidates, rejected;
+  for (const auto& candidate : found.first.candidates)
+    candidates.push_back(json::object{{"egress", topology.name(candidate.egress)},
+                                      {"kind", candidate.egress.kind == routing::EgressKind::source ? "source" : "smarthost"},
+                                      {"share", candidate.share}});
+  for (const auto& r : found.first.rejected)
+    rejected.push_back(json::object{{"egress", topology.name(r.egress)}, {"reason", r.reason}, {"until", time_or_null(r.until)}});
+  json::value hold;
+  if (found.first.hold)
+    hold = json::object{{"reason", found.first.hold->reason}, {"until", time_or_null(found.first.hold->until)}};
+  return json::object{{"site", found.second.site->key},
+                      {"provider", found.second.site->provider},
+                      {"class", c.config->classes[message_class].name},
+                      {"candidates", std::move(candidates)},
+                      {"rejected", std::move(rejected)},
+                      {"hold", std::move(hold)},
+                      {"consults", consults(c, found.second.site->provider)},
+                      {"tls", tls_rules(*found.second.site)}};
+}
+
+/// The routes that what waits of a message would take now: one for each group of recipients in a domain.
+asio::awaitable<json::value> message_route(const AdminContext& c, const std::string& wanted) {
+  const auto id = smtp::parse_message_id(wanted);
+  if (!id) co_return json::object{{"error", "message: not a message id"}};
+  const auto content = co_await c.spool.read(*id);
+  std::vector<WaitingJob> jobs;
+  if (content)
+    for (Dispatcher* dispatcher : c.dispatchers) {
+      auto some = co_await on_worker<std::vector<WaitingJob>>(dispatcher, [dispatcher, id] { return dispatcher->jobs_of(*id); });
+      std::ranges::move(some, std::back_inserter(jobs));
+    }
+  if (jobs.empty()) co_return json::object{{"error", "message: nothing of " + wanted + " waits"}};
+  json::array parts;
+  for (const WaitingJob& job : jobs) {
+    std::map<std::string, json::array> by_domain;
+    for (const auto index : job.recipients)
+      by_domain[content->recipients[index].domain].emplace_back(content->recipients[index].to_string());
+    for (auto& [domain, recipients] : by_domain) {
+      Dispatcher* dispatcher = c.dispatchers.front();
+      const auto found = co_await asio::co_spawn(dispatcher->executor(),
+                                                 dispatcher->explain(domain, c.config->classes[job.message_class].pool, job),
+                                                 asio::use_awaitable);
+      json::object part = route_json(c, found, job.message_class);
+      part["recipients"] = std::move(recipients);
+      part["state"] = job.state;
+      part["attempts"] = job.attempts;
+      part["next_at"] = job.state == "scheduled" ? json::value(routing::to_rfc3339(job.next_at)) : json::value();
+      part["keeps_to"] = job.sticky ? json::value(c.config->topology.name(*job.sticky)) : json::value();
+      part["last_reply"] = job.last_reply;
+      parts.push_back(std::move(part));
+    }
+  }
+  co_return json::object{{"id", wanted}, {"sender", content->sender.to_string()}, {"parts", std::move(parts)}};
+}
+
+}  // namespace
+
 asio::awaitable<json::value> route(const AdminContext& c, json::value request) {
   const auto text = [&](const char* key) -> std::string {
     const auto* object = request.if_object();
     const auto* value = object ? object->if_contains(key) : nullptr;
     return value && value->is_string() ? json::value_to<std::string>(*value) : std::string();
   };
+  if (const std::string id = text("message"); !id.empty()) co_return co_await message_route(c, id);
   const auto to = smtp::parse_mailbox(text("to"), true);
   if (!to) co_return json::object{{"error", "to: expected a recipient address"}};
   const std::string from = text("from"), wanted = text("class");
@@ -377,32 +447,7 @@ asio::awaitable<json::value> route(const AdminContext& c, json::value request) {
   Dispatcher* dispatcher = c.dispatchers.front();
   const auto found = co_await asio::co_spawn(dispatcher->executor(),
                                              dispatcher->explain(to->domain, c.config->classes[index].pool), asio::use_awaitable);
-  const auto& topology = c.config->topology;
-  if (!found.second.site)
-    co_return json::object{{"site", nullptr},
-                           {"provider", nullptr},
-                           {"class", c.config->classes[index].name},
-                           {"candidates", json::array{}},
-                           {"rejected", json::array{}},
-                           {"hold", json::object{{"reason", found.second.refusal.to_string()}, {"until", nullptr}}}};
-  json::array candidates, rejected;
-  for (const auto& candidate : found.first.candidates)
-    candidates.push_back(json::object{{"egress", topology.name(candidate.egress)},
-                                      {"kind", candidate.egress.kind == routing::EgressKind::source ? "source" : "smarthost"},
-                                      {"share", candidate.share}});
-  for (const auto& r : found.first.rejected)
-    rejected.push_back(json::object{{"egress", topology.name(r.egress)}, {"reason", r.reason}, {"until", time_or_null(r.until)}});
-  json::value hold;
-  if (found.first.hold)
-    hold = json::object{{"reason", found.first.hold->reason}, {"until", time_or_null(found.first.hold->until)}};
-  co_return json::object{{"site", found.second.site->key},
-                         {"provider", found.second.site->provider},
-                         {"class", c.config->classes[index].name},
-                         {"candidates", std::move(candidates)},
-                         {"rejected", std::move(rejected)},
-                         {"hold", std::move(hold)},
-                         {"consults", consults(c, found.second.site->provider)},
-                         {"tls", tls_rules(*found.second.site)}};
+  co_return route_json(c, found, index);
 }
 
 }  // namespace egret::relay::api

@@ -19,7 +19,8 @@ boost::json::object event(const Event& event);
 boost::asio::awaitable<boost::json::value> queue(const AdminContext& context, QueueFilter filter);
 /// Null when nothing is known of the message.
 boost::asio::awaitable<boost::json::value> message(const AdminContext& context, smtp::MessageId id);
-/// Explains the route of a message. Bad input gives {"error": ...}.
+/// Explains the route of a message: a hypothetical one, or what waits of a live one ({"message": ID}: an array `parts` of
+/// routes, each with its recipients and state). Bad input gives {"error": ...}.
 boost::asio::awaitable<boost::json::value> route(const AdminContext& context, boost::json::value request);
 /// POST /queue/retry|hold|release|cancel {"selector": TEXT, "bounce": BOOL}; `who` is for the event. Bad input gives
 /// {"error": ...}, null an unknown action.

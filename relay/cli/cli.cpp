@@ -11,6 +11,8 @@
 #include "relay/cli/hash_password.hpp"
 #include "relay/cli/print.hpp"
 #include "relay/cli/queue.hpp"
+#include "relay/cli/replay.hpp"
+#include "relay/cli/simulate.hpp"
 #include "relay/net/tls.hpp"
 #include "relay/program.hpp"
 
@@ -25,7 +27,8 @@ struct Options {
   std::string admin;
   std::string token_file;
   bool as_json = false;
-  std::string from, to, message_class, name, provider, ip, state;
+  std::string from, to, message_class, name, provider, ip, state, message;
+  std::uint64_t seed = 1;
   bool explain = false;
   bool scram = false;
   std::string selector;
@@ -165,6 +168,9 @@ int done(const Options& o, const json::value& value) {
 }
 
 int explain(const Options& o) {
+  if (o.message.empty() == o.to.empty()) throw std::runtime_error("expected either --to or --message");
+  if (!o.message.empty())
+    return show(o, admin_post(target(o), "/api/v1/route", json::object{{"message", o.message}}), print_route);
   json::object request{{"from", o.from}, {"to", o.to}};
   if (!o.message_class.empty()) request["class"] = o.message_class;
   return show(o, admin_post(target(o), "/api/v1/route", request), print_route);
@@ -244,9 +250,17 @@ int run_cli(int argc, char** argv) {
   CLI::App* sub = add(app, "classify", "judge SMTP replies read from standard input, one a line", [&] { return classify(o); });
   sub->add_flag("--explain", o.explain, "also show every rule that fits");
   sub->add_option("--ip", o.ip, "our address on the connection that brought the reply");
+  sub = add(app, "simulate", "run a day of traffic and troubles against the configuration, without network",
+            [&] { return simulate_command(o.name, o.file, o.seed, o.as_json); });
+  sub->add_option("scenario", o.name, "scenario file (YAML)")->required();
+  sub->add_option("--seed", o.seed, "of the draws: the same seed gives the same report")->capture_default_str();
+  sub = add(app, "replay", "judge recorded replies again and show what changed rules change",
+            [&] { return replay_command(o.name, o.file, o.file == Options{}.file, o.as_json); });
+  sub->add_option("recorded", o.name, "Egret's JSON log, or replies one a line; - is standard input")->required();
   sub = remote(app, "explain", "show the route that a message would take now, and why", [&] { return explain(o); });
   sub->add_option("--from", o.from, "sender address");
-  sub->add_option("--to", o.to, "recipient address")->required();
+  sub->add_option("--to", o.to, "recipient address");
+  sub->add_option("--message", o.message, "id of a message that waits, in place of addresses");
   sub->add_option("--class", o.message_class, "traffic class");
   remote(app, "sources", "standings of all sources", [&] { return get(o, "/api/v1/sources", print_sources); });
   remote(app, "pools", "pools and their members", [&] { return get(o, "/api/v1/pools", print_pools); });

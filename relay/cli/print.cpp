@@ -6,6 +6,8 @@
 #include <cstdio>
 #include <vector>
 
+#include "relay/cli/table.hpp"
+
 namespace egret::relay {
 namespace {
 
@@ -34,30 +36,6 @@ std::string get(const json::value& row, const char* key) {
   const std::string out = text(*value);
   return out.empty() ? "-" : out;
 }
-
-class Table {
- public:
-  explicit Table(std::vector<std::string> head) { rows_.push_back(std::move(head)); }
-  void add(std::vector<std::string> row) { rows_.push_back(std::move(row)); }
-  std::string str() const {
-    std::vector<std::size_t> widths(rows_.front().size(), 0);
-    for (const auto& row : rows_)
-      for (std::size_t i = 0; i < row.size(); ++i) widths[i] = std::max(widths[i], row[i].size());
-    std::string out;
-    for (const auto& row : rows_) {
-      std::string line;
-      for (std::size_t i = 0; i < row.size(); ++i) {
-        line += row[i];
-        if (i + 1 < row.size()) line += std::string(widths[i] - row[i].size() + 2, ' ');
-      }
-      out += line + "\n";
-    }
-    return out;
-  }
-
- private:
-  std::vector<std::vector<std::string>> rows_;
-};
 
 std::string table(const json::value& rows, const std::vector<std::pair<std::string, const char*>>& columns) {
   std::vector<std::string> head;
@@ -182,6 +160,16 @@ std::string print_events(const json::value& value) {
 }
 
 std::string print_route(const json::value& value) {
+  if (const auto* parts = value.as_object().if_contains("parts")) {
+    std::string all = "message " + get(value, "id") + " from " + get(value, "sender") + "\n";
+    for (const auto& part : parts->as_array()) {
+      all += "to " + get(part, "recipients") + ": " + get(part, "state") + ", " + get(part, "attempts") + " attempts";
+      if (!part.at("next_at").is_null()) all += ", next at " + get(part, "next_at");
+      if (!part.at("keeps_to").is_null()) all += ", keeps to " + get(part, "keeps_to");
+      all += (get(part, "last_reply") == "-" ? "" : ", last reply " + get(part, "last_reply")) + "\n" + print_route(part);
+    }
+    return all;
+  }
   std::string out =
       "site " + get(value, "site") + " (provider " + get(value, "provider") + "), class " + get(value, "class") + "\n";
   int rank = 1;

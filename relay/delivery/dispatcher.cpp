@@ -521,36 +521,6 @@ void Dispatcher::reroute_lanes() {
   for (auto& job : moved) dispatch(std::move(job));
 }
 
-boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> Dispatcher::explain(std::string domain, std::uint32_t pool) {
-  std::pair<routing::Route, SiteAnswer> out;
-  out.second = co_await sites_.find(smtp::lower(domain));
-  if (!out.second.site || !snapshot_) co_return out;
-  routing::Request request;
-  for (const auto& route : shared_.config->routes)
-    if (route.pool && routing::domain_matches(route.domain, domain)) {
-      pool = *route.pool;
-      break;
-    }
-  request.pool = pool;
-  request.site = out.second.site->key;
-  request.provider = out.second.site->provider;
-  request.ipv4 = out.second.site->ipv4;
-  request.ipv6 = out.second.site->ipv6;
-  for (std::uint32_t i = 0; i < shared_.config->smarthosts.size(); ++i) {
-    const auto& budget = shared_.config->smarthosts[i].budget;
-    if (budget && shared_.budgets.used(i, now()) >= budget->recipients)
-      request.excluded.push_back({{routing::EgressKind::smarthost, i}, "budget used up", shared_.budgets.renews(i, now())});
-  }
-  for (const std::uint32_t i : shared_.config->topology.pools[pool].sources) {
-    if (shared_.config->topology.observe) break;
-    const auto& view = snapshot_->sources[i].with(request.provider);
-    const auto wait = shared_.budgets.shaping.admit(i, out.second.site->provider, view, 1, now(), false);
-    if (wait) request.excluded.push_back({{routing::EgressKind::source, i}, wait->reason, wait->until});
-  }
-  out.first = routing::route(shared_.config->topology, *snapshot_, request, now(), random_());
-  co_return out;
-}
-
 // ---- time --------------------------------------------------------------------------------------------------------
 
 /// Puts the job to rest until job->next_at: only its id stays in memory.

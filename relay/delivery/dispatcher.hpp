@@ -46,6 +46,21 @@ struct QueueRow {
   std::string reason;
 };
 
+/// What waits of a message, as the explanation of its route needs it.
+struct WaitingJob {
+  std::string state;  ///< ready, active, scheduled, held
+  std::uint32_t message_class = 0;
+  std::uint64_t size = 0;
+  std::vector<std::uint32_t> recipients;  ///< indices into the message's
+  std::uint32_t attempts = 0;
+  routing::Time next_at{};
+  std::optional<routing::EgressRef> sticky;  ///< the egress it keeps to
+  bool sticky_strict = false;
+  std::vector<routing::Excluded> tried;  ///< in this round
+  bool holds_trial = false;
+  std::string last_reply;
+};
+
 struct QueueSummary {
   std::uint64_t total = 0;
   std::uint64_t held = 0;
@@ -107,8 +122,11 @@ class Dispatcher {
   /// What is here, for the API.
   QueueSummary queue(const QueueFilter& filter) const;
   const MessageHistory* history(smtp::MessageId id) const { return history_.find(id); }
-  /// The route that a message would take now.
-  boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> explain(std::string domain, std::uint32_t pool);
+  /// The route that a message to `domain` would take now. `job` is what waits of a message, none for one that is not here.
+  boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> explain(std::string domain, std::uint32_t pool,
+                                                                        std::optional<WaitingJob> job = {});
+  /// What is here of a message.
+  std::vector<WaitingJob> jobs_of(smtp::MessageId id) const;
   /// Does what an operator asks for with the waiting mail of this worker that the selector fits (selection.cpp).
   boost::asio::awaitable<QueueChanges> command(QueueCommand command);
   /// The job is not tried until release_job(), whatever the standings say; only max_age ends it before. `reason` is for
@@ -240,7 +258,7 @@ class Dispatcher {
   void save_progress(const Job& job, const std::string* hold_reason = nullptr);
   void warn_if_late(Job& job);
   void note(const Job& job, const std::string& outcome, const std::string& host, const std::string& reply, std::string_view label,
-            std::string_view rule, const std::vector<std::uint32_t>& recipients);
+            std::string_view rule, const std::vector<std::uint32_t>& recipients, std::string_view phase = {});
   EgressCounters& counters(routing::EgressRef egress) const;
 
   boost::asio::any_io_executor executor_;

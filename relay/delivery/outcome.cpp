@@ -121,7 +121,7 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
     const auto& outcome = result.outcomes[at];
     const bool ok = outcome.delivered();
     note(*job, what, result.host, outcome.reply.to_string(), ok ? "" : to_string(verdicts[at].label), ok ? "" : verdicts[at].rule,
-         who);
+         who, to_string(outcome.phase));
   };
   tell(ways.delivered, "delivered");
   tell(ways.failed, "failed");
@@ -320,7 +320,8 @@ void Dispatcher::finish(const Job& job, const std::vector<std::uint32_t>& recipi
 }
 
 void Dispatcher::note(const Job& job, const std::string& outcome, const std::string& host, const std::string& reply,
-                      std::string_view label, std::string_view rule, const std::vector<std::uint32_t>& recipients) {
+                      std::string_view label, std::string_view rule, const std::vector<std::uint32_t>& recipients,
+                      std::string_view phase) {
   const bool chosen = !job.route.empty();
   const std::string egress = chosen ? shared_.config->topology.name(job.egress) : "";
   MessageHistory& history = history_.of(job.message->id);
@@ -348,8 +349,10 @@ void Dispatcher::note(const Job& job, const std::string& outcome, const std::str
                                  {"to", job.content ? join_addresses(*job.content, recipients) : ""},
                                  {"egress", egress},
                                  {"site", job.site ? job.site->key : ""},
+                                 {"provider", job.site ? job.site->provider : ""},
                                  {"host", host},
                                  {"reply", reply}};
+  if (!phase.empty()) fields.emplace_back("phase", phase);
   if (!label.empty()) fields.emplace_back("label", label);
   if (!rule.empty()) fields.emplace_back("rule", rule);
   if (!job.tls.empty()) fields.emplace_back("tls", job.tls);

@@ -26,6 +26,10 @@ class TrialGate {
     const std::lock_guard lock(mutex_);
     return busy_.emplace(source, provider).second;
   }
+  bool busy(std::uint32_t source, const std::string& provider) {
+    const std::lock_guard lock(mutex_);
+    return busy_.contains({source, provider});
+  }
   void release(std::uint32_t source, const std::string& provider) {
     const std::lock_guard lock(mutex_);
     busy_.erase({source, provider});

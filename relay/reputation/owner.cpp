@@ -10,6 +10,7 @@
 #include <cstring>
 
 #include "relay/runtime/clock.hpp"
+#include "routing/advice.hpp"
 
 namespace egret::relay {
 namespace {
@@ -40,20 +41,6 @@ std::string address_fault(const config::Config& config, std::uint32_t source) {
   close(fd);
   if (result == 0) return {};
   return "address " + address.to_string() + " cannot be used on this host: " + std::strerror(error);
-}
-
-/// ". Consulted by: comcast, microsoft": who is known to refuse because of the list.
-std::string consulted_by(const routing::Providers& providers, std::string_view blocklist) {
-  std::string out;
-  for (const auto name : providers.consulting(blocklist)) (out += out.empty() ? ". Consulted by: " : ", ") += name;
-  return out;
-}
-
-std::string kind_of(const routing::Transition& t) {
-  using routing::Standing;
-  if (t.to == Standing::listed) return "listed";
-  if (t.from == Standing::listed && routing::in_service(t.to)) return "delisted";
-  return std::string(to_string(t.to));
 }
 
 }  // namespace
@@ -192,14 +179,7 @@ void Reputation::tick() {
 void Reputation::publish() {
   auto next = std::make_shared<routing::Snapshot>();
   next->version = ++version_;
-  for (const auto& state : states_) {
-    routing::SourceSnapshot& source = next->sources.emplace_back();
-    source.standing = routing::view(state, "", context());
-    for (const auto& [name, provider] : state.providers) source.providers[name] = routing::view(state, name, context());
-    for (const auto& [name, listing] : state.listings)
-      if (const auto list = config_->blocklists.find(name); list != config_->blocklists.end())
-        for (const auto& provider : list->second.concerns) source.providers[provider] = routing::view(state, provider, context());
-  }
+  for (const auto& state : states_) next->sources.push_back(routing::snapshot_of(state, context()));
   for (const auto& state : smarthosts_) next->smarthosts.push_back({state.resting_until, state.reason});
   snapshot_ = next;
   dirty_ = false;
@@ -210,7 +190,7 @@ void Reputation::tell(std::uint32_t source, const routing::Transition& t) {
   // The first conclusive check of a source that was never in trouble is no news.
   if (t.from == routing::Standing::unknown && t.to == routing::Standing::clean) return;
   Event event;
-  event.kind = kind_of(t);
+  event.kind = routing::event_kind(t);
   event.source = config_->topology.sources[source].name;
   event.provider = t.provider;
   event.blocklist = t.blocklist;
@@ -218,7 +198,7 @@ void Reputation::tell(std::uint32_t source, const routing::Transition& t) {
   event.from = to_string(t.from);
   event.to = to_string(t.to);
   event.text = t.text;
-  event.action = advice(t);
+  event.action = routing::advice(t, config_->blocklists, config_->providers);
   if (observed_only(t)) {
     event.action = event.action.empty() ? "observed only, not enforced" : "observed only, not enforced. " + event.action;
     if (!routing::in_service(t.to)) ++would_have_[t.rule == "blocklist-check" ? "blocklist:" + t.blocklist : t.rule];
@@ -245,33 +225,9 @@ void Reputation::tell_exhausted(const routing::Transition& t) {
     event.provider = t.provider;
     event.rule = t.rule;
     event.text = "every source of pool " + pool.name + " is out of service";
-    switch (pool.when_exhausted) {
-      case routing::WhenExhausted::fallback:
-        event.action = "its mail goes by its smarthosts";
-        break;
-      case routing::WhenExhausted::hold:
-        event.action = "its mail is held until a source is back";
-        break;
-      case routing::WhenExhausted::send_anyway:
-        event.action = "its mail is sent anyway (when_exhausted: send-anyway)";
-        break;
-    }
+    event.action = routing::exhausted_action(pool.when_exhausted);
     events_.add(std::move(event));
   }
-}
-
-std::string Reputation::advice(const routing::Transition& t) const {
-  if (routing::in_service(t.to)) return {};
-  std::string out;
-  if (t.until && !t.observed) out = "out of service until " + routing::to_rfc3339(*t.until) + ". ";
-  const auto list = config_->blocklists.find(t.blocklist);
-  if (list != config_->blocklists.end() && !list->second.delist.empty())
-    out += "Removal: " + list->second.delist + consulted_by(config_->providers, t.blocklist);
-  else if (const auto* provider = config_->providers.named(t.provider); provider && !provider->postmaster.empty())
-    out += "Contact: " + provider->postmaster;
-  else if (t.to == routing::Standing::misconfigured)
-    out += "Check the address, its PTR record and EHLO name";
-  return out;
 }
 
 }  // namespace egret::relay

@@ -69,7 +69,6 @@ class Reputation {
   /// Whether nothing follows from the transition: its rule observes, or everything does.
   bool observed_only(const routing::Transition& transition) const;
   void tell_exhausted(const routing::Transition& transition);
-  std::string advice(const routing::Transition& transition) const;
 
   boost::asio::any_io_executor executor_;
   boost::asio::steady_timer timer_;

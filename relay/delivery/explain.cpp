@@ -1,0 +1,78 @@
+// The route that a message would take now, for people who ask: the same request as Dispatcher::dispatch makes, and the
+// same exclusions, without taking anything.
+#include <algorithm>
+
+#include "relay/delivery/dispatcher.hpp"
+#include "relay/runtime/clock.hpp"
+#include "smtp/text.hpp"
+
+namespace egret::relay {
+
+std::vector<WaitingJob> Dispatcher::jobs_of(smtp::MessageId id) const {
+  std::vector<WaitingJob> out;
+  const auto add = [&](const Job& job, const char* state) {
+    if (job.message->id == id)
+      out.push_back({state, job.message->message_class, job.message->size, job.recipients, job.attempts, job.next_at, job.sticky,
+                     job.sticky_strict, job.tried, job.holds_trial, job.last_reply});
+  };
+  for (const auto& job : due_) add(*job, "ready");
+  for (const auto& job : scheduled_) add(*job, "scheduled");
+  for (const auto& [key, held] : held_)
+    for (const auto& job : held.jobs) add(*job, "held");
+  for (const auto& [reason, held] : withheld_)
+    for (const auto& job : held.jobs) add(*job, "held");
+  for (const auto& [key, lane] : lanes_)
+    for (const auto& job : lane->ready) add(*job, "ready");
+  for (const Job* job : active_) add(*job, "active");
+  return out;
+}
+
+boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> Dispatcher::explain(std::string domain, std::uint32_t pool,
+                                                                                  std::optional<WaitingJob> job) {
+  std::pair<routing::Route, SiteAnswer> out;
+  out.second = co_await sites_.find(smtp::lower(domain));
+  if (!out.second.site || !snapshot_) co_return out;
+  const auto& config = *shared_.config;
+  const Site& site = *out.second.site;
+  routing::Request request;
+  for (const auto& route : config.routes)
+    if (route.pool && routing::domain_matches(route.domain, domain)) {
+      pool = *route.pool;
+      break;
+    }
+  request.pool = pool;
+  request.site = site.key;
+  request.provider = site.provider;
+  request.ipv4 = site.ipv4;
+  request.ipv6 = site.ipv6;
+  const auto standing = [&](std::uint32_t source) { return snapshot_->sources[source].with(site.provider).standing; };
+  if (job) {
+    request.excluded = job->tried;
+    const bool source = job->sticky && job->sticky->kind == routing::EgressKind::source;
+    if (source && (job->sticky_strict || routing::in_service(standing(job->sticky->index))))
+      request.only_source = job->sticky->index;
+    else if (job->sticky && !source)
+      request.only_smarthost = job->sticky->index;
+  }
+  if (!config.topology.observe && !(job && job->holds_trial))
+    for (std::uint32_t i = 0; i < config.topology.sources.size(); ++i)
+      if (standing(i) == routing::Standing::trial && shared_.common.trials.busy(i, site.provider))
+        request.excluded.push_back({{routing::EgressKind::source, i}, "trial: another message is on its way", {}});
+  for (const std::uint32_t i : config.topology.pools[pool].sources) {
+    if (config.topology.observe) break;
+    const auto wait = shared_.budgets.shaping.admit(i, site.provider, snapshot_->sources[i].with(site.provider), 1, now(), false);
+    if (wait) request.excluded.push_back({{routing::EgressKind::source, i}, wait->reason, wait->until});
+  }
+  for (std::uint32_t i = 0; i < config.smarthosts.size(); ++i) {
+    const auto& smarthost = config.smarthosts[i];
+    const routing::EgressRef egress{routing::EgressKind::smarthost, i};
+    if (job && smarthost.message_size && job->size > smarthost.message_size)
+      request.excluded.push_back({egress, "the message is larger than it takes", {}});
+    else if (smarthost.budget && shared_.budgets.used(i, now()) >= smarthost.budget->recipients)
+      request.excluded.push_back({egress, "budget used up", shared_.budgets.renews(i, now())});
+  }
+  out.first = routing::route(config.topology, *snapshot_, request, now(), random_());
+  co_return out;
+}
+
+}  // namespace egret::relay
