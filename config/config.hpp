@@ -15,6 +15,7 @@
 #include "config/users.hpp"
 #include "routing/budget.hpp"
 #include "routing/message_class.hpp"
+#include "routing/poison.hpp"
 #include "routing/reply_rules.hpp"
 #include "routing/route.hpp"
 #include "routing/site.hpp"
@@ -170,6 +171,7 @@ struct Config {
   std::vector<RouteOverride> routes;
   Dns dns;
   routing::StandingPolicy reputation;
+  routing::PoisonPolicy poison;
   routing::Blocklists blocklists;
   routing::QueryRate blocklist_queries{50, std::chrono::seconds(1)};  ///< all lists together
   std::shared_ptr<const routing::ReplyRules> replies;

@@ -474,10 +474,21 @@ class Loader {
     s.duration("warmup_step", p.warmup_step);
     warmup_caps(s, p);
     s.integer("returning", config_->topology.returning, 1, 1000);
-    s.unavailable("poison_after");
+    poison(s);
     if (const auto rate = read_query_rate(s, "queries")) config_->blocklist_queries = *rate;
     blocklists(s);
     s.finish();
+  }
+
+  void poison(Section& s) {
+    routing::PoisonPolicy& p = config_->poison;
+    s.integer("poison_after", p.poison_after, 0, 1000);
+    if (p.poison_after == 1) s.problem("poison_after", "expected 2 or more sources, or 0: never");
+    Section content = s.section("content");
+    content.integer("slow_after", p.slow_after, 0, 1'000'000);
+    content.integer("hold_after", p.hold_after, 0, 1'000'000);
+    if (p.hold_after > 0 && p.hold_after < p.slow_after) content.problem("hold_after", "must not be less than slow_after");
+    content.finish();
   }
 
   void warmup(Section& s, routing::StandingPolicy& p) {

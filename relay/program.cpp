@@ -93,7 +93,8 @@ class Program {
     budgets_ = std::make_unique<Budgets>(*config_);
     reputation_ = std::make_unique<Reputation>(control_.get_executor(), config_, events_,
                                                [this](auto snapshot) { publish(std::move(snapshot)); });
-    state_->restore(*reputation_, *budgets_);
+    guard_ = std::make_unique<Guard>(control_.get_executor(), config_, *reputation_, events_);
+    state_->restore(*reputation_, *budgets_, *guard_);
     reputation_->on_changed([this](std::uint32_t source) { state_->changed(source); });
     budget_watch_ = std::make_unique<BudgetWatch>(control_.get_executor(), config_, *budgets_, events_);
     prober_ = std::make_unique<Prober>(control_.get_executor(), config_, *reputation_);
@@ -113,6 +114,7 @@ class Program {
                          events_,
                          metrics_,
                          *budgets_,
+                         *guard_,
                          common_.handovers,
                          {},
                          [this] { return ready_; },
@@ -125,7 +127,7 @@ class Program {
   DeliveryShared delivery_shared(std::shared_ptr<const DeliveryTls> tls) {
     while (metrics_.sources.size() < config_->topology.sources.size()) metrics_.sources.emplace_back();
     while (metrics_.smarthosts.size() < config_->smarthosts.size()) metrics_.smarthosts.emplace_back();
-    DeliveryShared out{config_, std::move(tls), *spool_, *reputation_, metrics_, *budgets_, common_, {}, {}, {}};
+    DeliveryShared out{config_, std::move(tls), *spool_, *reputation_, metrics_, *budgets_, *guard_, common_, {}, {}, {}};
     out.sts = config_->delivery.mta_sts ? sts_.get() : nullptr;
     for (auto& counters : metrics_.sources) out.source_counters.push_back(&counters);
     for (auto& counters : metrics_.smarthosts) out.smarthost_counters.push_back(&counters);
@@ -177,7 +179,7 @@ class Program {
     credentials_->start();
     sts_->start(control_.get_executor());
     admin_->start();
-    state_->start(control_.get_executor(), *reputation_, *budgets_);
+    state_->start(control_.get_executor(), *reputation_, *budgets_, *guard_);
     ready_ = true;
     for (const auto& listener : config_->listeners) log::info("listening", {{"address", listener.address}, {"protocol", "smtp"}});
     log::info("listening", {{"address", config_->admin.address}, {"protocol", "http"}});
@@ -285,6 +287,7 @@ class Program {
     const DeliveryShared shared = delivery_shared(next.tls);
     budgets_->configure(*config_);
     state_->configure(config_);
+    guard_->configure(config_);
     // Its snapshot reaches each worker before the configuration that needs it.
     reputation_->configure(config_);
     credentials_->configure(config_, next.credentials);
@@ -363,7 +366,7 @@ class Program {
     budget_watch_->stop();
     reputation_->stop();
     co_await admin_->stop();
-    state_->stop(*reputation_, *budgets_);
+    state_->stop(*reputation_, *budgets_, *guard_);
     for (auto& worker : workers_) worker->guard.reset();
     for (auto& worker : workers_) worker->context.stop();
     for (auto& worker : workers_) worker->thread.join();
@@ -381,6 +384,7 @@ class Program {
   asio::io_context control_{1};
   asio::signal_set signals_{control_, SIGTERM, SIGINT, SIGHUP};
   std::unique_ptr<Reputation> reputation_;
+  std::unique_ptr<Guard> guard_;
   std::unique_ptr<BudgetWatch> budget_watch_;
   std::unique_ptr<Prober> prober_;
   DeliveryCommon common_;

@@ -201,6 +201,7 @@ class AdminServer::Impl {
     if (path == "/api/v1/sources") co_return answer(api::sources(context_));
     if (path == "/api/v1/pools") co_return answer(api::pools(context_));
     if (path == "/api/v1/smarthosts") co_return answer(api::smarthosts(context_));
+    if (path == "/api/v1/senders") co_return answer(api::senders(context_));
     if (path == "/api/v1/blocklists") co_return answer(api::blocklists(context_));
     if (path == "/api/v1/events") co_return answer(api::events(context_, limit_of(query, 500)));
     if (path == "/api/v1/queue") {
@@ -232,6 +233,12 @@ class AdminServer::Impl {
       const json::value value = co_await api::route(context_, request);
       if (value.as_object().contains("error")) co_return Answer{http::status::bad_request, json::serialize(value) + "\n"};
       co_return answer(value);
+    }
+    if (path == "/api/v1/senders/release") {
+      const std::string sender = text_of(request.as_object(), "sender");
+      if (sender.empty()) co_return problem(http::status::bad_request, "sender: expected an address");
+      if (!api::release_sender(context_, sender)) co_return problem(http::status::not_found, sender + " is not held");
+      co_return answer(json::object{{"ok", true}});
     }
     if (path == "/api/v1/reload") co_return co_await reload();
     if (path == "/api/v1/recheck") co_return recheck(request.as_object());

@@ -12,6 +12,7 @@
 #include "relay/delivery/dispatcher.hpp"
 #include "relay/metrics.hpp"
 #include "relay/reputation/events.hpp"
+#include "relay/reputation/guard.hpp"
 #include "relay/reputation/owner.hpp"
 #include "relay/reputation/prober.hpp"
 #include "relay/spool/spool.hpp"
@@ -34,6 +35,7 @@ struct AdminContext {
   Events& events;
   Metrics& metrics;
   Budgets& budgets;
+  Guard& guard;
   const Handovers& handovers;
   std::vector<Dispatcher*> dispatchers;
   std::function<bool()> ready;

@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
 #include "relay/runtime/clock.hpp"
@@ -187,6 +188,25 @@ json::value smarthosts(const AdminContext& c) {
         {"refused", counters.blamed.get()}});
   }
   return out;
+}
+
+json::value senders(const AdminContext& c) {
+  json::array out;
+  for (const auto& sender : c.guard.senders())
+    out.push_back(json::object{{"sender", sender.sender},
+                               {"state", sender.state},
+                               {"reason", sender.reason},
+                               {"since", time_or_null(sender.since)},
+                               {"poison", sender.poison},
+                               {"content", sender.content}});
+  return out;
+}
+
+bool release_sender(const AdminContext& c, const std::string& sender) {
+  if (!c.guard.release(sender)) return false;
+  for (Dispatcher* dispatcher : c.dispatchers)
+    asio::post(dispatcher->executor(), [dispatcher, sender] { dispatcher->release_sender(sender); });
+  return true;
 }
 
 json::value blocklists(const AdminContext& c) {

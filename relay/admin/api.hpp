@@ -13,6 +13,10 @@ namespace egret::relay::api {
 boost::json::value sources(const AdminContext& context);
 boost::json::value pools(const AdminContext& context);
 boost::json::value smarthosts(const AdminContext& context);
+/// Senders of whom something is remembered: held, slowed, watched.
+boost::json::value senders(const AdminContext& context);
+/// False: the sender was neither held nor slowed.
+bool release_sender(const AdminContext& context, const std::string& sender);
 boost::json::value blocklists(const AdminContext& context);
 boost::json::value events(const AdminContext& context, std::size_t limit);
 boost::json::object event(const Event& event);

@@ -205,6 +205,10 @@ int reload(const Options& o) {
   return 0;
 }
 
+int release_sender(const Options& o) {
+  return done(o, admin_post(target(o), "/api/v1/senders/release", json::object{{"sender", o.name}}));
+}
+
 int queue(const Options& o) {
   std::string path = "/api/v1/queue?limit=" + std::to_string(o.limit);
   if (!o.message_class.empty()) path += "&class=" + o.message_class;
@@ -288,6 +292,12 @@ int run_cli(int argc, char** argv) {
     if (action == std::string("cancel")) change->add_flag("--bounce", o.bounce, "report it to the sender");
   }
   remote(app, "reload", "read the configuration file again", [&] { return reload(o); });
+  remote(app, "senders", "senders whose mail is held, slowed or watched",
+         [&] { return get(o, "/api/v1/senders", print_senders); });
+  CLI::App* sender = app.add_subcommand("sender", "let a sender's mail go again");
+  sender->require_subcommand(1);
+  sub = remote(*sender, "release", "end the hold of a sender", [&] { return release_sender(o); });
+  sub->add_option("sender", o.name, "envelope sender address")->required();
   CLI::App* source = app.add_subcommand("source", "take a source out of service or bring it back");
   source->require_subcommand(1);
   for (const std::string action : {"drain", "resume"}) {

@@ -111,6 +111,15 @@ std::string print_blocklists(const json::value& value) {
                        {"REASON", "reason"}});
 }
 
+std::string print_senders(const json::value& value) {
+  return table(value, {{"SENDER", "sender"},
+                       {"STATE", "state"},
+                       {"SINCE", "since"},
+                       {"POISON", "poison"},
+                       {"CONTENT", "content"},
+                       {"REASON", "reason"}});
+}
+
 std::string print_queue(const json::value& value) {
   std::string out =
       get(value, "total") + " waiting, " + get(value, "held") + " held, oldest " + get(value, "oldest_age_s") + " s\n";

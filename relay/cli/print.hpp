@@ -10,6 +10,7 @@ std::string print_sources(const boost::json::value& value);
 std::string print_pools(const boost::json::value& value);
 std::string print_smarthosts(const boost::json::value& value);
 std::string print_blocklists(const boost::json::value& value);
+std::string print_senders(const boost::json::value& value);
 std::string print_queue(const boost::json::value& value);
 std::string print_message(const boost::json::value& value);
 std::string print_events(const boost::json::value& value);

@@ -182,8 +182,28 @@ bool Dispatcher::try_cached(JobPtr& job) {
   return true;
 }
 
+/// A sender whose mail is held or slowed (relay/reputation/guard) waits; false when that was dealt with.
+bool Dispatcher::admitted(JobPtr& job) {
+  if (job->message->report || job->content->sender.null()) return true;
+  const routing::Admission admission = shared_.guard.admit(job->content->sender);
+  switch (admission.kind) {
+    case routing::Admission::Kind::go:
+      return true;
+    case routing::Admission::Kind::held:
+      hold_job(std::move(job), admission.reason, true);
+      return false;
+    case routing::Admission::Kind::wait:
+      break;
+  }
+  if (settled(*job, {Settled::End::deferred, smtp::make_reply(451, "4.7.1 (local) " + admission.reason), "", {}})) return false;
+  job->next_at = admission.until.value_or(now());
+  schedule(std::move(job));
+  return false;
+}
+
 void Dispatcher::prepared(JobPtr job, std::map<std::string, std::vector<std::uint32_t>> by_domain,
                           std::map<std::string, SiteAnswer> sites) {
+  if (!admitted(job)) return;
   std::map<std::string, std::pair<std::shared_ptr<const Site>, std::vector<std::uint32_t>>> by_site;
   for (auto& [domain, recipients] : by_domain) {
     const SiteAnswer& answer = sites.at(domain);
@@ -303,6 +323,7 @@ void Dispatcher::dispatch(JobPtr job) {
   }
   if (now() >= job->message->expires) return fail(std::move(job), {}, "", "");
   if (job->version != shared_.config->version) return prepare_again(std::move(job));
+  if (job->message->poison.load(std::memory_order_relaxed)) return hold_job(std::move(job), "poison: blocked elsewhere", true);
   if (job->message->pass && job->tried.empty()) recall(*job);
   // Greylisting wants the same source again, but not at the price of waiting for it to be delisted.
   if (job->sticky && !job->sticky_strict && job->sticky->kind == routing::EgressKind::source &&

@@ -134,6 +134,8 @@ class Dispatcher {
   /// (it is on disk within spool::Options::lazy_sync). A client that waits for the verdict is told 451 with the reason.
   /// On this worker's thread; the job must be in no queue and on no connection.
   void hold_job(JobPtr job, const std::string& reason, bool durable);
+  /// Mail of a sender who is held no more. On this worker's thread.
+  void release_sender(const std::string& sender);
 
  private:
   struct Lane;
@@ -174,6 +176,7 @@ class Dispatcher {
   void pump();
   boost::asio::awaitable<void> prepare(JobPtr job);
   void prepared(JobPtr job, std::map<std::string, std::vector<std::uint32_t>> by_domain, std::map<std::string, SiteAnswer> sites);
+  bool admitted(JobPtr& job);
   bool try_cached(JobPtr& job);
   template <typename Continue>
   void hand_over(Dispatcher& owner, JobPtr job, Continue then);
@@ -239,6 +242,7 @@ class Dispatcher {
   // Outcomes (outcome.cpp).
   void conclude(JobPtr job, const AttemptResult& result);
   void conclude_answered(JobPtr job, const AttemptResult& result);
+  std::optional<std::string> accuse(Job& job, smtp::Phase phase, const routing::Verdict& verdict, const std::string& text);
   void conclude_trouble(JobPtr job, const AttemptResult& result);
   void next_egress(JobPtr job, const std::string& reason);
   bool settled(const Job& job, const Settled& how);

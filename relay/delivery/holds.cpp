@@ -40,9 +40,19 @@ void Dispatcher::hold_job(JobPtr job, const std::string& reason, bool durable) {
 
 /// Due now, as if it had never been held. The caller pumps.
 void Dispatcher::release_job(JobPtr job) {
+  if (job->message->poison.exchange(false)) shared_.guard.forget(static_cast<std::uint64_t>(job->message->id));
   job->next_at = now();
   save_progress(*job);
   due_.push_back(std::move(job));
+}
+
+void Dispatcher::release_sender(const std::string& sender) {
+  const std::string reason = "sender " + routing::PoisonGuard::key_of(sender) + " is held";
+  for (auto it = withheld_.lower_bound(reason); it != withheld_.end() && it->first.starts_with(reason);) {
+    for (auto& job : it->second.jobs) release_job(std::move(job));
+    it = withheld_.erase(it);
+  }
+  pump();
 }
 
 /// The time of some withheld mail is over: the sender is told.

@@ -24,6 +24,7 @@ struct MessageRef {
   std::uint64_t size = 0;
   bool report = false;                 ///< a DSN of our own: never answered with another
   std::atomic<std::uint32_t> open{0};  ///< recipients not done
+  std::atomic<bool> poison{false};     ///< found to be poison: no worker tries it until it is released
   std::shared_ptr<PassThrough> pass;   ///< somebody waits for the verdict: nothing of it is in the spool
 };
 

@@ -53,9 +53,10 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
   Ways ways;
   std::string last_text;
   routing::Verdict verdict;
-  std::vector<routing::Verdict> verdicts(job->recipients.size());
+  std::vector<routing::Verdict> verdicts;  // of those who were refused
   routing::Blame blame;
   bool told = false;
+  std::optional<std::string> poison;  // why the message is the suspect, and not the egress
   std::string blamed_reply;
   for (std::size_t i = 0; i < job->recipients.size(); ++i) {
     const smtp::RecipientOutcome& outcome = result.outcomes[i];
@@ -72,21 +73,12 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
       blame = source ? routing::blame_source(outcome, verdict, spill) : routing::blame_smarthost(outcome, verdict);
       last_text = text;
     }
+    if (verdicts.empty()) verdicts.resize(job->recipients.size());
     verdicts[i] = verdict;
     routing::Action action = blame.action;
-    if (blame.egress_at_fault && !told) {
-      told = true;
-      counters(egress).blamed.add();
-      if (source) {
-        std::string blocklist(verdict.blocklist);
-        if (blocklist.empty())
-          if (const auto* list = routing::named_in(text, config.blocklists)) blocklist = list->name;
-        shared_.reputation.report(egress.index, routing::Refused{job->site->provider, verdict.label, std::move(blocklist),
-                                                                 std::string(verdict.rule), text});
-      } else {
-        shared_.reputation.report_smarthost_refused(egress.index, text);
-      }
-    }
+    if (verdict.label == routing::Label::content && !job->message->report)
+      shared_.guard.refused_for_content(static_cast<std::uint64_t>(job->message->id), job->content->sender.to_string());
+    if (blame.egress_at_fault && !std::exchange(told, true)) poison = accuse(*job, outcome.phase, verdict, text);
     // Observing changes nothing: the reply is taken as any other relay would take it.
     if (source && config.topology.observe && action == routing::Action::next_egress)
       action = outcome.reply.permanent() ? routing::Action::fail : routing::Action::retry;
@@ -128,7 +120,7 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
   tell(ways.retry, "deferred");
   tell(ways.greylisted, "deferred");
   tell(ways.same_only, "deferred");
-  tell(ways.next, "failover");
+  tell(ways.next, poison ? "held" : "failover");
 
   counters(egress).delivered.add(ways.delivered.size());
   counters(egress).failed.add(ways.failed.size());
@@ -136,6 +128,7 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
   give_back(*job, ways.delivered.size());
 
   if (!ways.delivered.empty()) {
+    shared_.guard.delivered(job->content->sender);
     if (!source) {
       if (snapshot_->smarthosts[egress.index].resting_until) shared_.reputation.report_smarthost_delivered(egress.index);
     } else if (snapshot_->sources[egress.index].with(job->site->provider).wants_successes) {
@@ -165,8 +158,37 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
   if (!ways.next.empty()) {
     JobPtr some = part(*job, ways.next);
     some->last_reply = blamed_reply;
-    next_egress(std::move(some), blamed_reply);
+    if (poison)
+      hold_job(std::move(some), *poison, true);
+    else
+      next_egress(std::move(some), blamed_reply);
   }
+}
+
+/// A reply is evidence against the egress. What there is to hold the message for, when that is the suspect by now: only a
+/// receiver that has seen it can mean it, so what is refused before DATA never counts against it.
+std::optional<std::string> Dispatcher::accuse(Job& job, smtp::Phase phase, const routing::Verdict& verdict,
+                                              const std::string& text) {
+  const auto& config = *shared_.config;
+  const routing::EgressRef egress = job.egress;
+  counters(egress).blamed.add();
+  if (egress.kind == EgressKind::smarthost) {
+    shared_.reputation.report_smarthost_refused(egress.index, text);
+    return std::nullopt;
+  }
+  routing::Refused refused{job.site->provider, verdict.label, std::string(verdict.blocklist), std::string(verdict.rule), text};
+  if (refused.blocklist.empty())
+    if (const auto* list = routing::named_in(text, config.blocklists)) refused.blocklist = list->name;
+  refused.message = static_cast<std::uint64_t>(job.message->id);
+  shared_.reputation.report(egress.index, std::move(refused));
+  const bool seen = phase == smtp::Phase::data || phase == smtp::Phase::final_dot;
+  if (!seen || verdict.label != routing::Label::ip_blocked || job.message->report) return std::nullopt;
+  const std::string sender = job.content->sender.to_string();
+  auto reason =
+      shared_.guard.blocked({static_cast<std::uint64_t>(job.message->id), sender, egress.kind, config.topology.name(egress),
+                             job.site->provider, config.topology.pools[job.pool].sources.size()});
+  if (reason) job.message->poison = true;
+  return reason;
 }
 
 void Dispatcher::settle_delivered(const Job& job, const std::vector<std::uint32_t>& delivered, const AttemptResult& result) {

@@ -13,6 +13,7 @@
 #include "relay/budgets.hpp"
 #include "relay/metrics.hpp"
 #include "relay/net/tls.hpp"
+#include "relay/reputation/guard.hpp"
 #include "relay/reputation/owner.hpp"
 #include "relay/spool/spool.hpp"
 #include "relay/tls_policy/sts_cache.hpp"
@@ -91,6 +92,7 @@ struct DeliveryShared {
   Reputation& reputation;
   Metrics& metrics;
   Budgets& budgets;
+  Guard& guard;
   DeliveryCommon& common;
   StsCache* sts = nullptr;                       ///< null: MTA-STS is switched off
   std::vector<EgressCounters*> source_counters;  ///< parallel to the topology's

@@ -105,11 +105,10 @@ void Reputation::report(std::uint32_t source, routing::Evidence evidence) {
 }
 
 void Reputation::report_withdrawn(std::uint64_t message, const std::vector<routing::Concerned>& concerned) {
-  for (const auto& [name, provider] : concerned) {
-    const auto& sources = config_->topology.sources;
-    const auto it = std::ranges::find(sources, name, &routing::SourceInfo::name);
-    if (it != sources.end()) report(static_cast<std::uint32_t>(it - sources.begin()), routing::Withdrawn{provider, message});
-  }
+  boost::asio::post(executor_, [this, message, concerned] {
+    for (const auto& [name, provider] : concerned)
+      if (const auto source = config_->topology.source_named(name)) fold(*source, routing::Withdrawn{provider, message});
+  });
 }
 
 void Reputation::report_smarthost_refused(std::uint32_t smarthost, std::string reason) {

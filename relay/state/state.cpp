@@ -101,7 +101,7 @@ void State::put(const std::string& kind, const std::string& name, const std::str
   statement.step();
 }
 
-void State::restore(Reputation& reputation, Budgets& budgets) {
+void State::restore(Reputation& reputation, Budgets& budgets, Guard& guard) {
   Statement rows(db_, "SELECT kind, name, value FROM state");
   while (rows.step()) {
     const std::string kind = rows.text(0), name = rows.text(1), value = rows.text(2);
@@ -109,6 +109,8 @@ void State::restore(Reputation& reputation, Budgets& budgets) {
       for (std::uint32_t i = 0; i < config_->topology.sources.size(); ++i)
         if (key_of(config_->topology.sources[i]) == name)
           if (auto state = decode_state(value)) reputation.restore(i, std::move(*state));
+    } else if (kind == "guard") {
+      guard.restore(value);
     } else if (kind == "shaping") {
       restore_shaping(*config_, name, value, budgets.shaping);
     } else if (kind == "budget") {
@@ -122,9 +124,10 @@ void State::restore(Reputation& reputation, Budgets& budgets) {
   }
 }
 
-void State::save(Reputation& reputation, Budgets& budgets) {
+void State::save(Reputation& reputation, Budgets& budgets, Guard& guard) {
   const bool shaped = budgets.shaping.take_changed();
-  if (!budgets.take_changed() && dirty_.empty() && !shaped) return;
+  const auto senders = guard.take_changed();
+  if (!budgets.take_changed() && dirty_.empty() && !shaped && !senders) return;
   try {
     execute("BEGIN");
     for (const std::uint32_t source : dirty_)
@@ -135,6 +138,7 @@ void State::save(Reputation& reputation, Budgets& budgets) {
       put("budget", config_->smarthosts[i].name,
           std::to_string(use.window.time_since_epoch().count()) + " " + std::to_string(use.used));
     }
+    if (senders) put("guard", "", *senders);
     if (shaped) {
       execute("DELETE FROM state WHERE kind = 'shaping'");
       for (std::uint32_t i = 0; i < config_->topology.sources.size(); ++i)
@@ -149,23 +153,23 @@ void State::save(Reputation& reputation, Budgets& budgets) {
   }
 }
 
-void State::start(const boost::asio::any_io_executor& executor, Reputation& reputation, Budgets& budgets) {
+void State::start(const boost::asio::any_io_executor& executor, Reputation& reputation, Budgets& budgets, Guard& guard) {
   timer_ = std::make_unique<boost::asio::steady_timer>(executor);
-  arm(reputation, budgets);
+  arm(reputation, budgets, guard);
 }
 
-void State::arm(Reputation& reputation, Budgets& budgets) {
+void State::arm(Reputation& reputation, Budgets& budgets, Guard& guard) {
   timer_->expires_after(std::chrono::seconds(1));
-  timer_->async_wait([this, &reputation, &budgets](const boost::system::error_code& error) {
+  timer_->async_wait([this, &reputation, &budgets, &guard](const boost::system::error_code& error) {
     if (error) return;
-    save(reputation, budgets);
-    arm(reputation, budgets);
+    save(reputation, budgets, guard);
+    arm(reputation, budgets, guard);
   });
 }
 
-void State::stop(Reputation& reputation, Budgets& budgets) {
+void State::stop(Reputation& reputation, Budgets& budgets, Guard& guard) {
   timer_.reset();  // it must not outlive its executor
-  save(reputation, budgets);
+  save(reputation, budgets, guard);
 }
 
 }  // namespace egret::relay

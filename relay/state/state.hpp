@@ -11,6 +11,7 @@
 
 #include "config/config.hpp"
 #include "relay/budgets.hpp"
+#include "relay/reputation/guard.hpp"
 #include "relay/reputation/owner.hpp"
 
 struct sqlite3;
@@ -24,18 +25,18 @@ class State {
   ~State();
 
   /// Puts back what was saved, for sources and smarthosts that still exist by name and address.
-  void restore(Reputation& reputation, Budgets& budgets);
+  void restore(Reputation& reputation, Budgets& budgets, Guard& guard);
   /// Another configuration (config::succeed).
   void configure(std::shared_ptr<const config::Config> config) { config_ = std::move(config); }
   void changed(std::uint32_t source) { dirty_.insert(source); }
-  void start(const boost::asio::any_io_executor& executor, Reputation& reputation, Budgets& budgets);
-  void stop(Reputation& reputation, Budgets& budgets);
+  void start(const boost::asio::any_io_executor& executor, Reputation& reputation, Budgets& budgets, Guard& guard);
+  void stop(Reputation& reputation, Budgets& budgets, Guard& guard);
 
  private:
   void execute(const char* sql);
-  void save(Reputation& reputation, Budgets& budgets);
+  void save(Reputation& reputation, Budgets& budgets, Guard& guard);
   void put(const std::string& kind, const std::string& name, const std::string& value);
-  void arm(Reputation& reputation, Budgets& budgets);
+  void arm(Reputation& reputation, Budgets& budgets, Guard& guard);
 
   std::shared_ptr<const config::Config> config_;
   sqlite3* db_ = nullptr;
