@@ -109,6 +109,10 @@ void State::restore(Reputation& reputation, Budgets& budgets) {
       for (std::uint32_t i = 0; i < config_.topology.sources.size(); ++i)
         if (key_of(config_.topology.sources[i]) == name)
           if (auto state = decode_state(value)) reputation.restore(i, std::move(*state));
+    } else if (kind == "smarthost") {
+      for (std::uint32_t i = 0; i < config_.smarthosts.size(); ++i)
+        if (config_.smarthosts[i].name == name)
+          if (auto state = decode_smarthost(value)) reputation.restore_smarthost(i, std::move(*state));
     } else if (kind == "shaping") {
       restore_shaping(config_, name, value, budgets.shaping);
     } else if (kind == "budget") {
@@ -124,7 +128,9 @@ void State::restore(Reputation& reputation, Budgets& budgets) {
 
 void State::save(Reputation& reputation, Budgets& budgets) {
   const bool shaped = budgets.shaping.take_changed();
-  if (!budgets.take_changed() && dirty_.empty() && !shaped) return;
+  std::vector<std::string> smarthosts;
+  for (std::uint32_t i = 0; i < config_.smarthosts.size(); ++i) smarthosts.push_back(encode_smarthost(reputation.smarthost(i)));
+  if (!budgets.take_changed() && dirty_.empty() && !shaped && smarthosts == smarthosts_saved_) return;
   try {
     execute("BEGIN");
     for (const std::uint32_t source : dirty_)
@@ -133,6 +139,7 @@ void State::save(Reputation& reputation, Budgets& budgets) {
       const auto use = budgets.use(i);
       put("budget", config_.smarthosts[i].name,
           std::to_string(use.window.time_since_epoch().count()) + " " + std::to_string(use.used));
+      put("smarthost", config_.smarthosts[i].name, smarthosts[i]);
     }
     if (shaped) {
       execute("DELETE FROM state WHERE kind = 'shaping'");
@@ -142,6 +149,7 @@ void State::save(Reputation& reputation, Budgets& budgets) {
     }
     execute("COMMIT");
     dirty_.clear();
+    smarthosts_saved_ = std::move(smarthosts);
   } catch (const std::exception& e) {
     log::error("state could not be saved", {{"reason", e.what()}});
     sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);
