@@ -109,6 +109,12 @@ struct Smarthost {
   DkimRule dkim = DkimRule::keep;
   std::vector<std::string> rewrites;  ///< lower-case names of header fields that it replaces: left out of signatures
   bool removed = false;               ///< of an earlier configuration: nothing new goes by it
+
+  /// Whether it is reached and logged in to in the same way.
+  bool same_door(const Smarthost& other) const {
+    return host == other.host && ports == other.ports && implicit_tls == other.implicit_tls && tls == other.tls &&
+           ca == other.ca && credentials == other.credentials;
+  }
 };
 
 struct Delivery {

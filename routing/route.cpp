@@ -65,8 +65,10 @@ class Decision {
       return reject(ref, source.address.v6 ? "the site has no IPv6 address" : "the site has no IPv4 address");
     if (r_.only_source && *r_.only_source != index)
       return reject(ref, "the message keeps to source " + t_.sources[*r_.only_source].name);
-    if (view.standing == Standing::trial && !t_.observe) returning_.push_back({view.since, index});
-    if (const Excluded* e = excluded(ref)) {
+    const Excluded* const e = excluded(ref);
+    // One that is known to wait, for a cap to renew, does not keep the others waiting.
+    if (view.standing == Standing::trial && !t_.observe && !(e && e->until)) returning_.push_back({view.since, index});
+    if (e) {
       busy_ = busy_ || view.standing == Standing::trial;
       return reject(ref, e->reason, e->until);
     }

@@ -81,6 +81,9 @@ void Reputation::forget_lists() {
 }
 
 void Reputation::configure(std::shared_ptr<const config::Config> config) {
+  // What made a smarthost rest may be mended: it is asked again.
+  for (std::size_t i = 0; i < smarthosts_.size(); ++i)
+    if (!config->smarthosts[i].same_door(config_->smarthosts[i])) smarthosts_[i] = {};
   config_ = std::move(config);
   const std::size_t before = states_.size();
   states_.resize(config_->topology.sources.size());

@@ -196,4 +196,21 @@ std::optional<routing::SourceState> decode_state(std::string_view text) {
   }
 }
 
+std::string encode_smarthost(const routing::SmarthostState& state) {
+  return json::serialize(
+      json::object{{"resting_until", optional_time(state.resting_until)}, {"rests", state.rests}, {"reason", state.reason}});
+}
+
+std::optional<routing::SmarthostState> decode_smarthost(std::string_view text) {
+  try {
+    json::parse_options options;
+    options.allow_invalid_utf8 = true;
+    const json::value value = json::parse(text, {}, options);
+    return routing::SmarthostState{to_optional(value.at("resting_until")), value.at("rests").to_number<int>(),
+                                   json::value_to<std::string>(value.at("reason"))};
+  } catch (const std::exception&) {
+    return std::nullopt;
+  }
+}
+
 }  // namespace egret::relay

@@ -111,6 +111,10 @@ void State::restore(Reputation& reputation, Budgets& budgets, Guard& guard) {
           if (auto state = decode_state(value)) reputation.restore(i, std::move(*state));
     } else if (kind == "guard") {
       guard.restore(value);
+    } else if (kind == "smarthost") {
+      for (std::uint32_t i = 0; i < config_->smarthosts.size(); ++i)
+        if (config_->smarthosts[i].name == name)
+          if (auto state = decode_smarthost(value)) reputation.restore_smarthost(i, std::move(*state));
     } else if (kind == "shaping") {
       restore_shaping(*config_, name, value, budgets.shaping);
     } else if (kind == "budget") {
@@ -127,7 +131,9 @@ void State::restore(Reputation& reputation, Budgets& budgets, Guard& guard) {
 void State::save(Reputation& reputation, Budgets& budgets, Guard& guard) {
   const bool shaped = budgets.shaping.take_changed();
   const auto senders = guard.take_changed();
-  if (!budgets.take_changed() && dirty_.empty() && !shaped && !senders) return;
+  std::vector<std::string> smarthosts;
+  for (std::uint32_t i = 0; i < config_->smarthosts.size(); ++i) smarthosts.push_back(encode_smarthost(reputation.smarthost(i)));
+  if (!budgets.take_changed() && dirty_.empty() && !shaped && !senders && smarthosts == smarthosts_saved_) return;
   try {
     execute("BEGIN");
     for (const std::uint32_t source : dirty_)
@@ -137,6 +143,7 @@ void State::save(Reputation& reputation, Budgets& budgets, Guard& guard) {
       const auto use = budgets.use(i);
       put("budget", config_->smarthosts[i].name,
           std::to_string(use.window.time_since_epoch().count()) + " " + std::to_string(use.used));
+      put("smarthost", config_->smarthosts[i].name, smarthosts[i]);
     }
     if (senders) put("guard", "", *senders);
     if (shaped) {
@@ -147,6 +154,7 @@ void State::save(Reputation& reputation, Budgets& budgets, Guard& guard) {
     }
     execute("COMMIT");
     dirty_.clear();
+    smarthosts_saved_ = std::move(smarthosts);
   } catch (const std::exception& e) {
     log::error("state could not be saved", {{"reason", e.what()}});
     sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);

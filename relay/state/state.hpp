@@ -8,6 +8,7 @@
 #include <memory>
 #include <set>
 #include <string>
+#include <vector>
 
 #include "config/config.hpp"
 #include "relay/budgets.hpp"
@@ -41,11 +42,16 @@ class State {
   std::shared_ptr<const config::Config> config_;
   sqlite3* db_ = nullptr;
   std::set<std::uint32_t> dirty_;
+  std::vector<std::string> smarthosts_saved_;  ///< their states as last written
   std::unique_ptr<boost::asio::steady_timer> timer_;
 };
 
 /// A source's state as JSON text, and back; nullopt when the text is none of ours.
 std::string encode_state(const routing::SourceState& state);
 std::optional<routing::SourceState> decode_state(std::string_view text);
+
+/// A smarthost's rest as JSON text, and back.
+std::string encode_smarthost(const routing::SmarthostState& state);
+std::optional<routing::SmarthostState> decode_smarthost(std::string_view text);
 
 }  // namespace egret::relay

@@ -603,6 +603,13 @@ TEST(RouteReturning, ASourceThatCannotReachTheSiteHoldsNoPlace) {
   EXPECT_EQ(candidates(s.run()), std::vector{src(1)});
 }
 
+TEST(RouteReturning, ASourceThatWaitsForItsCapHoldsNoPlace) {
+  Scene s(2, WhenExhausted::hold);
+  s.set(0, trial(2min)).set(1, trial(1min));
+  s.request.excluded = {{src(0), "warm-up: 10 recipients an hour are used up", now + 30min}};
+  EXPECT_EQ(candidates(s.run()), std::vector{src(1)});
+}
+
 TEST(RouteReturning, AMessageThatKeepsToItsSourceNeedsNoTurn) {
   Scene s(2, WhenExhausted::hold);
   s.set(0, trial(2min)).set(1, trial(1min));

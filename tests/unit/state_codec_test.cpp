@@ -159,6 +159,17 @@ TEST(StateCodec, SurvivesMutations) {
   }
 }
 
+TEST(StateCodec, KeepsASmarthostsRest) {
+  const routing::SmarthostState in{at(7), 3, "454 4.7.0 quota \xc3\xbc"};
+  const auto out = decode_smarthost(encode_smarthost(in));
+  ASSERT_TRUE(out);
+  EXPECT_EQ(out->resting_until, in.resting_until);
+  EXPECT_EQ(out->rests, in.rests);
+  EXPECT_EQ(out->reason, in.reason);
+  EXPECT_EQ(decode_smarthost(encode_smarthost({}))->resting_until, std::nullopt);
+  for (const char* text : {"", "[]", "{}", "\xff"}) EXPECT_FALSE(decode_smarthost(text)) << text;
+}
+
 TEST(StateCodec, ARestartAtAnyMomentForgetsNothing) {
   for (unsigned seed = 0; seed < 40; ++seed) {
     std::mt19937 random(seed);
