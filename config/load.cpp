@@ -7,6 +7,7 @@
 
 #include "config/config.hpp"
 #include "config/data.hpp"
+#include "config/replies.hpp"
 #include "config/read_ingress.hpp"
 #include "config/shipped.hpp"
 #include "smtp/address.hpp"
@@ -72,7 +73,6 @@ class Loader {
     reputation(root);
     admin(root);
     log(root);
-    config_->replies = shipped_reply_rules(problems_);
     dkim(root);
     root.unavailable("alerts", "follow /api/v1/events instead");
   }
@@ -472,6 +472,7 @@ class Loader {
     s.duration("warmup_step", p.warmup_step);
     s.unavailable("poison_after");
     blocklists(s);
+    config_->replies = read_own_replies(s, config_->blocklists, problems_);
     s.finish();
   }
 
@@ -627,23 +628,6 @@ Environment process_environment() {
     if (!value) return std::nullopt;
     return value;
   };
-}
-
-std::shared_ptr<const routing::ReplyRules> shipped_reply_rules(Problems& problems) {
-  // Compiling them takes a tenth of a second, and they never change within one program.
-  static std::mutex mutex;
-  static std::shared_ptr<const routing::ReplyRules> compiled;
-  static Problems found;
-  const std::lock_guard lock(mutex);
-  if (!compiled) {
-    const std::string file = "replies.yaml";
-    const Tree tree = parse_yaml(shipped_replies, file, found);
-    std::vector<std::string> bad;
-    compiled = std::make_shared<routing::ReplyRules>(read_replies(tree, file, found), bad);
-    for (const auto& text : bad) found.push_back({file, 0, 0, "", text});
-  }
-  problems.insert(problems.end(), found.begin(), found.end());
-  return compiled;
 }
 
 }  // namespace egret::config

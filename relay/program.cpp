@@ -114,9 +114,9 @@ class Program {
     for (auto& worker : workers_) worker->dispatcher->connect(all);
     credentials_ = std::make_unique<CredentialsWatch>(control_.get_executor(), config_,
                                                       [this](const Credentials& credentials) { publish(credentials); });
-    admin_ = std::make_unique<AdminServer>(control_.get_executor(),
-                                           AdminContext{config_, *spool_, *reputation_, *prober_, events_, metrics_, *budgets_,
-                                                        shared_->handovers, all, [this] { return ready_; }});
+    admin_ = std::make_unique<AdminServer>(
+        control_.get_executor(), AdminContext{config_, *spool_, *reputation_, *prober_, events_, metrics_, *budgets_,
+                                              shared_->handovers, shared_->unknown_replies, all, [this] { return ready_; }});
   }
 
   void start() {

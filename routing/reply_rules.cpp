@@ -149,7 +149,18 @@ struct ReplyRules::Compiled {
 
   Verdict verdict(std::size_t i) const {
     const ReplyRule& rule = rules[i];
-    return {rule.label, rule.name, rule.blocklist, rule.delist, rule.confidence};
+    Verdict out;
+    out.label = rule.label;
+    out.rule = rule.name;
+    out.blocklist = rule.blocklist;
+    out.delist = rule.delist;
+    out.confidence = rule.confidence;
+    out.fallback = rule.priority >= fallback_priority;
+    if (rule.observe) {
+      out.observe = rule.name;
+      out.observe_label = rule.label;
+    }
+    return out;
   }
 
   /// Calls `found` with the index of every rule that holds, in order of priority, until it returns false.
@@ -211,10 +222,17 @@ Verdict ReplyRules::classify(const smtp::ReplyText& reply, const ReplyContext& c
   Verdict out;
   // Nothing known: the first digit decides (RFC 5321 section 4.2.1).
   out.label = reply.code >= 400 && reply.code < 500 ? Label::temporary : Label::other;
+  Verdict observed;
   compiled_->each(reply, context, [&](std::size_t i) {
-    out = compiled_->verdict(i);
-    return false;
+    const bool observing = compiled_->rules[i].observe;
+    if (!observing)
+      out = compiled_->verdict(i);
+    else if (observed.observe.empty())
+      observed = compiled_->verdict(i);
+    return observing;
   });
+  out.observe = observed.observe;
+  out.observe_label = observed.observe_label;
   return out;
 }
 

@@ -14,6 +14,7 @@
 #include "relay/reputation/events.hpp"
 #include "relay/reputation/owner.hpp"
 #include "relay/reputation/prober.hpp"
+#include "relay/reputation/unknown_replies.hpp"
 #include "relay/spool/spool.hpp"
 
 namespace egret::relay {
@@ -28,6 +29,7 @@ struct AdminContext {
   Metrics& metrics;
   Budgets& budgets;
   const Handovers& handovers;
+  const UnknownReplies& unknown_replies;
   std::vector<Dispatcher*> dispatchers;
   std::function<bool()> ready;
 };

@@ -176,6 +176,10 @@ std::string print_events(const json::value& value) {
                                     {"ACTION", "action"}});
 }
 
+std::string print_unknown_replies(const json::value& value) {
+  return table(value.at("replies"), {{"COUNT", "count"}, {"LAST SEEN", "last_seen"}, {"PROVIDER", "provider"}, {"TEXT", "text"}});
+}
+
 std::string print_route(const json::value& value) {
   std::string out =
       "site " + get(value, "site") + " (provider " + get(value, "provider") + "), class " + get(value, "class") + "\n";

@@ -70,6 +70,12 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
       if (source) context.egress = config.topology.sources[egress.index].reputation;
       verdict = config.replies->classify(smtp::reply_text(text), context);
       blame = source ? routing::blame_source(outcome, verdict, spill) : routing::blame_smarthost(outcome, verdict);
+      if (verdict.fallback) shared_.unknown_replies.add(text, job->site->provider, now());
+      if (!verdict.observe.empty())
+        log::info("observed only: a rule would have judged", {{"rule", std::string(verdict.observe)},
+                                                              {"label", std::string(to_string(verdict.observe_label))},
+                                                              {"judged_by", std::string(verdict.rule)},
+                                                              {"reply", text}});
       last_text = text;
     }
     verdicts[i] = verdict;

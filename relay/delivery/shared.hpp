@@ -14,6 +14,7 @@
 #include "relay/metrics.hpp"
 #include "relay/net/tls.hpp"
 #include "relay/reputation/owner.hpp"
+#include "relay/reputation/unknown_replies.hpp"
 #include "relay/spool/spool.hpp"
 #include "relay/tls_policy/sts_cache.hpp"
 
@@ -74,6 +75,7 @@ struct DeliveryShared {
   std::unique_ptr<TlsContext> verified_tls;  ///< by the system's certification authorities, for MTA-STS
   std::unique_ptr<TlsContext> dane_tls;
   std::vector<std::unique_ptr<TlsContext>> smarthost_tls;  ///< parallel to config->smarthosts
+  UnknownReplies unknown_replies{};
 };
 
 }  // namespace egret::relay
