@@ -16,6 +16,7 @@
 #include "routing/budget.hpp"
 #include "routing/message_class.hpp"
 #include "routing/poison.hpp"
+#include "routing/reply_lint.hpp"
 #include "routing/reply_rules.hpp"
 #include "routing/route.hpp"
 #include "routing/site.hpp"
@@ -208,6 +209,10 @@ std::shared_ptr<const Users> load_users(const Config& config, Problems& problems
 
 /// The process's environment.
 Environment process_environment();
+
+/// What the linter finds in `rules`: names are checked against the shipped providers and blocklists, and against
+/// `blocklists` (those of a configuration).
+std::vector<routing::LintFinding> lint_replies(const routing::ReplyRules& rules, const routing::Blocklists& blocklists);
 
 /// The shipped reply rules, compiled. Problems in them are ours: they go to `problems` too.
 std::shared_ptr<const routing::ReplyRules> shipped_reply_rules(Problems& problems);

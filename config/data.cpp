@@ -64,45 +64,23 @@ smtp::Phase phase_or_problem(Section& section, const std::string& name) {
   return phase.value_or(smtp::Phase::connect);
 }
 
-routing::ReplyRule read_rule(Section& section) {
-  routing::ReplyRule rule;
-  section.required_text("name", rule.name);
-  section.integer("priority", rule.priority, 0, 100000);
-  section.text("match", rule.match);
-  section.text("not", rule.not_match);
-  section.texts("code", rule.codes);
-  section.texts("enhanced", rule.enhanced);
-  std::vector<std::string> phases;
-  section.texts("phase", phases);
-  for (const auto& name : phases) rule.phases.push_back(phase_or_problem(section, name));
-  section.texts("provider", rule.providers);
-  std::string ip = "any", label, confidence = "high";
-  section.text("ip", ip);
-  if (ip == "own")
-    rule.ip = routing::IpCondition::own;
-  else if (ip == "other")
-    rule.ip = routing::IpCondition::other;
-  else if (ip == "none")
-    rule.ip = routing::IpCondition::none;
-  else if (ip != "any")
-    section.problem("ip", "expected own, other, none or any");
-  section.required_text("label", label);
-  if (const auto parsed = routing::parse_label(label))
-    rule.label = *parsed;
-  else
-    section.problem("label", "expected a reply label such as ip_blocked");
-  section.text("confidence", confidence);
-  if (confidence == "medium")
-    rule.confidence = routing::Confidence::medium;
-  else if (confidence == "low")
-    rule.confidence = routing::Confidence::low;
-  else if (confidence != "high")
-    section.problem("confidence", "expected high, medium or low");
-  section.text("blocklist", rule.blocklist);
-  section.text("delist", rule.delist);
-  section.texts("matches", rule.matches);
-  section.texts("rejects", rule.rejects);
-  return rule;
+/// "550", "4xx", "5xx".
+bool valid_code(std::string_view code) {
+  const auto digit = [](char c) { return c >= '0' && c <= '9'; };
+  return code.size() == 3 && (code[0] == '4' || code[0] == '5') && (code.substr(1) == "xx" || (digit(code[1]) && digit(code[2])));
+}
+
+/// "5.7.1", "x.7.25", "4.2.x".
+bool valid_enhanced(std::string_view code) {
+  int parts = 0;
+  for (; parts < 3; ++parts) {
+    const std::string_view part = code.substr(0, code.find('.'));
+    const bool digits = !part.empty() && part.size() <= 3 && part.find_first_not_of("0123456789") == std::string_view::npos;
+    if (part != "x" && !digits) return false;
+    if (part.size() == code.size()) break;
+    code.remove_prefix(part.size() + 1);
+  }
+  return parts == 2;
 }
 
 }  // namespace
@@ -260,10 +238,60 @@ std::map<std::string, SmarthostPreset> read_smarthosts(const Tree& tree, const s
   return out;
 }
 
-std::vector<routing::ReplyRule> read_replies(const Tree& tree, const std::string& file, Problems& problems) {
-  std::vector<routing::ReplyRule> out;
+routing::ReplyRule read_reply_rule(Section& section) {
+  routing::ReplyRule rule;
+  section.required_text("name", rule.name);
+  section.integer("priority", rule.priority, 0, 100000);
+  section.text("match", rule.match);
+  section.text("not", rule.not_match);
+  section.texts("code", rule.codes);
+  for (const auto& code : rule.codes)
+    if (!valid_code(code)) section.problem("code", "expected codes such as 550 or 4xx, not " + code);
+  section.texts("enhanced", rule.enhanced);
+  for (const auto& code : rule.enhanced)
+    if (!valid_enhanced(code)) section.problem("enhanced", "expected codes such as 5.7.1 or 4.2.x, not " + code);
+  std::vector<std::string> phases;
+  section.texts("phase", phases);
+  for (const auto& name : phases) rule.phases.push_back(phase_or_problem(section, name));
+  section.texts("provider", rule.providers);
+  std::string ip = "any", label, confidence = "high";
+  section.text("ip", ip);
+  if (ip == "own")
+    rule.ip = routing::IpCondition::own;
+  else if (ip == "other")
+    rule.ip = routing::IpCondition::other;
+  else if (ip == "none")
+    rule.ip = routing::IpCondition::none;
+  else if (ip != "any")
+    section.problem("ip", "expected own, other, none or any");
+  section.required_text("label", label);
+  if (const auto parsed = routing::parse_label(label))
+    rule.label = *parsed;
+  else
+    section.problem("label", "expected a reply label such as ip_blocked");
+  section.text("confidence", confidence);
+  if (confidence == "medium")
+    rule.confidence = routing::Confidence::medium;
+  else if (confidence == "low")
+    rule.confidence = routing::Confidence::low;
+  else if (confidence != "high")
+    section.problem("confidence", "expected high, medium or low");
+  std::string mode = "enforce";
+  section.text("mode", mode);
+  rule.observe = mode == "observe";
+  if (mode != "observe" && mode != "enforce") section.problem("mode", "expected enforce or observe");
+  section.text("blocklist", rule.blocklist);
+  section.text("delist", rule.delist);
+  section.texts("matches", rule.matches);
+  section.texts("rejects", rule.rejects);
+  return rule;
+}
+
+ReplyData read_replies(const Tree& tree, const std::string& file, Problems& problems) {
+  ReplyData out;
   Section root(&tree, "", file, problems);
-  root.sections("rules", [&](Section& section) { out.push_back(read_rule(section)); });
+  root.texts("lists", out.lists);
+  root.sections("rules", [&](Section& section) { out.rules.push_back(read_reply_rule(section)); });
   root.finish();
   return out;
 }

@@ -51,7 +51,16 @@ void read_blocklist(Section& section, BlocklistEntry& entry);
 BlocklistData read_blocklists(const Tree& tree, const std::string& file, Problems& problems);
 std::vector<routing::Provider> read_providers(const Tree& tree, const std::string& file, Problems& problems);
 std::map<std::string, SmarthostPreset> read_smarthosts(const Tree& tree, const std::string& file, Problems& problems);
-std::vector<routing::ReplyRule> read_replies(const Tree& tree, const std::string& file, Problems& problems);
+
+/// The shipped reply rules, and the names of lists that replies speak of and nobody can ask.
+struct ReplyData {
+  std::vector<routing::ReplyRule> rules;
+  std::vector<std::string> lists;
+};
+ReplyData read_replies(const Tree& tree, const std::string& file, Problems& problems);
+
+/// Reads the keys of one reply rule.
+routing::ReplyRule read_reply_rule(Section& section);
 
 /// "300000/d", "50/s"; nothing when the key is absent or wrong.
 std::optional<routing::QueryRate> read_query_rate(Section& section, std::string_view key);

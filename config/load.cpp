@@ -10,6 +10,7 @@
 #include "config/data.hpp"
 #include "config/read_alerts.hpp"
 #include "config/read_ingress.hpp"
+#include "config/replies.hpp"
 #include "config/shipped.hpp"
 #include "smtp/address.hpp"
 #include "smtp/text.hpp"
@@ -74,7 +75,6 @@ class Loader {
     reputation(root);
     admin(root);
     log(root);
-    config_->replies = shipped_reply_rules(problems_);
     dkim(root);
     read_alerts(root, *config_);
   }
@@ -477,6 +477,7 @@ class Loader {
     poison(s);
     if (const auto rate = read_query_rate(s, "queries")) config_->blocklist_queries = *rate;
     blocklists(s);
+    config_->replies = read_own_replies(s, config_->blocklists, problems_);
     s.finish();
   }
 
@@ -690,23 +691,6 @@ Environment process_environment() {
     if (!value) return std::nullopt;
     return value;
   };
-}
-
-std::shared_ptr<const routing::ReplyRules> shipped_reply_rules(Problems& problems) {
-  // Compiling them takes a tenth of a second, and they never change within one program.
-  static std::mutex mutex;
-  static std::shared_ptr<const routing::ReplyRules> compiled;
-  static Problems found;
-  const std::lock_guard lock(mutex);
-  if (!compiled) {
-    const std::string file = "replies.yaml";
-    const Tree tree = parse_yaml(shipped_replies, file, found);
-    std::vector<std::string> bad;
-    compiled = std::make_shared<routing::ReplyRules>(read_replies(tree, file, found), bad);
-    for (const auto& text : bad) found.push_back({file, 0, 0, "", text});
-  }
-  problems.insert(problems.end(), found.begin(), found.end());
-  return compiled;
 }
 
 }  // namespace egret::config

@@ -116,6 +116,7 @@ class Program {
                          *budgets_,
                          *guard_,
                          common_.handovers,
+                         common_.unknown_replies,
                          {},
                          [this] { return ready_; },
                          [this] { return reload(); }};

@@ -1,13 +1,14 @@
 #include "routing/reply_rules.hpp"
 
-#include <re2/filtered_re2.h>
 #include <re2/re2.h>
-#include <re2/set.h>
 
 #include <algorithm>
+#include <bit>
 #include <cctype>
+#include <cstdlib>
 #include <set>
 
+#include "routing/literal_filter.hpp"
 #include "smtp/text.hpp"
 
 namespace egret::routing {
@@ -21,26 +22,54 @@ RE2::Options pattern_options() {
   return options;
 }
 
-bool code_holds(const std::vector<std::string>& wanted, int code) {
-  if (wanted.empty()) return true;
-  const std::string digits = std::to_string(code);
-  return std::ranges::any_of(
-      wanted, [&](const std::string& w) { return w == digits || (w.size() == 3 && w.ends_with("xx") && w[0] == digits[0]); });
+/// Reply codes from `low` to `high`, both included.
+struct CodeRange {
+  int low = 0, high = 0;
+};
+
+std::vector<CodeRange> code_ranges(const std::vector<std::string>& wanted) {
+  std::vector<CodeRange> out;
+  for (const std::string& code : wanted) {
+    const bool hundred = code.size() == 3 && code.ends_with("xx");
+    const int value = std::atoi(code.c_str());
+    out.push_back(hundred ? CodeRange{value * 100, value * 100 + 99} : CodeRange{value, value});
+  }
+  return out;
 }
 
-bool enhanced_holds(const std::vector<std::string>& wanted, const std::optional<smtp::EnhancedCode>& code) {
+bool code_holds(const std::vector<CodeRange>& wanted, int code) {
+  return wanted.empty() || std::ranges::any_of(wanted, [&](CodeRange r) { return code >= r.low && code <= r.high; });
+}
+
+/// The three numbers of an enhanced status code; `any` for an x.
+struct EnhancedPattern {
+  static constexpr int any = -1;
+  int klass = any, subject = any, detail = any;
+};
+
+std::vector<EnhancedPattern> enhanced_patterns(const std::vector<std::string>& wanted) {
+  std::vector<EnhancedPattern> out;
+  for (std::string_view text : wanted) {
+    const auto part = [&] {
+      const std::string digits(text.substr(0, text.find('.')));
+      text.remove_prefix(std::min(text.size(), digits.size() + 1));
+      return digits == "x" ? EnhancedPattern::any : std::atoi(digits.c_str());
+    };
+    EnhancedPattern pattern;
+    pattern.klass = part();
+    pattern.subject = part();
+    pattern.detail = part();
+    out.push_back(pattern);
+  }
+  return out;
+}
+
+bool enhanced_holds(const std::vector<EnhancedPattern>& wanted, const std::optional<smtp::EnhancedCode>& code) {
   if (wanted.empty()) return true;
   if (!code) return false;
-  const auto part = [](std::string_view& text) {
-    const std::size_t dot = text.find('.');
-    const std::string_view out = text.substr(0, dot);
-    text.remove_prefix(dot == std::string_view::npos ? text.size() : dot + 1);
-    return out;
-  };
-  const auto holds = [](std::string_view pattern, int value) { return pattern == "x" || pattern == std::to_string(value); };
-  return std::ranges::any_of(wanted, [&](std::string_view w) {
-    const auto klass = part(w), subject = part(w), detail = part(w);
-    return holds(klass, code->klass) && holds(subject, code->subject) && holds(detail, code->detail);
+  const auto holds = [](int pattern, int value) { return pattern == EnhancedPattern::any || pattern == value; };
+  return std::ranges::any_of(wanted, [&](const EnhancedPattern& w) {
+    return holds(w.klass, code->klass) && holds(w.subject, code->subject) && holds(w.detail, code->detail);
   });
 }
 
@@ -92,42 +121,60 @@ std::string_view to_string(Confidence confidence) {
 }
 
 struct ReplyRules::Compiled {
-  std::vector<ReplyRule> rules;                 // by priority
-  std::vector<std::unique_ptr<RE2>> not_match;  // parallel to rules; null: no such condition
-  std::vector<int> pattern_of_rule;             // parallel to rules: index in `patterns`, -1 without one
-  std::vector<std::size_t> rule_of_pattern;
-  std::vector<std::size_t> unconditional_text;  // rules without a match pattern
-  // A text is searched once for the literal strings (atoms) that patterns cannot match without; only the patterns
-  // whose atoms are there are tried. One automaton of all patterns would be too large to build lazily: milliseconds
-  // for every reply unlike those before.
-  re2::FilteredRE2 patterns{4};
-  std::unique_ptr<RE2::Set> atoms;
+  /// What the rule of the same index asks, ready to be asked.
+  struct Conditions {
+    std::vector<CodeRange> codes;
+    std::vector<EnhancedPattern> enhanced;
+    std::unique_ptr<RE2> match, not_match;  // null: no such condition
+  };
+
+  std::vector<ReplyRule> rules;  // by priority
+  std::vector<Conditions> conditions;
+  // A text is searched once for the literal strings that patterns cannot match without; only the patterns that have
+  // theirs are tried, in order of priority, until one matches. One automaton of all patterns would be too large to
+  // build lazily: milliseconds for every reply unlike those before.
+  std::unique_ptr<LiteralFilter> filter;
 
   bool holds(std::size_t i, const smtp::ReplyText& reply, const ReplyContext& context, NamedAddress& named) const {
     const ReplyRule& rule = rules[i];
-    if (!code_holds(rule.codes, reply.code) || !enhanced_holds(rule.enhanced, reply.enhanced)) return false;
+    const Conditions& c = conditions[i];
+    if (!code_holds(c.codes, reply.code) || !enhanced_holds(c.enhanced, reply.enhanced)) return false;
     if (!rule.phases.empty() && (!context.phase || std::ranges::find(rule.phases, *context.phase) == rule.phases.end()))
       return false;
     if (!rule.providers.empty() && std::ranges::find(rule.providers, context.provider) == rule.providers.end()) return false;
-    if (const int id = pattern_of_rule[i]; id >= 0 && !RE2::PartialMatch(reply.text, patterns.GetRE2(id))) return false;
+    if (c.match && !RE2::PartialMatch(reply.text, *c.match)) return false;
     if (!named.holds(rule.ip)) return false;
-    return !not_match[i] || !RE2::PartialMatch(reply.text, *not_match[i]);
+    return !c.not_match || !RE2::PartialMatch(reply.text, *c.not_match);
   }
 
   Verdict verdict(std::size_t i) const {
     const ReplyRule& rule = rules[i];
-    return {rule.label, rule.name, rule.blocklist, rule.delist, rule.confidence};
+    Verdict out;
+    out.label = rule.label;
+    out.rule = rule.name;
+    out.blocklist = rule.blocklist;
+    out.delist = rule.delist;
+    out.confidence = rule.confidence;
+    out.fallback = rule.priority >= fallback_priority;
+    if (rule.observe) {
+      out.observe = rule.name;
+      out.observe_label = rule.label;
+    }
+    return out;
   }
 
-  /// Indices of the rules that can match this text, in order of priority.
-  std::vector<std::size_t> possible(const std::string& text) const {
-    std::vector<int> present, found;
-    atoms->Match(smtp::lower(text), &present);
-    patterns.AllPotentials(present, &found);
-    std::vector<std::size_t> out(unconditional_text);
-    for (const int pattern : found) out.push_back(rule_of_pattern[static_cast<std::size_t>(pattern)]);
-    std::ranges::sort(out);
-    return out;
+  /// Calls `found` with the index of every rule that holds, in order of priority, until it returns false.
+  template <typename Found>
+  void each(const smtp::ReplyText& reply, const ReplyContext& context, Found found) const {
+    thread_local LiteralFilter::Bits scratch, possible;
+    filter->possible(reply.text, scratch, possible);
+    NamedAddress named(reply.text, context.egress);
+    for (std::size_t word = 0; word < possible.size(); ++word)
+      for (std::uint64_t rest = possible[word]; rest != 0; rest &= rest - 1) {
+        const std::size_t i = word * 64 + static_cast<std::size_t>(std::countr_zero(rest));
+        if (i >= rules.size()) return;
+        if (holds(i, reply, context, named) && !found(i)) return;
+      }
   }
 };
 
@@ -136,6 +183,7 @@ ReplyRules::ReplyRules(std::vector<ReplyRule> rules, std::vector<std::string>& p
   std::ranges::stable_sort(rules, {}, &ReplyRule::priority);
   Compiled& c = *compiled_;
   std::set<std::string, std::less<>> names;
+  std::vector<std::string> patterns;
   for (ReplyRule& rule : rules) {
     const auto problem = [&](const std::string& what) { problems.push_back("rule " + rule.name + ": " + what); };
     if (!names.insert(rule.name).second) {
@@ -147,37 +195,19 @@ ReplyRules::ReplyRules(std::vector<ReplyRule> rules, std::vector<std::string>& p
       problem("has no condition");
       continue;
     }
-    std::unique_ptr<RE2> negative;
-    if (!rule.not_match.empty()) {
-      negative = std::make_unique<RE2>(rule.not_match, pattern_options());
-      if (!negative->ok()) {
-        problem("not: " + negative->error());
-        continue;
-      }
-    }
-    if (rule.match.empty()) {
-      c.unconditional_text.push_back(c.rules.size());
-      c.pattern_of_rule.push_back(-1);
-    } else {
-      int id = 0;
-      if (const auto code = c.patterns.Add(rule.match, pattern_options(), &id); code != RE2::NoError) {
-        problem("match: " + RE2(rule.match, pattern_options()).error());
-        continue;
-      }
-      c.pattern_of_rule.push_back(id);
-      c.rule_of_pattern.push_back(c.rules.size());
-    }
-    c.not_match.push_back(std::move(negative));
+    const auto compile = [&](const std::string& pattern, const char* key, std::unique_ptr<RE2>& out) {
+      if (pattern.empty()) return true;
+      out = std::make_unique<RE2>(pattern, pattern_options());
+      if (!out->ok()) problem(std::string(key) + ": " + out->error());
+      return out->ok();
+    };
+    Compiled::Conditions conditions{code_ranges(rule.codes), enhanced_patterns(rule.enhanced), nullptr, nullptr};
+    if (!compile(rule.not_match, "not", conditions.not_match) || !compile(rule.match, "match", conditions.match)) continue;
+    patterns.push_back(rule.match);
+    c.conditions.push_back(std::move(conditions));
     c.rules.push_back(std::move(rule));
   }
-  std::vector<std::string> atoms;
-  c.patterns.Compile(&atoms);
-  RE2::Options literal;
-  literal.set_literal(true);
-  literal.set_max_mem(64 << 20);
-  c.atoms = std::make_unique<RE2::Set>(literal, RE2::UNANCHORED);
-  for (const auto& atom : atoms) c.atoms->Add(atom, nullptr);
-  if (!c.atoms->Compile()) problems.push_back("reply rules: patterns need too much memory together");
+  c.filter = std::make_unique<LiteralFilter>(patterns);
 }
 
 ReplyRules::~ReplyRules() = default;
@@ -189,20 +219,29 @@ const std::vector<ReplyRule>& ReplyRules::rules() const {
 }
 
 Verdict ReplyRules::classify(const smtp::ReplyText& reply, const ReplyContext& context) const {
-  NamedAddress named(reply.text, context.egress);
-  for (const std::size_t i : compiled_->possible(reply.text))
-    if (compiled_->holds(i, reply, context, named)) return compiled_->verdict(i);
-  // Nothing known: the first digit decides (RFC 5321 section 4.2.1).
   Verdict out;
+  // Nothing known: the first digit decides (RFC 5321 section 4.2.1).
   out.label = reply.code >= 400 && reply.code < 500 ? Label::temporary : Label::other;
+  Verdict observed;
+  compiled_->each(reply, context, [&](std::size_t i) {
+    const bool observing = compiled_->rules[i].observe;
+    if (!observing)
+      out = compiled_->verdict(i);
+    else if (observed.observe.empty())
+      observed = compiled_->verdict(i);
+    return observing;
+  });
+  out.observe = observed.observe;
+  out.observe_label = observed.observe_label;
   return out;
 }
 
 std::vector<Verdict> ReplyRules::candidates(const smtp::ReplyText& reply, const ReplyContext& context) const {
   std::vector<Verdict> out;
-  NamedAddress named(reply.text, context.egress);
-  for (const std::size_t i : compiled_->possible(reply.text))
-    if (compiled_->holds(i, reply, context, named)) out.push_back(compiled_->verdict(i));
+  compiled_->each(reply, context, [&](std::size_t i) {
+    out.push_back(compiled_->verdict(i));
+    return true;
+  });
   return out;
 }
 

@@ -36,6 +36,7 @@ struct ReplyRule {
   std::string blocklist;
   std::string delist;
   Confidence confidence = Confidence::high;
+  bool observe = false;              ///< judges nothing: only reported as what would have judged
   std::vector<std::string> matches;  ///< replies that this rule must judge
   std::vector<std::string> rejects;  ///< replies that it must not
 };
@@ -55,7 +56,13 @@ struct Verdict {
   std::string_view blocklist;           ///< points into the rule set; empty: none named
   std::string_view delist;
   Confidence confidence = Confidence::low;
+  bool fallback = true;      ///< no word of the text was understood, only its codes (or nothing)
+  std::string_view observe;  ///< the observing rule that would have judged instead; empty: none
+  Label observe_label = Label::other;
 };
+
+/// From this priority on, rules only know codes: what they judge is an unknown reply.
+inline constexpr int fallback_priority = 300;
 
 /// An immutable, compiled set of rules. Matching is thread-safe and linear in the length of the text.
 class ReplyRules {
@@ -68,7 +75,7 @@ class ReplyRules {
   ReplyRules& operator=(ReplyRules&&) noexcept;
 
   Verdict classify(const smtp::ReplyText& reply, const ReplyContext& context) const;
-  /// All rules that hold, the winner first: what `egret classify --explain` shows.
+  /// All rules that hold, in order of priority, observing ones too: what `egret classify --explain` shows.
   std::vector<Verdict> candidates(const smtp::ReplyText& reply, const ReplyContext& context) const;
   const std::vector<ReplyRule>& rules() const;
 

@@ -28,6 +28,7 @@ struct Credentials {
   std::string username;
   std::string password;
   std::vector<std::string> mechanisms{"PLAIN", "LOGIN", "SCRAM-SHA-256", "CRAM-MD5"};  ///< in order of preference
+  bool operator==(const Credentials&) const = default;
 };
 
 struct ClientOptions {

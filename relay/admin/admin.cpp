@@ -204,6 +204,7 @@ class AdminServer::Impl {
     if (path == "/api/v1/senders") co_return answer(api::senders(context_));
     if (path == "/api/v1/blocklists") co_return answer(api::blocklists(context_));
     if (path == "/api/v1/events") co_return answer(api::events(context_, limit_of(query, 500)));
+    if (path == "/api/v1/replies/unknown") co_return answer(api::unknown_replies(context_));
     if (path == "/api/v1/queue") {
       QueueFilter filter;
       filter.limit = limit_of(query, 100);

@@ -15,6 +15,7 @@
 #include "relay/reputation/guard.hpp"
 #include "relay/reputation/owner.hpp"
 #include "relay/reputation/prober.hpp"
+#include "relay/reputation/unknown_replies.hpp"
 #include "relay/spool/spool.hpp"
 
 namespace egret::relay {
@@ -37,6 +38,7 @@ struct AdminContext {
   Budgets& budgets;
   Guard& guard;
   const Handovers& handovers;
+  const UnknownReplies& unknown_replies;
   std::vector<Dispatcher*> dispatchers;
   std::function<bool()> ready;
   std::function<boost::asio::awaitable<ReloadResult>()> reload;

@@ -262,6 +262,18 @@ json::value events(const AdminContext& c, std::size_t limit) {
   return json::object{{"events", std::move(out)}};
 }
 
+json::value unknown_replies(const AdminContext& c) {
+  json::array out;
+  for (const UnknownReply& r : c.unknown_replies.all())
+    out.push_back(json::object{{"text", r.text},
+                               {"count", r.count},
+                               {"first_seen", routing::to_rfc3339(r.first_seen)},
+                               {"last_seen", routing::to_rfc3339(r.last_seen)},
+                               {"provider", r.provider},
+                               {"example", r.example}});
+  return json::object{{"replies", std::move(out)}};
+}
+
 asio::awaitable<QueueSummary> queue_of_all(const AdminContext& c, QueueFilter filter) {
   QueueSummary all;
   for (Dispatcher* dispatcher : c.dispatchers) {

@@ -20,6 +20,7 @@ bool release_sender(const AdminContext& context, const std::string& sender);
 boost::json::value blocklists(const AdminContext& context);
 boost::json::value events(const AdminContext& context, std::size_t limit);
 boost::json::object event(const Event& event);
+boost::json::value unknown_replies(const AdminContext& context);
 boost::asio::awaitable<boost::json::value> queue(const AdminContext& context, QueueFilter filter);
 /// Null when nothing is known of the message.
 boost::asio::awaitable<boost::json::value> message(const AdminContext& context, smtp::MessageId id);

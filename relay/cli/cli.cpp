@@ -8,6 +8,7 @@
 
 #include "config/config.hpp"
 #include "relay/cli/admin_client.hpp"
+#include "relay/cli/classify.hpp"
 #include "relay/cli/hash_password.hpp"
 #include "relay/cli/print.hpp"
 #include "relay/cli/queue.hpp"
@@ -27,9 +28,8 @@ struct Options {
   std::string admin;
   std::string token_file;
   bool as_json = false;
-  std::string from, to, message_class, name, provider, ip, state, message;
+  std::string from, to, message_class, name, provider, state, message;
   std::uint64_t seed = 1;
-  bool explain = false;
   bool scram = false;
   std::string selector;
   bool bounce = false;
@@ -79,56 +79,6 @@ int check(const Options& o) {
     if (config) std::cout << o.file << ": valid\n";
   }
   return config ? 0 : 1;
-}
-
-// ---- classify ----------------------------------------------------------------------------------------------------
-
-/// The two characters "\n" in a line stand for a line break of the reply.
-std::string unescape(const std::string& line) {
-  std::string out;
-  for (std::size_t i = 0; i < line.size(); ++i) {
-    if (line[i] == '\\' && i + 1 < line.size() && line[i + 1] == 'n') {
-      out += '\n';
-      ++i;
-    } else if (line[i] != '\r') {
-      out += line[i];
-    }
-  }
-  return out;
-}
-
-json::object verdict_json(const routing::Verdict& v) {
-  return {{"label", to_string(v.label)},
-          {"blocklist", v.blocklist.empty() ? json::value() : json::value(v.blocklist)},
-          {"rule", v.rule},
-          {"confidence", to_string(v.confidence)},
-          {"delist", v.delist.empty() ? json::value() : json::value(v.delist)}};
-}
-
-int classify(const Options& o) {
-  config::Problems problems;
-  const auto rules = config::shipped_reply_rules(problems);
-  for (const auto& problem : problems) std::cerr << problem.to_string() << "\n";
-  routing::ReplyContext context;
-  if (!o.ip.empty()) {
-    context.egress = routing::IpAddress::parse(o.ip);
-    if (!context.egress) throw std::runtime_error("--ip: expected an IP address");
-  }
-  std::string line;
-  while (std::getline(std::cin, line)) {
-    const auto reply = smtp::reply_text(unescape(line));
-    const routing::Verdict v = rules->classify(reply, context);
-    if (o.as_json) {
-      std::cout << json::serialize(verdict_json(v)) << "\n";
-    } else {
-      std::cout << to_string(v.label) << '\t' << (v.blocklist.empty() ? "-" : v.blocklist) << '\t' << v.rule << "\n";
-    }
-    if (!o.explain) continue;
-    for (const auto& other : rules->candidates(reply, context))
-      std::cout << "  " << to_string(other.label) << '\t' << other.rule << '\t' << to_string(other.confidence)
-                << (other.delist.empty() ? "" : "\t") << other.delist << "\n";
-  }
-  return 0;
 }
 
 // ---- commands to a running egret ---------------------------------------------------------------------------------
@@ -251,9 +201,16 @@ int run_cli(int argc, char** argv) {
   hash->callback([&] { command = [&o] { return hash_password_command(o.scram); }; });
   add(app, "run", "run the relay", [&] { return run(o); });
   add(app, "check", "check the configuration and report every problem", [&] { return check(o); });
-  CLI::App* sub = add(app, "classify", "judge SMTP replies read from standard input, one a line", [&] { return classify(o); });
-  sub->add_flag("--explain", o.explain, "also show every rule that fits");
-  sub->add_option("--ip", o.ip, "our address on the connection that brought the reply");
+  ClassifyOptions judging;
+  CLI::App* sub = app.add_subcommand("classify", "judge SMTP replies read from standard input, one a line");
+  sub->add_option("-c,--config", judging.file, "judge by this configuration's rules, not by the shipped ones alone");
+  sub->add_flag("--json", judging.as_json, "print JSON");
+  sub->add_flag("--explain", judging.explain, "also show confidence, delisting link and the other rules that fit");
+  sub->add_option("--ip", judging.ip, "our address on the connection that brought the reply");
+  sub->add_option("--provider", judging.provider, "the provider that said it");
+  sub->add_option("--phase", judging.phase, "when: connect, ehlo, tls, auth, mail, rcpt, data or final");
+  sub->add_flag("--lint", judging.lint, "look at the rules instead: report those that cannot work, exit 1 if any");
+  sub->callback([&] { command = [&judging] { return classify_command(judging); }; });
   sub = add(app, "simulate", "run a day of traffic and troubles against the configuration, without network",
             [&] { return simulate_command(o.name, o.file, o.seed, o.as_json); });
   sub->add_option("scenario", o.name, "scenario file (YAML)")->required();
@@ -298,6 +255,10 @@ int run_cli(int argc, char** argv) {
   sender->require_subcommand(1);
   sub = remote(*sender, "release", "end the hold of a sender", [&] { return release_sender(o); });
   sub->add_option("sender", o.name, "envelope sender address")->required();
+  CLI::App* replies = app.add_subcommand("replies", "what receivers said");
+  replies->require_subcommand(1);
+  remote(*replies, "unknown", "refusals that no rule understood, the most frequent first",
+         [&] { return get(o, "/api/v1/replies/unknown", print_unknown_replies); });
   CLI::App* source = app.add_subcommand("source", "take a source out of service or bring it back");
   source->require_subcommand(1);
   for (const std::string action : {"drain", "resume"}) {

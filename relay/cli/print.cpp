@@ -168,6 +168,10 @@ std::string print_events(const json::value& value) {
                                     {"ACTION", "action"}});
 }
 
+std::string print_unknown_replies(const json::value& value) {
+  return table(value.at("replies"), {{"COUNT", "count"}, {"LAST SEEN", "last_seen"}, {"PROVIDER", "provider"}, {"TEXT", "text"}});
+}
+
 std::string print_route(const json::value& value) {
   if (const auto* parts = value.as_object().if_contains("parts")) {
     std::string all = "message " + get(value, "id") + " from " + get(value, "sender") + "\n";

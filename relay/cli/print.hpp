@@ -14,6 +14,7 @@ std::string print_senders(const boost::json::value& value);
 std::string print_queue(const boost::json::value& value);
 std::string print_message(const boost::json::value& value);
 std::string print_events(const boost::json::value& value);
+std::string print_unknown_replies(const boost::json::value& value);
 std::string print_route(const boost::json::value& value);
 
 }  // namespace egret::relay

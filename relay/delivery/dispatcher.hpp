@@ -242,6 +242,7 @@ class Dispatcher {
   // Outcomes (outcome.cpp).
   void conclude(JobPtr job, const AttemptResult& result);
   void conclude_answered(JobPtr job, const AttemptResult& result);
+  void observe(const Job& job, const routing::Verdict& verdict, const std::string& text);
   std::optional<std::string> accuse(Job& job, smtp::Phase phase, const routing::Verdict& verdict, const std::string& text);
   void conclude_trouble(JobPtr job, const AttemptResult& result);
   void next_egress(JobPtr job, const std::string& reason);

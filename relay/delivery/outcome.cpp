@@ -71,6 +71,8 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
       if (source) context.egress = config.topology.sources[egress.index].reputation;
       verdict = config.replies->classify(smtp::reply_text(text), context);
       blame = source ? routing::blame_source(outcome, verdict, spill) : routing::blame_smarthost(outcome, verdict);
+      if (verdict.fallback) shared_.common.unknown_replies.add(text, job->site->provider, now());
+      if (!verdict.observe.empty()) observe(*job, verdict, text);
       last_text = text;
     }
     if (verdicts.empty()) verdicts.resize(job->recipients.size());
@@ -163,6 +165,22 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
     else
       next_egress(std::move(some), blamed_reply);
   }
+}
+
+/// A rule that only observes would have judged: what it would have done to the source is counted and told.
+void Dispatcher::observe(const Job& job, const routing::Verdict& verdict, const std::string& text) {
+  log::info("observed only: a rule would have judged", {{"rule", std::string(verdict.observe)},
+                                                        {"label", std::string(to_string(verdict.observe_label))},
+                                                        {"judged_by", std::string(verdict.rule)},
+                                                        {"reply", text}});
+  const auto label = verdict.observe_label;
+  const bool at_fault =
+      label == routing::Label::ip_blocked || label == routing::Label::ip_config || label == routing::Label::ip_throttled;
+  if (!at_fault || job.egress.kind != EgressKind::source) return;
+  routing::Refused refused{job.site->provider, label, {}, std::string(verdict.observe), text};
+  refused.message = static_cast<std::uint64_t>(job.message->id);
+  refused.observe = true;
+  shared_.reputation.report(job.egress.index, std::move(refused));
 }
 
 /// A reply is evidence against the egress. What there is to hold the message for, when that is the suspect by now: only a

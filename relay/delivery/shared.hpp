@@ -15,6 +15,7 @@
 #include "relay/net/tls.hpp"
 #include "relay/reputation/guard.hpp"
 #include "relay/reputation/owner.hpp"
+#include "relay/reputation/unknown_replies.hpp"
 #include "relay/spool/spool.hpp"
 #include "relay/tls_policy/sts_cache.hpp"
 
@@ -70,6 +71,7 @@ struct DeliveryCommon {
   BodyCache cache;
   TrialGate trials;
   Handovers handovers;
+  UnknownReplies unknown_replies;
 };
 
 /// TLS for connections out. Immutable; each configuration has its own.

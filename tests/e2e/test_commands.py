@@ -35,6 +35,33 @@ def test_classify_answers_each_line_even_an_empty_one(egret):
     assert len(egret(start=False).classify("nonsense", "550 5.1.1 No such user here")) == 2
 
 
+def test_classify_explains_with_the_runners_up(egret):
+    done = egret(start=False).command(
+        "classify", "--explain", "--json", "--ip", "192.0.2.9",
+        input="554 5.7.1 Service unavailable; Client host [192.0.2.9] blocked using zen.spamhaus.org\n")
+    judged = json.loads(done.stdout)
+    assert (judged["label"], judged["blocklist"], judged["confidence"]) == ("ip_blocked", "zen", "high")
+    assert judged["delist"].startswith("https://") and judged["runners_up"] and judged["observing"] == []
+    assert judged["rule"] not in [other["rule"] for other in judged["runners_up"]]
+
+
+def test_the_shipped_rules_have_nothing_for_the_linter(egret):
+    done = egret(start=False).command("classify", "--lint")
+    assert (done.returncode, done.stdout) == (0, "")
+
+
+def test_refusals_that_no_rule_understood_are_listed(egret, shop):
+    shop.on("rcpt", lambda session, to: f"550 wibble {to} 17")
+    instance = egret()
+    send(letter(), to="one@shop.test")
+    send(letter(), to="two@shop.test")
+    wait.until(lambda: [r["count"] for r in instance.api("/replies/unknown")["replies"]] == [2], 10, "the two refusals")
+    (reply,) = instance.api("/replies/unknown")["replies"]
+    assert reply["text"] == "550 wibble ADDRESS #" and "@shop.test" in reply["example"]
+    assert reply["first_seen"] <= reply["last_seen"] and reply["provider"]
+    assert "550 wibble ADDRESS #" in instance.command("replies", "unknown").stdout
+
+
 def test_explain_shows_the_candidates_and_why_others_lost(egret, shop, blocklist):
     instance = egret()
     instance.until_blocklist("in-service")

@@ -43,7 +43,7 @@ std::map<std::string, SmarthostPreset> smarthosts() {
 
 std::vector<routing::ReplyRule> replies() {
   Problems problems;
-  auto out = read_replies(parse_yaml(shipped_replies, "replies.yaml", problems), "replies.yaml", problems);
+  auto out = read_replies(parse_yaml(shipped_replies, "replies.yaml", problems), "replies.yaml", problems).rules;
   EXPECT_TRUE(problems.empty()) << to_text(problems);
   return out;
 }
