@@ -482,9 +482,16 @@ Cause cause(const ListChecked& e) {
   std::string text =
       e.blocklist + (e.judgement.result == Judgement::Result::listed ? " lists the source" : " no longer lists the source");
   for (const auto& code : e.judgement.codes) text += ' ' + code;
-  if (!e.text.empty()) text += " (" + e.text + ")";
   return {"blocklist-check", text, e.blocklist};
 }
+
+/// The list's own words, which came with the first check that found the listing.
+std::string reason_of(const SourceState& state, const ListChecked& e) {
+  const auto known = state.listings.find(e.blocklist);
+  const std::string& text = !e.text.empty() || known == state.listings.end() ? e.text : known->second.text;
+  return text.empty() || e.judgement.result != Judgement::Result::listed ? std::string() : " (" + text + ")";
+}
+
 Cause cause(const ListWithdrawn& e) {
   return {"blocklist-out-of-service", e.blocklist + " is out of service: its listings do not count", e.blocklist};
 }
@@ -584,6 +591,7 @@ std::vector<Transition> fold(SourceState& state, const Evidence& evidence, const
   const auto add = [&](std::vector<Transition>& to, const std::string& name, Standing from, Standing standing,
                        std::optional<Time> until) {
     Cause why = std::visit([](const auto& e) { return cause(e); }, evidence);
+    if (const auto* checked = std::get_if<ListChecked>(&evidence)) why.text += reason_of(state, *checked);
     to.push_back({name, from, standing, why.rule, why.text, why.blocklist, until, &to == &observed});
   };
   for (const auto& name : names) {

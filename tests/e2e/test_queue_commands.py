@@ -11,6 +11,7 @@ from support.mail import letter, send
 HELD = "held by the operator"
 PATIENT = {"retry": ["1h"]}  # what was deferred is not tried again by itself
 CLASSES = {"transactional": {"pool": "transactional"}, "bulk": {"pool": "transactional"}}
+SHARED = {"a": source("a", shared=True), "b": source("b", shared=True)}
 
 
 def later(session, _):
@@ -210,7 +211,7 @@ def test_a_message_that_is_being_delivered_is_busy_and_not_touched(egret, shop):
 def test_selectors_name_messages_by_what_is_known_of_them(egret, busy_shop, receive_for, restarted):
     other = receive_for("other.test")
     other.on("rcpt", later)
-    instance = egret(delivery=PATIENT, classes=CLASSES, classify=[{"sender_domain": "news.test", "class": "bulk"}])
+    instance = egret(delivery=PATIENT, classes=CLASSES, sources=SHARED, classify=[{"sender_domain": "news.test", "class": "bulk"}])
     app = deferred(instance)
     news = deferred(instance, sender="Weekly@news.test")
     both = deferred(instance, to=["user@other.test", "user2@shop.test"], sender="")
