@@ -70,6 +70,8 @@ std::optional<Network> Network::parse(std::string_view text, std::string* why) {
   }
   for (unsigned bit = out.prefix; bit < (base->v6 ? 128u : 32u); ++bit)
     if (base->bytes[bit / 8] & (0x80 >> bit % 8)) return fail("host bits are set");
+  // Clients are known by their IPv4 address, however it came: "::ffff:10.0.0.0/104" is 10.0.0.0/8.
+  if (const IpAddress plain = base->unmapped(); base->v6 && !plain.v6 && out.prefix >= 96) out = {plain, out.prefix - 96};
   return out;
 }
 

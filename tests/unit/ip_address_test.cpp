@@ -56,6 +56,15 @@ TEST(IpAddress, KnowsPublicOnes) {
     EXPECT_FALSE(ip(text).special()) << text;
 }
 
+TEST(Network, OfMappedAddressesIsTheIpv4Network) {
+  const auto network = Network::parse("::ffff:10.0.0.0/104");
+  ASSERT_TRUE(network);
+  EXPECT_EQ(network->to_string(), "10.0.0.0/8");
+  EXPECT_TRUE(network->contains(*IpAddress::parse("10.1.2.3")));
+  EXPECT_TRUE(network->contains(*IpAddress::parse("::ffff:10.1.2.3")));
+  EXPECT_FALSE(network->contains(*IpAddress::parse("11.1.2.3")));
+}
+
 TEST(Network, ContainsItsBounds) {
   EXPECT_TRUE(contains("10.0.0.0/8", "10.0.0.0"));
   EXPECT_TRUE(contains("10.0.0.0/8", "10.255.255.255"));
