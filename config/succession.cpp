@@ -33,9 +33,8 @@ void move_to(std::vector<std::uint32_t>& indices, const Places& places) {
 
 Places sources(Config& out, const Config& previous, const Config& next) {
   out.topology.sources = previous.topology.sources;
-  const Places places = lay_over(out.topology.sources, next.topology.sources, [](const auto& a, const auto& b) {
-    return a.name == b.name && a.address == b.address && a.reputation == b.reputation;
-  });
+  const Places places = lay_over(out.topology.sources, next.topology.sources,
+                                 [](const auto& a, const auto& b) { return a.name == b.name && a.reputation == b.reputation; });
   out.via = previous.via;
   out.via.resize(out.topology.sources.size());
   for (std::size_t i = 0; i < places.size(); ++i) out.via[places[i]] = next.via[i];

@@ -11,8 +11,8 @@
 
 namespace egret::config {
 
-/// `next` with the indices of `previous`, one version later. A source is the same while its name and both its addresses
-/// are (its reputation belongs to them), a smarthost while its name, preset and host are, pools and classes by their
+/// `next` with the indices of `previous`, one version later. A source is the same while its name and its public address
+/// are (that is what its reputation belongs to), a smarthost while its name, preset and host are, pools and classes by their
 /// names. What is gone is marked `removed`; a removed class takes the pool of the first one. Pure.
 std::shared_ptr<const Config> succeed(const Config& previous, const Config& next);
 

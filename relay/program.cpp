@@ -36,6 +36,7 @@ constexpr auto sessions_deadline = 4s;
 constexpr auto deliveries_deadline = 8s;
 constexpr auto alerts_deadline = 3s;
 
+constexpr std::size_t most_retired = 100;
 constexpr auto retired_kept = 24h;  // a replaced configuration lives on for whoever began under it
 
 /// One worker thread and what lives on it.
@@ -289,10 +290,13 @@ class Program {
     budgets_->configure(*config_);
     state_->configure(config_);
     guard_->configure(config_);
+    admin_->configure(config_);
     // Its snapshot reaches each worker before the configuration that needs it.
     reputation_->configure(config_);
     credentials_->configure(config_, next.credentials);
     ingress_shared_->admission.configure(config_->limits);
+    common_.cache.limit = config_->spool.cache;
+    sts_->allow_private(config_->delivery.allow_private);
     for (std::size_t i = 0; i < workers_.size(); ++i)
       asio::post(workers_[i]->context, [worker = workers_[i].get(), shared, credentials = next.credentials,
                                         doors = std::make_shared<Doors>(std::move(next.doors[i]))] {
@@ -306,24 +310,26 @@ class Program {
       });
     log::set_level(config_->log.level);
     warn_about_keys();
-    // What the API shows of the lists is of one configuration.
     co_await prober_->stop();
     auto prober = std::make_unique<Prober>(control_.get_executor(), config_, *reputation_);
     prober->inherit(*prober_);
     prober_ = std::move(prober);
-    admin_->configure(config_);
     prober_->start();
     budget_watch_->configure(config_);
+    if (alerts_ && same_alerts) alerts_->configure(config_);
     if (same_alerts) co_return;
-    if (alerts_) co_await alerts_->stop(in(alerts_deadline));
+    // The new ones listen before the old ones stop: no event is missed.
+    const std::unique_ptr<Alerts> former = std::move(alerts_);
     make_alerts();
     if (alerts_) alerts_->start();
+    if (former) co_await former->stop(in(alerts_deadline));
   }
 
   /// Coroutines may hold references into the configuration that they began under, for as long as a delivery takes.
   void retire() {
     const auto time = std::chrono::steady_clock::now();
     std::erase_if(retired_, [&](const Retired& old) { return old.until <= time; });
+    if (retired_.size() >= most_retired) retired_.erase(retired_.begin());
     retired_.push_back({config_, tls_, time + retired_kept});
   }
 
@@ -354,13 +360,13 @@ class Program {
   asio::awaitable<void> stop() {
     // All at once: each may use its whole time.
     for (auto& worker : workers_) stops_.spawn(stop_worker(worker.get()), "stop");
-    // Beside the workers, whose queues it counts; what happens from now on is in the log.
-    if (alerts_) stops_.spawn(alerts_->stop(in(alerts_deadline)), "stop alerts");
-    co_await stops_.wait();
     while (reloading_) {  // it began before the stop, and ends by itself
       asio::steady_timer soon(control_, 10ms);
       co_await soon.async_wait(asio::use_awaitable);
     }
+    // Beside the workers, whose queues it counts; what happens from now on is in the log.
+    if (alerts_) stops_.spawn(alerts_->stop(in(alerts_deadline)), "stop alerts");
+    co_await stops_.wait();
     co_await prober_->stop();
     credentials_->stop();
     sts_->stop();

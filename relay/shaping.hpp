@@ -35,6 +35,13 @@ class Shaping {
     if (take) use = tried;
     return refusal;
   }
+  /// Gives back what admit() took at `at` for a message that was not tried.
+  void take_back(std::uint32_t source, const std::string& provider, const routing::StandingView& view, std::uint64_t recipients,
+                 routing::Time at) {
+    const std::lock_guard lock(mutex_);
+    if (const auto use = uses_[source].find(provider); use != uses_[source].end())
+      routing::take_back(use->second, {view.throttle, view.per_day}, recipients, at);
+  }
   /// The recipients counted against caps, by provider.
   std::map<std::string, routing::ShapingUse, std::less<>> capped(std::uint32_t source) const {
     const std::lock_guard lock(mutex_);

@@ -30,6 +30,7 @@ std::string advice(const Transition& t, const Blocklists& lists, const Providers
     out += "Contact: " + provider->postmaster;
   else if (t.to == Standing::misconfigured)
     out += "Check the address, its PTR record and EHLO name";
+  if (out.ends_with(". ")) out.resize(out.size() - 2);
   return out;
 }
 

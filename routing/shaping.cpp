@@ -78,4 +78,13 @@ std::optional<ShapingRefusal> admit(ShapingUse& use, const ShapingLimits& limits
   return std::nullopt;
 }
 
+void take_back(ShapingUse& use, const ShapingLimits& limits, std::uint64_t recipients, Time at) {
+  if (limits.per_day) {
+    refund(use.day, {*limits.per_day, day}, recipients, at);
+    refund(use.hour, {hourly(*limits.per_day), hour}, recipients, at);
+  }
+  if (limits.throttle < 1.0) use.tokens += 1;
+  use.recent = std::max(0.0, use.recent - 1);
+}
+
 }  // namespace egret::routing

@@ -44,4 +44,7 @@ std::uint64_t hourly(std::uint64_t per_day);
 /// than a slice goes when the slice is untouched: else it would never go.
 std::optional<ShapingRefusal> admit(ShapingUse& use, const ShapingLimits& limits, std::uint64_t recipients, Time now);
 
+/// Gives back what admit() took for a message that was not tried after all, `at` the time of admit().
+void take_back(ShapingUse& use, const ShapingLimits& limits, std::uint64_t recipients, Time at);
+
 }  // namespace egret::routing

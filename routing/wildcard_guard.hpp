@@ -24,6 +24,12 @@ class WildcardGuard {
   /// `addresses`: all that the list is asked about. `cycle`: the time in which each is asked once.
   WildcardGuard(const std::vector<IpAddress>& addresses, Duration cycle);
 
+  /// Moves what was seen to a clock that began `passed` later.
+  void rebase(Instant passed) {
+    for (auto& seen : fresh_at_)
+      if (seen) *seen -= passed;
+  }
+
   /// A conclusive answer about an address; `known`: a listing that counted before. Policy listings speak of networks and are
   /// not reported here.
   void saw(std::size_t target, bool listed, bool known, Instant now);

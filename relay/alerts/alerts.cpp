@@ -49,7 +49,7 @@ asio::awaitable<QueueSummary> count(Dispatcher* dispatcher) {
 class Alerts::Impl {
  public:
   Impl(const asio::any_io_executor& executor, AlertsContext context)
-      : context_(std::move(context)), wake_(executor), tasks_(executor) {
+      : context_(std::move(context)), described_by_(context_.config), wake_(executor), tasks_(executor) {
     const config::Config& config = *context_.config;
     for (std::size_t i = 0; i < config.alerts.size(); ++i) {
       Receiver& target = targets_.emplace_back();
@@ -62,6 +62,9 @@ class Alerts::Impl {
             std::make_unique<MailTarget>(executor, config, *mail, context_.spool, context_.dispatchers, *target.counters);
     }
   }
+
+  /// The targets stay; what they are told speaks of the new configuration.
+  void configure(std::shared_ptr<const config::Config> config) { described_by_ = std::move(config); }
 
   void start() {
     subscription_ = context_.events.subscribe([this](const Event& event) { hear(event); });
@@ -111,7 +114,7 @@ class Alerts::Impl {
       }
       co_await count_queue();
       while (!undescribed_.empty()) {
-        const Notice notice = describe(undescribed_.front(), *context_.config, queue_);
+        const Notice notice = describe(undescribed_.front(), *described_by_, queue_);
         undescribed_.pop_front();
         for (auto& target : targets_) {
           if (!wants(target, notice.alert)) continue;
@@ -148,6 +151,7 @@ class Alerts::Impl {
   }
 
   AlertsContext context_;
+  std::shared_ptr<const config::Config> described_by_;
   AlertFold fold_;
   std::vector<Receiver> targets_;
   std::deque<Alert> undescribed_;
@@ -163,6 +167,10 @@ class Alerts::Impl {
 Alerts::Alerts(const asio::any_io_executor& executor, AlertsContext context)
     : impl_(std::make_unique<Impl>(executor, std::move(context))) {}
 Alerts::~Alerts() = default;
+
+void Alerts::configure(std::shared_ptr<const config::Config> config) {
+  impl_->configure(std::move(config));
+}
 
 void Alerts::start() {
   impl_->start();

@@ -32,6 +32,8 @@ class Alerts {
   Alerts(const boost::asio::any_io_executor& executor, AlertsContext context);
   ~Alerts();
 
+  /// Another configuration (config::succeed) with the same `alerts`.
+  void configure(std::shared_ptr<const config::Config> config);
   /// From now on events are listened to.
   void start();
   /// What waits is tried once more, until `deadline`; mail is stored for the next start. Must be awaited before the end,

@@ -82,7 +82,6 @@ void MailTarget::send() {
   counters_.sent.add(count);
   log::info("alerts by mail", {{"id", smtp::to_string(about.id)}, {"to", about.to}, {"count", std::to_string(count)}});
   spool_.accept_internal(message);
-  if (stopping_) return;
   Dispatcher* dispatcher = dispatchers_[static_cast<std::uint64_t>(about.id) % dispatchers_.size()];
   asio::post(dispatcher->executor(), [dispatcher, message] { dispatcher->submit(message); });
 }

@@ -16,6 +16,8 @@ namespace {
 constexpr std::size_t max_preparing = 64;
 constexpr std::size_t max_ready = 50'000;  // jobs with a connection to wait for; the rest rests on disk
 constexpr std::size_t max_kept = 20'000;
+constexpr std::size_t most_stuck = 8;  // held jobs that are offered again in vain before the rest of their kind waits on
+constexpr auto unreadable_pause = std::chrono::minutes(5);
 constexpr auto kept_time = std::chrono::hours(4);
 constexpr std::size_t recipients_per_job = 100;  // what every server must take (RFC 5321 section 4.5.3.1.8)
 
@@ -151,6 +153,7 @@ void Dispatcher::pump() {
 /// Reads the job back where it rested and finds the sites of its recipients.
 boost::asio::awaitable<void> Dispatcher::prepare(JobPtr job) {
   active_.insert(job.get());
+  const std::uint64_t version = shared_.config->version;
   const bool loaded = co_await load(job.get());
   std::map<std::string, std::vector<std::uint32_t>> by_domain;
   std::map<std::string, SiteAnswer> sites;
@@ -162,7 +165,12 @@ boost::asio::awaitable<void> Dispatcher::prepare(JobPtr job) {
   active_.erase(job.get());
   if (stopping_) {
     schedule(std::move(job));
-  } else if (loaded) {
+  } else if (!loaded) {
+    job->next_at = now() + unreadable_pause;
+    schedule(std::move(job));
+  } else if (version != shared_.config->version) {
+    due_.push_back(std::move(job));  // what was found is of another configuration
+  } else {
     prepared(std::move(job), std::move(by_domain), std::move(sites));
   }
   pump();
@@ -203,6 +211,7 @@ bool Dispatcher::admitted(JobPtr& job) {
 
 void Dispatcher::prepared(JobPtr job, std::map<std::string, std::vector<std::uint32_t>> by_domain,
                           std::map<std::string, SiteAnswer> sites) {
+  if (now() >= job->message->expires) return fail(std::move(job), {}, "", "");
   if (!admitted(job)) return;
   std::map<std::string, std::pair<std::shared_ptr<const Site>, std::vector<std::uint32_t>>> by_site;
   for (auto& [domain, recipients] : by_domain) {
@@ -240,6 +249,7 @@ JobPtr Dispatcher::part(const Job& job, std::vector<std::uint32_t> recipients) c
   out->recipients = std::move(recipients);
   out->holds_trial = false;
   out->charged = false;
+  out->shaped.reset();
   return out;
 }
 
@@ -252,7 +262,11 @@ template <typename Continue>
 void Dispatcher::hand_over(Dispatcher& owner, JobPtr job, Continue then) {
   shared_.common.handovers.sent.fetch_add(1);
   boost::asio::post(owner.executor_, [&owner, then, job = std::make_shared<JobPtr>(std::move(job))] {
-    then(owner, std::move(*job));
+    // From a worker that has a newer configuration: this one's is posted already.
+    if ((*job)->version > owner.shared_.config->version)
+      owner.hand_over(owner, std::move(*job), then);
+    else
+      then(owner, std::move(*job));
     owner.shared_.common.handovers.arrived.fetch_add(1);
   });
 }
@@ -273,10 +287,18 @@ std::uint32_t Dispatcher::pool_of(const Job& job, const std::string& domain) con
   return shared_.config->classes[job.message->message_class].pool;
 }
 
+/// Whether the egress is still one of the job's pool: a reload may have taken it away or moved it to another.
+bool Dispatcher::reachable(const Job& job, routing::EgressRef egress) const {
+  if (!shared_.config->has(egress)) return false;
+  const routing::PoolInfo& pool = shared_.config->topology.pools[job.pool];
+  return std::ranges::find(egress.kind == routing::EgressKind::source ? pool.sources : pool.fallback, egress.index) !=
+         (egress.kind == routing::EgressKind::source ? pool.sources : pool.fallback).end();
+}
+
 /// The configuration is another than the one under which its site and pool were found.
 void Dispatcher::prepare_again(JobPtr job) {
   release_trial(*job);
-  if (job->sticky && !shared_.config->has(*job->sticky)) job->sticky.reset();
+  give_back(*job, 0);
   job->site.reset();
   due_.push_back(std::move(job));
   pump();
@@ -293,10 +315,7 @@ void Dispatcher::configure() {
     for (auto* timer : lane->idle) timer->cancel();
   }
   for (auto& [key, held] : std::exchange(held_, {})) std::ranges::move(held.jobs, std::back_inserter(moved));
-  for (auto& job : moved) {
-    give_back(*job, 0);
-    prepare_again(std::move(job));
-  }
+  for (auto& job : moved) prepare_again(std::move(job));
   look();
 }
 
@@ -325,6 +344,7 @@ void Dispatcher::dispatch(JobPtr job) {
   if (job->version != shared_.config->version) return prepare_again(std::move(job));
   if (job->message->poison.load(std::memory_order_relaxed)) return hold_job(std::move(job), "poison: blocked elsewhere", true);
   if (job->message->pass && job->tried.empty()) recall(*job);
+  if (job->sticky && !reachable(*job, *job->sticky)) job->sticky.reset();
   // Greylisting wants the same source again, but not at the price of waiting for it to be delisted.
   if (job->sticky && !job->sticky_strict && job->sticky->kind == routing::EgressKind::source &&
       !routing::in_service(snapshot_->sources[job->sticky->index].with(job->site->provider).standing))
@@ -361,6 +381,7 @@ void Dispatcher::dispatch(JobPtr job) {
         continue;
       }
       job->holds_trial = trial;
+      job->shaped = now();
     } else if (const auto& host = shared_.config->smarthosts[egress.index];
                host.message_size && job->message->size > host.message_size) {
       request.excluded.push_back({egress, "the message is larger than it takes", {}});
@@ -428,6 +449,7 @@ void Dispatcher::dispatch_split(JobPtr job, std::size_t most) {
 }
 
 void Dispatcher::enqueue(JobPtr job, bool front) {
+  if (job->version != shared_.config->version) return prepare_again(std::move(job));
   const bool smarthost = job->egress.kind == routing::EgressKind::smarthost;
   const std::string site = smarthost ? "smarthost:" + shared_.config->topology.smarthosts[job->egress.index] : job->site->key;
   Dispatcher& owner = owner_of(site);
@@ -461,7 +483,8 @@ void Dispatcher::hold(JobPtr job, const routing::Hold& reason) {
                                {"provider", key.provider},
                                {"route", job->route}});
   held.reason = reason.reason;
-  held.until = reason.until;
+  // The first of the times at which something may change for one of them.
+  if (held.jobs.empty() || (reason.until && (!held.until || *reason.until < *held.until))) held.until = reason.until;
   job->content.reset();
   held.add(std::move(job));
   arm();
@@ -473,6 +496,8 @@ void Dispatcher::release_held() {
   auto held = std::move(held_);
   held_.clear();
   for (auto& [key, group] : held) {
+    std::size_t stuck = 0;
+    if (group.until && *group.until <= now()) group.until.reset();
     while (!group.jobs.empty()) {
       JobPtr job = std::move(group.jobs.front());
       group.jobs.pop_front();
@@ -494,14 +519,16 @@ void Dispatcher::release_held() {
       }
       const std::size_t before = held_[key].jobs.size();
       dispatch(std::move(job));
-      // Held again, because the one place was taken (a trial): the others would be too.
-      if (held_[key].jobs.size() > before) break;
+      // Held again, because the one place was taken (a trial): the others would be too. Or for a reason of its own (its
+      // size): a few may stand in the way of the rest, and they go to the end.
+      if (held_[key].jobs.size() > before && ++stuck >= most_stuck) break;
     }
     HeldJobs& now_held = held_[key];
-    for (auto& job : group.jobs) now_held.first_expiry = std::min(now_held.first_expiry, job->message->expires);
+    now_held.first_expiry = std::min(now_held.first_expiry, group.first_expiry);
     if (now_held.reason.empty()) now_held.reason = group.reason;
-    if (!now_held.until) now_held.until = group.until;
-    std::ranges::move(group.jobs, std::back_inserter(now_held.jobs));
+    if (group.until && (!now_held.until || *group.until < *now_held.until)) now_held.until = group.until;
+    std::ranges::move(now_held.jobs, std::back_inserter(group.jobs));
+    now_held.jobs = std::move(group.jobs);
     if (now_held.jobs.empty()) held_.erase(key);
   }
   arm();

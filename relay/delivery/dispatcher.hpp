@@ -188,6 +188,7 @@ class Dispatcher {
   // Decision.
   void dispatch(JobPtr job);
   void prepare_again(JobPtr job);
+  bool reachable(const Job& job, routing::EgressRef egress) const;
   void dispatch_split(JobPtr job, std::size_t most);
   routing::Request request_for(const Job& job) const;
   std::uint32_t pool_of(const Job& job, const std::string& domain) const;

@@ -40,7 +40,8 @@ void Dispatcher::hold_job(JobPtr job, const std::string& reason, bool durable) {
 
 /// Due now, as if it had never been held. The caller pumps.
 void Dispatcher::release_job(JobPtr job) {
-  if (job->message->poison.exchange(false)) shared_.guard.forget(static_cast<std::uint64_t>(job->message->id));
+  job->message->poison = false;
+  shared_.guard.forget(static_cast<std::uint64_t>(job->message->id));
   job->next_at = now();
   save_progress(*job);
   due_.push_back(std::move(job));

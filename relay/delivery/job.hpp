@@ -52,6 +52,7 @@ struct Job {
   routing::EgressRef egress;  ///< chosen
   bool holds_trial = false;
   bool charged = false;
+  std::optional<routing::Time> shaped;  ///< when the source's cap and rate were charged for it
   int reconnects = 0;
 };
 

@@ -19,6 +19,12 @@ constexpr int max_addresses = 6;       // tried for one message
 constexpr auto broken_time = 1h;       // a host whose TLS failed is spoken to in clear, where policy allows it
 constexpr std::size_t max_broken = 10'000;
 
+/// 421 in answer to MAIL: the server ends this connection (RFC 5321 section 3.8), most often because it took enough messages.
+bool worn_out(const AttemptResult& result) {
+  const auto ended = [](const smtp::RecipientOutcome& o) { return o.phase == smtp::Phase::mail && o.reply.code == 421; };
+  return result.kind == AttemptResult::Kind::answered && !result.outcomes.empty() && std::ranges::all_of(result.outcomes, ended);
+}
+
 }  // namespace
 
 /// What came of opening a connection.
@@ -68,8 +74,9 @@ boost::asio::awaitable<JobPtr> Dispatcher::take(Lane* lane) {
     active_.insert(job.get());
     const bool loaded = co_await load(job.get());
     if (loaded) co_return job;
-    release_trial(*job);
     active_.erase(job.get());
+    job->next_at = now() + std::chrono::minutes(5);  // it cannot be read: perhaps later
+    schedule(std::move(job));
   }
   co_return nullptr;
 }
@@ -132,6 +139,11 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
     if (!present.job) break;
     // More waits than this connection can take at once: bring up another beside it.
     if (!lane->ready.empty()) kick(*lane);
+    if (!connection && !shared_.config->has(key.egress)) {
+      active_.erase(present.job.get());
+      prepare_again(std::move(present.job));
+      break;
+    }
     if (!connection) {
       Established opened = co_await establish(lane, present.job.get());
       if (!opened.connection) {
@@ -157,9 +169,10 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
       put_back(*lane, std::move(following.job));
       following = {};
     }
-    const bool stale = result.kind == AttemptResult::Kind::lost && result.before_any_reply && reused;
+    const bool stale = reused && (worn_out(result) || (result.kind == AttemptResult::Kind::lost && result.before_any_reply));
     if (stale && present.job->reconnects++ < 2 && !stopping_) {
-      // The peer closed a resting connection: nobody's fault, and nothing was said about this message.
+      // The peer ended a connection that had served: nobody's fault, and nothing was said about this message.
+      if (connection->usable()) connection->drop();
       put_back(*lane, std::move(present.job));
     } else {
       active_.erase(present.job.get());
@@ -344,6 +357,11 @@ boost::asio::awaitable<Dispatcher::Established> Dispatcher::establish_at(Lane* l
   out.result.host = target->host;
   out.try_next = true;
   Security security = security_for(*lane, *target, plan);
+  if (!security.context) {  // a smarthost that a reload took away meanwhile
+    out.result.text = target->host + ": no longer in the configuration";
+    out.try_next = false;
+    co_return out;
+  }
   smtp::ClientOptions client = client_options(egress, plan, security.implicit_tls);
   ConnectResult connected = co_await connect_from(egress, target, address);
   if (!connected.stream) {

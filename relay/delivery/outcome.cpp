@@ -127,6 +127,7 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
   counters(egress).delivered.add(ways.delivered.size());
   counters(egress).failed.add(ways.failed.size());
   counters(egress).deferred.add(ways.retry.size() + ways.greylisted.size() + ways.same_only.size());
+  job->shaped.reset();  // it was tried
   give_back(*job, ways.delivered.size());
 
   if (!ways.delivered.empty()) {
@@ -235,6 +236,9 @@ void Dispatcher::report_relayed(const Job& job, const std::vector<std::uint32_t>
 
 /// What was taken from a smarthost's budget and not used.
 void Dispatcher::give_back(Job& job, std::size_t used) {
+  if (const auto at = std::exchange(job.shaped, std::nullopt); at && used == 0)
+    shared_.budgets.shaping.take_back(job.egress.index, job.site->provider,
+                                      snapshot_->sources[job.egress.index].with(job.site->provider), job.recipients.size(), *at);
   if (!std::exchange(job.charged, false)) return;
   shared_.budgets.refund(job.egress.index, job.recipients.size() - used, now());
 }

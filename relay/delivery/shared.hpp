@@ -45,9 +45,9 @@ class TrialGate {
 /// Octets of bodies held in memory, over all workers.
 struct BodyCache {
   std::atomic<std::uint64_t> used{0};
-  std::uint64_t limit = 256u << 20;
+  std::atomic<std::uint64_t> limit{256u << 20};
 
-  bool full() const { return used.load(std::memory_order_relaxed) >= limit; }
+  bool full() const { return used.load(std::memory_order_relaxed) >= limit.load(std::memory_order_relaxed); }
   /// Wraps a message so that its octets are counted while anybody holds it.
   std::shared_ptr<const spool::Message> count(std::shared_ptr<const spool::Message> message) {
     std::uint64_t size = 512;

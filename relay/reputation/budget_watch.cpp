@@ -53,7 +53,7 @@ void BudgetWatch::tell(std::uint32_t smarthost, BudgetStage from, BudgetStage to
   const auto renews = budgets_.renews(smarthost, now());
   if (to == BudgetStage::used_up) event.action = "mail takes the next smarthost, or is held. ";
   event.action +=
-      "The period ends " + routing::to_rfc3339(renews.value_or(now())) + "; a larger `budget` takes effect at a restart";
+      "The period ends " + routing::to_rfc3339(renews.value_or(now())) + "; a larger `budget` takes effect with egret reload";
   events_.add(std::move(event));
 }
 

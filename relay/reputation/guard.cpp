@@ -138,8 +138,8 @@ std::vector<GuardedSender> Guard::senders() const {
   return out;
 }
 
-std::optional<std::string> Guard::take_changed() {
-  if (!changed_.exchange(false)) return std::nullopt;
+std::optional<std::string> Guard::take_changed(bool in_any_case) {
+  if (!changed_.exchange(false) && !in_any_case) return std::nullopt;
   const std::lock_guard lock(mutex_);
   guard_.age(now());
   senders_ = guard_.memory().senders.size();

@@ -53,8 +53,8 @@ class Guard {
   /// False: the sender was neither held nor slowed.
   bool release(std::string_view sender);
   std::vector<GuardedSender> senders() const;
-  /// What is to be saved, if anything changed since the last call.
-  std::optional<std::string> take_changed();
+  /// What is to be saved, if anything changed since the last call, or in any case.
+  std::optional<std::string> take_changed(bool in_any_case);
   void restore(std::string_view saved);
 
  private:

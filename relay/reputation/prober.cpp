@@ -85,6 +85,12 @@ void Prober::inherit(const Prober& former) {
     list.health_checked = since(before.health_checked);
     list.out_since = since(before.out_since);
     list.answered = before.answered;
+    list.heard = since(before.heard);
+    // What the wildcard guard has seen belongs to its addresses.
+    if (std::ranges::equal(list.targets, before.targets, {}, &Target::address, &Target::address)) {
+      list.guard = before.guard;
+      list.guard.rebase(passed);
+    }
     list.withdrawn = before.withdrawn;
     status_[list.definition->name] = former.status_.at(list.definition->name);
   }
@@ -136,7 +142,9 @@ boost::asio::awaitable<void> Prober::run() {
 boost::asio::awaitable<DnsReply> Prober::ask(std::size_t index, std::string name, DnsType type) {
   if (stopping_) co_return DnsReply{};
   ++status_[lists_[index].definition->name].queries;
-  co_return co_await resolver_.query(std::move(name), type);
+  DnsReply reply = co_await resolver_.query(std::move(name), type);
+  if (reply.status != DnsReply::Status::failed) lists_[index].heard = instant();
+  co_return reply;
 }
 
 // ---- health ------------------------------------------------------------------------------------------------------
@@ -257,9 +265,10 @@ void Prober::tell_all_down(ListStatus::State before) {
   owner_.events().add(std::move(event));
 }
 
+/// Whether another list has answered since this one went out: else it may be DNS that is down.
 bool Prober::any_list_answers(const List& except) const {
-  return std::ranges::any_of(lists_,
-                             [&](const List& other) { return &other != &except && other.health_checked && other.answered; });
+  return std::ranges::any_of(
+      lists_, [&](const List& other) { return &other != &except && other.heard && *other.heard >= *except.out_since; });
 }
 
 /// A list that has been out of service for an interval does not keep a source listed, unless it is DNS that is down.
@@ -333,7 +342,8 @@ void Prober::guard(std::size_t index, std::size_t number, const routing::Judgeme
   const bool listed = judgement.result == routing::Judgement::Result::listed;
   if (judgement.result == routing::Judgement::Result::unknown || (listed && judgement.policy)) return;
   const routing::Instant at = instant();
-  list.guard.saw(number, listed, listing(list.targets[number], list.definition->name) != nullptr, at);
+  const routing::Listing* known = listing(list.targets[number], list.definition->name);
+  list.guard.saw(number, listed, known && known->confirmed, at);
   if (list.quarantined || !listed) return;
   if (const auto in_question = list.guard.trip(at)) return quarantine(index, *in_question);
   if (!list.suspected && list.guard.suspicious(at)) {

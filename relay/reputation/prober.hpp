@@ -73,6 +73,7 @@ class Prober {
     std::optional<routing::Instant> health_checked;
     std::optional<routing::Instant> out_since;  ///< when it went out of service
     bool answered = true;                       ///< at its last probe: the list, not DNS, is to blame
+    std::optional<routing::Instant> heard;      ///< its last answer, whatever it said
     bool withdrawn = false;                     ///< its listings were taken back
     bool probing = false;
     std::unique_ptr<boost::asio::steady_timer> probed;  ///< cancelled when a probe ends

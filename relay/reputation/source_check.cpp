@@ -158,7 +158,7 @@ void SourceChecks::inherit(const SourceChecks& former) {
 }
 
 void SourceChecks::start() {
-  if (!results_.empty()) tasks_.spawn(run(), "source checks");
+  tasks_.spawn(run(), "source checks");
 }
 
 boost::asio::awaitable<void> SourceChecks::stop() {
@@ -179,13 +179,16 @@ boost::asio::awaitable<bool> SourceChecks::sleep(routing::Duration duration) {
 
 /// One source after the other: the first round soon, each later one spread over its hour.
 boost::asio::awaitable<void> SourceChecks::run() {
-  const auto count = static_cast<std::int64_t>(results_.size());
+  std::vector<std::uint32_t> sources;
+  for (std::uint32_t i = 0; i < results_.size(); ++i)
+    if (!config_->topology.sources[i].removed) sources.push_back(i);
+  if (sources.empty()) co_return;
+  const auto count = static_cast<std::int64_t>(sources.size());
   const routing::Duration even = round / count;
   bool first = true;
   while (!stopping_) {
-    for (std::uint32_t i = 0; i < results_.size(); ++i) {
-      if (config_->topology.sources[i].removed) continue;
-      co_await check(i);
+    for (const std::uint32_t source : sources) {
+      co_await check(source);
       const bool going = co_await sleep(first ? std::min(first_gap, even) : even);
       if (!going) co_return;
     }

@@ -54,7 +54,9 @@ class SourceChecks {
   void start();
   boost::asio::awaitable<void> stop();
   /// Nothing before the first check.
-  const std::optional<SourceDns>& result(std::uint32_t source) const { return results_[source]; }
+  std::optional<SourceDns> result(std::uint32_t source) const {
+    return source < results_.size() ? results_[source] : std::nullopt;
+  }
 
  private:
   boost::asio::awaitable<void> run();

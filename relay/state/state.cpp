@@ -24,7 +24,12 @@ class Statement {
   void bind(int index, const std::string& value) {
     sqlite3_bind_text(raw_, index, value.data(), static_cast<int>(value.size()), SQLITE_TRANSIENT);
   }
-  bool step() { return sqlite3_step(raw_) == SQLITE_ROW; }
+  /// False at the end. Throws std::runtime_error when the database does not do it.
+  bool step() {
+    const int result = sqlite3_step(raw_);
+    if (result != SQLITE_ROW && result != SQLITE_DONE) throw std::runtime_error(sqlite3_errmsg(sqlite3_db_handle(raw_)));
+    return result == SQLITE_ROW;
+  }
   std::string text(int column) const {
     const auto* data = reinterpret_cast<const char*>(sqlite3_column_text(raw_, column));
     return data ? data : "";
@@ -129,15 +134,17 @@ void State::restore(Reputation& reputation, Budgets& budgets, Guard& guard) {
 }
 
 void State::save(Reputation& reputation, Budgets& budgets, Guard& guard) {
-  const bool shaped = budgets.shaping.take_changed();
-  const auto senders = guard.take_changed();
+  const bool again = std::exchange(unsaved_, false);  // the last time failed: what had changed then is saved now
+  const bool shaped = budgets.shaping.take_changed() || again;
+  const auto senders = guard.take_changed(again);
   std::vector<std::string> smarthosts;
   for (std::uint32_t i = 0; i < config_->smarthosts.size(); ++i) smarthosts.push_back(encode_smarthost(reputation.smarthost(i)));
   if (!budgets.take_changed() && dirty_.empty() && !shaped && !senders && smarthosts == smarthosts_saved_) return;
   try {
     execute("BEGIN");
     for (const std::uint32_t source : dirty_)
-      put("source", key_of(config_->topology.sources[source]), encode_state(reputation.state(source)));
+      if (!config_->topology.sources[source].removed)
+        put("source", key_of(config_->topology.sources[source]), encode_state(reputation.state(source)));
     for (std::uint32_t i = 0; i < config_->smarthosts.size(); ++i) {
       if (config_->smarthosts[i].removed) continue;
       const auto use = budgets.use(i);
@@ -149,8 +156,9 @@ void State::save(Reputation& reputation, Budgets& budgets, Guard& guard) {
     if (shaped) {
       execute("DELETE FROM state WHERE kind = 'shaping'");
       for (std::uint32_t i = 0; i < config_->topology.sources.size(); ++i)
-        for (const auto& [provider, use] : budgets.shaping.capped(i))
-          put("shaping", key_of(config_->topology.sources[i]) + "\n" + provider, encode_shaping(use));
+        if (!config_->topology.sources[i].removed)
+          for (const auto& [provider, use] : budgets.shaping.capped(i))
+            put("shaping", key_of(config_->topology.sources[i]) + "\n" + provider, encode_shaping(use));
     }
     execute("COMMIT");
     dirty_.clear();
@@ -158,6 +166,7 @@ void State::save(Reputation& reputation, Budgets& budgets, Guard& guard) {
   } catch (const std::exception& e) {
     log::error("state could not be saved", {{"reason", e.what()}});
     sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);
+    unsaved_ = true;
   }
 }
 

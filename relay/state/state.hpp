@@ -42,6 +42,7 @@ class State {
   std::shared_ptr<const config::Config> config_;
   sqlite3* db_ = nullptr;
   std::set<std::uint32_t> dirty_;
+  bool unsaved_ = false;
   std::vector<std::string> smarthosts_saved_;  ///< their states as last written
   std::unique_ptr<boost::asio::steady_timer> timer_;
 };

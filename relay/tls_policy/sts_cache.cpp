@@ -4,6 +4,7 @@
 #include <unistd.h>
 
 #include <algorithm>
+#include <atomic>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
@@ -174,6 +175,8 @@ class StsCache::Impl {
       : file_(directory / "mta-sts.json"), allow_private_(allow_private), tls_(TlsContext::client(true, "")) {
     load();
   }
+
+  void allow_private(bool allowed) { allow_private_ = allowed; }
 
   asio::awaitable<std::optional<routing::StsPolicy>> find(std::string domain, Resolver& resolver, Deadlines& deadlines,
                                                           Deadline deadline) {
@@ -381,7 +384,7 @@ class StsCache::Impl {
   }
 
   const std::filesystem::path file_;
-  const bool allow_private_;
+  std::atomic<bool> allow_private_;
   const std::unique_ptr<TlsContext> tls_;
   std::unique_ptr<asio::steady_timer> timer_;
   bool save_failed_ = false;
@@ -393,6 +396,10 @@ class StsCache::Impl {
   std::set<std::string> in_flight_;
   bool changed_ = false;
 };
+
+void StsCache::allow_private(bool allowed) {
+  impl_->allow_private(allowed);
+}
 
 StsCache::StsCache(const std::filesystem::path& directory, bool allow_private)
     : impl_(std::make_unique<Impl>(directory, allow_private)) {}

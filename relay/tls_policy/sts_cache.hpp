@@ -31,6 +31,9 @@ class StsCache {
   boost::asio::awaitable<std::optional<routing::StsPolicy>> find(std::string domain, Resolver& resolver, Deadlines& deadlines,
                                                                  Deadline deadline);
 
+  /// Whether policies may be fetched from addresses of private networks, from now on. Any thread.
+  void allow_private(bool allowed);
+
   /// Policies remembered.
   std::size_t size() const;
 

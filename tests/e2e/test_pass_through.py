@@ -279,7 +279,7 @@ def test_what_is_left_over_keeps_its_source_where_it_must(passing, receive_for, 
         return first_answer if len(peers_by_recipient(tries)[recipient]) == 1 else None
 
     other.on(phase, answer)
-    instance = passing(delivery={"retry": ["300ms"]})
+    instance = passing(delivery={"retry": ["300ms"]}, reputation={"content": {"slow_after": 0, "hold_after": 0}})
     for number in range(12):
         assert verdict(letter(), ["user@good.test", f"user{number}@other.test"]).startswith("250 ")
     instance.until_queue_empty()

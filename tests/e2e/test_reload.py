@@ -168,3 +168,61 @@ def test_many_reloads_under_load_lose_nothing(egret, shop):
     assert len({message.data for message in shop.messages}) == sent
     restart = reload(instance, threads=3)
     assert "threads" in restart
+
+
+ESP = {"username": "apikey", "password": "s3cret"}
+
+
+@pytest.mark.parametrize("kept", ["removed", "moved"])
+def test_a_message_that_keeps_to_a_smarthost_that_is_gone_takes_another(egret, smarthost, shop, authority, kept):
+    first, second = smarthost("one"), smarthost("two")
+    hosts = {name: {"address": f"smtp.{name}.test:587", "ca": authority.certificate, **ESP} for name in ("one", "two")}
+    first.on("rcpt", lambda *_: "450 4.2.0 Greylisted, try again later")
+    instance = egret(sources={}, smarthosts=hosts, pools={"transactional": {"fallback": ["one"]}},
+                     delivery={"retry": ["1s"]})
+    id = send(letter()).id
+    wait.until(lambda: instance.message(id)["attempts"], 10, "it was greylisted")
+    left = {"two": hosts["two"]} if kept == "removed" else {"one": {**hosts["one"], "address": "smtp.two.test:587"}}
+    reload(instance, sources={}, smarthosts=left, pools={"transactional": {"fallback": list(left)}},
+           delivery={"retry": ["1s"]})
+    wait.until(lambda: second.messages, 15, "it leaves by what is left")
+    instance.until_queue_empty()
+
+
+def test_a_message_that_keeps_to_a_source_that_is_gone_takes_another(egret, shop):
+    instance = egret(sources={"a": source("a")}, delivery={"retry": ["1s"]})
+    shop.on("rcpt", lambda *_: "450 4.2.0 Greylisted, try again later")
+    id = send(letter()).id
+    wait.until(lambda: instance.message(id)["attempts"], 10, "it was greylisted")
+    shop.on("rcpt", lambda *_: None)
+    reload(instance, sources={"b": source("b")}, delivery={"retry": ["1s"]})
+    wait.until(lambda: shop.peers() == {B: 1}, 15, "it leaves by b")
+
+
+def test_a_source_behind_nat_stays_the_same_with_another_local_address(egret, shop):
+    instance = egret(sources={"a": {"address": A, "public": C}, "b": source("b")})
+    assert instance.command("source", "drain", "a").returncode == 0
+    reload(instance, sources={"a": {"address": "127.0.0.9", "public": C}, "b": source("b")})
+    assert instance.standing("a") == "drained"
+    instance.restart()
+    assert instance.standing("a") == "drained"
+
+
+def test_a_reload_without_sources_leaves_a_program_that_answers(egret, smarthost, shop, authority):
+    esp = smarthost("esp")
+    instance = egret()
+    reload(instance, sources={}, pools={"transactional": {"fallback": ["esp"]}},
+           smarthosts={"esp": {"address": "smtp.esp.test:587", "ca": authority.certificate, **ESP}})
+    send(letter())
+    wait.until(lambda: esp.messages, 10, "mail leaves by the smarthost")
+    assert instance.sources() == {}
+    assert instance.pools()
+
+
+def test_alert_mail_is_not_lost_by_a_reload_of_its_target(egret, shop, blocklist):
+    instance = egret(alerts=[{"mail": "ops@shop.test", "on": ["listed"]}])
+    blocklist.list(A)
+    instance.until_listed("a")
+    reload(instance, alerts=[{"mail": "other@shop.test", "on": ["listed"]}])
+    wait.until(lambda: any("ops@shop.test" in message.recipients for message in shop.messages), 15, "the alert arrives")
+    instance.until_queue_empty()

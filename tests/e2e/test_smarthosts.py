@@ -184,3 +184,20 @@ def test_a_smarthost_gets_no_more_recipients_in_a_transaction_than_it_takes(egre
     instance.until_queue_empty()
     assert sum(len(message.recipients) for message in ses.messages) == 120
     assert max(len(message.recipients) for message in ses.messages) <= 50
+
+
+def test_a_message_that_is_too_large_for_the_smarthost_holds_up_no_other(egret, smarthost, shop, authority):
+    esp = smarthost("esp", users={"u": "p"})
+    instance = egret(smarthosts={"esp": {"provider": "mailgun", "address": "smtp.esp.test:587", "username": "u", "password": "p",
+                                         "ca": authority.certificate}},
+                     pools={"transactional": {"sources": ["a", "b"], "fallback": ["esp"]}})
+    for name in "ab":
+        assert instance.command("source", "drain", name).returncode == 0
+    large = send(letter("large", body=(b"x" * 76 + b"\r\n") * 350_000)).id
+    wait.until(lambda: instance.queue()["held"] == 1, 20, "the large one is held")
+    esp.on("mail", lambda *_: "454 4.7.0 Temporary authentication failure")
+    small = send(letter("small")).id
+    wait.until(lambda: instance.queue()["held"] == 2, 20, "the smarthost rests, and the small one is held with it")
+    esp.on("mail", lambda *_: None)
+    wait.until(lambda: esp.with_marker("small"), 90, "the small one leaves when the rest is over")
+    assert instance.message(large)["recipients"][0]["state"] != "delivered" and small

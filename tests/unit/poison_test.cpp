@@ -11,10 +11,18 @@ namespace {
 using namespace std::chrono_literals;
 using Kind = PoisonVerdict::Kind;
 
+/// Limits that few messages reach.
+PoisonPolicy brisk() {
+  PoisonPolicy out;
+  out.slow_after = 5;
+  out.hold_after = 20;
+  return out;
+}
+
 /// A guard, and a pool of four sources unless told otherwise.
 class Guarded {
  public:
-  explicit Guarded(PoisonPolicy policy = {}) : guard(policy) {}
+  explicit Guarded(PoisonPolicy policy = brisk()) : guard(policy) {}
 
   PoisonVerdict blocked(std::uint64_t message, std::string_view source, std::string_view provider = "google",
                         std::string_view sender = "a@example.com") {
@@ -101,7 +109,7 @@ TEST(Poison, NeverTriggersInAPoolWithFewerSources) {
 }
 
 TEST(Poison, ThresholdIsThePolicys) {
-  PoisonPolicy two, none;
+  PoisonPolicy two = brisk(), none = brisk();
   two.poison_after = 2;
   none.poison_after = 0;
   Guarded g(two), off(none);
@@ -289,7 +297,7 @@ TEST(ContentStrikes, DeliveriesOfUnknownSendersAreNotRemembered) {
 // ---- bounds ------------------------------------------------------------------------------------------------------
 
 TEST(PoisonMemory, IsBounded) {
-  PoisonPolicy policy;
+  PoisonPolicy policy = brisk();
   policy.max_messages = 100;
   policy.max_senders = 50;
   Guarded g(policy);
@@ -304,7 +312,7 @@ TEST(PoisonMemory, IsBounded) {
 }
 
 TEST(PoisonMemory, OfAMessageInUseOutlivesAFlood) {
-  PoisonPolicy policy;
+  PoisonPolicy policy = brisk();
   policy.max_messages = 100;
   Guarded g(policy);
   g.blocked(1, "out1");
@@ -317,7 +325,7 @@ TEST(PoisonMemory, OfAMessageInUseOutlivesAFlood) {
 }
 
 TEST(PoisonMemory, NeverLetsAHeldSenderGo) {
-  PoisonPolicy policy;
+  PoisonPolicy policy = brisk();
   policy.max_senders = 3;
   Guarded g(policy);
   for (int s = 0; s < 3; ++s) {
