@@ -9,8 +9,6 @@
 namespace egret::relay::doctor {
 namespace {
 
-constexpr routing::Instant budget_patience = std::chrono::seconds(5);
-
 /// One list's turn: within the common pace, and within its own budget.
 class Asker {
  public:
@@ -18,7 +16,7 @@ class Asker {
     if (list.queries) budget_ = routing::QueryPace::budget(*list.queries);
   }
 
-  bool exhausted() const { return budget_ && budget_->ready() > world_.pace.instant() + budget_patience; }
+  bool exhausted() const { return budget_ && budget_->ready() > world_.pace.instant(); }
 
   boost::asio::awaitable<DnsReply> ask(std::string name, DnsType type) {
     if (budget_) budget_->spend(world_.pace.instant());

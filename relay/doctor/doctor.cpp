@@ -82,7 +82,8 @@ Checks run(const config::Config& config, const std::vector<std::string>& given) 
   asio::io_context context{1};
   Resolver resolver(context.get_executor(), config.dns);
   Pace pace(config.blocklist_queries);
-  const World world{config, resolver, pace};
+  std::deque<Deadlines> deadlines;
+  const World world{config, resolver, pace, deadlines};
   Runner runner(context);
   runner.start("dns", check_dns(world, domains));
   for (std::uint32_t i = 0; i < config.topology.sources.size(); ++i)

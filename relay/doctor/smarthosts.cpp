@@ -199,7 +199,7 @@ boost::asio::awaitable<Checks> check_smarthost(World world, std::uint32_t index)
     co_return out;
   }
   const auto executor = co_await boost::asio::this_coro::executor;
-  Deadlines deadlines(executor);
+  Deadlines& deadlines = world.deadlines.emplace_back(executor);
   const Deadline end = in(smarthost_time);
   // A dialog has minutes for each reply; here everything that is open fails when the time is over.
   boost::asio::steady_timer watchdog(executor, end);

@@ -17,10 +17,10 @@ std::string join(const std::vector<std::string>& names) {
   return out;
 }
 
-boost::asio::awaitable<Check> check_proxy(std::string subject, config::Via via) {
+boost::asio::awaitable<Check> check_proxy(std::string subject, config::Via via, std::deque<Deadlines>* all) {
   const std::string proxy = (via.ip.v6 ? "[" + via.ip.to_string() + "]" : via.ip.to_string()) + ":" + std::to_string(via.port);
   const auto executor = co_await boost::asio::this_coro::executor;
-  Deadlines deadlines(executor);
+  Deadlines& deadlines = all->emplace_back(executor);
   const ConnectOptions options{via.ip, via.port, {}, in(proxy_timeout)};
   const ConnectResult connected = co_await connect(options, deadlines);
   if (connected.stream) co_return make_check("source-address", subject, Result::ok, "its proxy " + proxy + " takes connections");
@@ -87,7 +87,7 @@ boost::asio::awaitable<Checks> check_source(World world, std::uint32_t index) {
   const std::string subject = source_subject(source);
   Checks out;
   if (world.config.via[index]) {
-    Check proxy = co_await check_proxy(subject, *world.config.via[index]);
+    Check proxy = co_await check_proxy(subject, *world.config.via[index], &world.deadlines);
     out.push_back(std::move(proxy));
   } else {
     out.push_back(check_address(world.config, source, subject));

@@ -5,12 +5,14 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <cstdint>
+#include <deque>
 #include <string>
 #include <vector>
 
 #include "config/config.hpp"
 #include "relay/dns/resolver.hpp"
 #include "relay/doctor/check.hpp"
+#include "relay/net/deadlines.hpp"
 #include "routing/probe_schedule.hpp"
 
 namespace egret::relay::doctor {
@@ -32,6 +34,9 @@ struct World {
   const config::Config& config;
   Resolver& resolver;
   Pace& pace;
+  /// Every check that connects makes one of its own here: its timer's handler may run after the check has ended, so that it
+  /// must live as long as the io_context runs.
+  std::deque<Deadlines>& deadlines;
 };
 
 /// Whether each DNS server answers and, where its AD bit is believed, sets it.
