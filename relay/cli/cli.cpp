@@ -9,6 +9,7 @@
 #include "config/config.hpp"
 #include "relay/cli/admin_client.hpp"
 #include "relay/cli/classify.hpp"
+#include "relay/cli/doctor.hpp"
 #include "relay/cli/hash_password.hpp"
 #include "relay/cli/print.hpp"
 #include "relay/cli/queue.hpp"
@@ -48,6 +49,12 @@ int run(const Options& o) {
   int code = 0;
   const auto config = load(o, code);
   return config ? run_program(config) : code;
+}
+
+int run_doctor(const Options& o, const std::vector<std::string>& domains) {
+  int code = 0;
+  const auto config = load(o, code);
+  return config ? doctor_command(*config, domains, o.as_json) : code;
 }
 
 void print_problems(const config::Problems& problems) {
@@ -201,6 +208,10 @@ int run_cli(int argc, char** argv) {
   hash->callback([&] { command = [&o] { return hash_password_command(o.scram); }; });
   add(app, "run", "run the relay", [&] { return run(o); });
   add(app, "check", "check the configuration and report every problem", [&] { return check(o); });
+  std::vector<std::string> domains;
+  add(app, "doctor", "check DNS, sources, blocklists, smarthosts and sender domains once", [&] {
+    return run_doctor(o, domains);
+  })->add_option("--domain", domains, "a sender domain to check, besides those with a DKIM key");
   ClassifyOptions judging;
   CLI::App* sub = app.add_subcommand("classify", "judge SMTP replies read from standard input, one a line");
   sub->add_option("-c,--config", judging.file, "judge by this configuration's rules, not by the shipped ones alone");

@@ -1,14 +1,9 @@
 #include "relay/reputation/owner.hpp"
 
-#include <netinet/in.h>
-#include <sys/socket.h>
-#include <unistd.h>
-
 #include <algorithm>
 #include <boost/asio/post.hpp>
-#include <cerrno>
-#include <cstring>
 
+#include "relay/net/bind_test.hpp"
 #include "relay/runtime/clock.hpp"
 #include "routing/advice.hpp"
 
@@ -21,26 +16,8 @@ constexpr auto tick_interval = std::chrono::milliseconds(100);
 std::string address_fault(const config::Config& config, std::uint32_t source) {
   if (config.via[source]) return {};
   const routing::IpAddress& address = config.topology.sources[source].address;
-  const int fd = socket(address.v6 ? AF_INET6 : AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-  if (fd < 0) return {};
-  sockaddr_storage storage{};
-  socklen_t size = 0;
-  if (address.v6) {
-    auto* v6 = reinterpret_cast<sockaddr_in6*>(&storage);
-    v6->sin6_family = AF_INET6;
-    std::memcpy(&v6->sin6_addr, address.bytes.data(), 16);
-    size = sizeof *v6;
-  } else {
-    auto* v4 = reinterpret_cast<sockaddr_in*>(&storage);
-    v4->sin_family = AF_INET;
-    std::memcpy(&v4->sin_addr, address.bytes.data(), 4);
-    size = sizeof *v4;
-  }
-  const int result = bind(fd, reinterpret_cast<sockaddr*>(&storage), size);
-  const int error = errno;
-  close(fd);
-  if (result == 0) return {};
-  return "address " + address.to_string() + " cannot be used on this host: " + std::strerror(error);
+  const std::string why = bind_fault(address);
+  return why.empty() ? why : "address " + address.to_string() + " cannot be used on this host: " + why;
 }
 
 }  // namespace

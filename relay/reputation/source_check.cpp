@@ -138,6 +138,24 @@ SourceDns judge_source(const SourceFacts& facts) {
   return out;
 }
 
+boost::asio::awaitable<SourceFacts> look_up_source(Resolver* resolver, routing::SourceInfo source, const bool* stop) {
+  const auto stopped = [stop] { return stop && *stop; };
+  SourceFacts facts;
+  facts.address = source.reputation.unmapped();
+  facts.ehlo = source.ehlo;
+  const DnsType type = facts.address.v6 ? DnsType::aaaa : DnsType::a;
+  facts.ptr = co_await resolver->query(reverse_name(facts.address), DnsType::ptr);
+  if (facts.ptr.texts.size() > max_names) facts.ptr.texts.resize(max_names);
+  for (const auto& name : facts.ptr.texts) {
+    if (stopped()) co_return facts;
+    DnsReply reply = co_await resolver->query(name, type);
+    facts.forwards.emplace_back(name, std::move(reply));
+  }
+  if (stopped()) co_return facts;
+  if (!facts.ehlo.starts_with('[')) facts.ehlo_addresses = co_await resolver->query(facts.ehlo, type);
+  co_return facts;
+}
+
 SourceChecks::SourceChecks(const boost::asio::any_io_executor& executor, std::shared_ptr<const config::Config> config,
                            Events& events)
     : config_(std::move(config)),
@@ -201,20 +219,7 @@ boost::asio::awaitable<void> SourceChecks::run() {
 }
 
 boost::asio::awaitable<void> SourceChecks::check(std::uint32_t source) {
-  const auto& info = config_->topology.sources[source];
-  SourceFacts facts;
-  facts.address = info.reputation.unmapped();
-  facts.ehlo = info.ehlo;
-  const DnsType type = facts.address.v6 ? DnsType::aaaa : DnsType::a;
-  facts.ptr = co_await resolver_.query(reverse_name(facts.address), DnsType::ptr);
-  if (facts.ptr.texts.size() > max_names) facts.ptr.texts.resize(max_names);
-  for (const auto& name : facts.ptr.texts) {
-    if (stopping_) co_return;
-    DnsReply reply = co_await resolver_.query(name, type);
-    facts.forwards.emplace_back(name, std::move(reply));
-  }
-  if (stopping_) co_return;
-  if (!facts.ehlo.starts_with('[')) facts.ehlo_addresses = co_await resolver_.query(facts.ehlo, type);
+  SourceFacts facts = co_await look_up_source(&resolver_, config_->topology.sources[source], &stopping_);
   if (stopping_) co_return;
   keep_known(facts, facts_[source]);
   SourceDns found = judge_source(facts);

@@ -41,6 +41,9 @@ struct SourceDns {
 
 SourceDns judge_source(const SourceFacts& facts);
 
+/// Asks DNS for what judge_source() judges. Ends early, with parts unknown, when `stop` (may be null) becomes true.
+boost::asio::awaitable<SourceFacts> look_up_source(Resolver* resolver, routing::SourceInfo source, const bool* stop);
+
 /// A name as providers give to lines and rented machines: the address spelled out in it, or a label such as "dhcp".
 bool generic_name(std::string_view name, const routing::IpAddress& address);
 
