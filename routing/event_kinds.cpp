@@ -20,6 +20,8 @@ constexpr EventKind kinds[] = {
     {"dns-match", "dns", false, false, "they fit together again"},
     {"pool-exhausted", "pool", true, false, "every source of a pool is out of service"},
     {"smarthost-rests", "smarthost", true, false, "a smarthost refused, and rests"},
+    {"smarthost-login", "smarthost", true, false, "a smarthost refuses the login, and rests"},
+    {"smarthost-sender", "smarthost-sender", true, false, "a smarthost does not take a sender, whose domain is not verified there"},
     {"budget", "budget", true, false, "a budget is used up, or nearly"},
     {"poison", "poison", true, false, "a message or sender is held because it gets sources blocked"},
     {"list-down", "blocklist", true, true, "a blocklist fails its test points; its answers do not count"},

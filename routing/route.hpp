@@ -76,6 +76,7 @@ struct SourceSnapshot {
 struct SmarthostSnapshot {
   std::optional<Time> resting_until;
   std::string reason;
+  std::shared_ptr<const RefusedSenders> senders;  ///< null: none
 };
 
 /// What the owner of the standings last published. Immutable; shared between workers.
@@ -96,6 +97,7 @@ struct Request {
   std::uint32_t pool = 0;
   std::string_view site;
   std::string_view provider;
+  std::optional<std::string_view> sender = {};  ///< domain of the envelope sender, "" for the null one; none: not known
   bool ipv4 = true;  ///< the site can be reached by this family
   bool ipv6 = true;
   std::vector<Excluded> excluded;            ///< tried in this round, trial taken, budget used up, ...
