@@ -48,7 +48,7 @@ struct SmarthostState {
   int rests = 0;  ///< in a row, for the same trouble
   std::string reason;
   AccountTrouble trouble = AccountTrouble::none;
-  std::shared_ptr<const RefusedSenders> senders;  ///< null: none. Replaced, never changed: snapshots share it
+  std::shared_ptr<const RefusedSenders> senders = nullptr;  ///< null: none. Replaced, never changed: snapshots share it
 };
 
 inline constexpr Duration sender_refused_for = std::chrono::hours(24);

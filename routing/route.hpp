@@ -76,7 +76,7 @@ struct SourceSnapshot {
 struct SmarthostSnapshot {
   std::optional<Time> resting_until;
   std::string reason;
-  std::shared_ptr<const RefusedSenders> senders;  ///< null: none
+  std::shared_ptr<const RefusedSenders> senders = nullptr;  ///< null: none
 };
 
 /// What the owner of the standings last published. Immutable; shared between workers.

@@ -181,7 +181,7 @@ TEST(ConfigDefaults, AllowOnlyThisHostToRelay) {
 
 TEST(ConfigDefaults, StripTheOrdersToAnEsp) {
   EXPECT_EQ(defaults().strip,
-            (std::vector<std::string>{"X-SES-*", "X-SMTPAPI", "X-Mailgun-*", "X-MSYS-API", "X-PM-*", "X-MJ-*", "X-Egret-Class"}));
+            (std::vector<std::string>{"X-SES-*", "X-SMTPAPI", "X-Mailgun-*", "X-MSYS-API", "X-PM-*", "X-MJ-*", "X-Mailjet-*", "X-Mailin-*", "X-Egret-Class"}));
 }
 
 TEST(ConfigDefaults, OfASource) {
