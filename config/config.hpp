@@ -112,7 +112,7 @@ struct Smarthost {
   routing::QuotaRenewal quota = routing::QuotaRenewal::midnight;
   std::vector<std::pair<std::string, std::string>> add_headers;  ///< name and value; they replace fields of the same name
   std::vector<std::string> keep_headers;                         ///< globs of fields that are stripped elsewhere
-  bool removed = false;               ///< of an earlier configuration: nothing new goes by it
+  bool removed = false;                                          ///< of an earlier configuration: nothing new goes by it
 
   /// Whether it is reached and logged in to in the same way.
   bool same_door(const Smarthost& other) const {

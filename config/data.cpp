@@ -287,8 +287,9 @@ routing::ReplyRule read_reply_rule(Section& section) {
   if (const auto trouble = routing::parse_account_trouble(account))
     rule.account = *trouble;
   else if (!account.empty())
-    section.problem("account", "expected rate, quota, hourly-quota, authentication, authentication-temporary, sender, paused, "
-                               "recipient or content");
+    section.problem("account",
+                    "expected rate, quota, hourly-quota, authentication, authentication-temporary, sender, paused, "
+                    "recipient or content");
   std::string mode = "enforce";
   section.text("mode", mode);
   rule.observe = mode == "observe";

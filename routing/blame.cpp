@@ -16,8 +16,8 @@ bool too_large(const smtp::Reply& reply) {
 /// What the refusal says about our account there. The rule knows the text; without one, the place in the dialogue tells.
 AccountTrouble account_trouble(const smtp::RecipientOutcome& outcome, const Verdict& verdict) {
   const bool before_envelope = outcome.phase < smtp::Phase::mail;
-  const bool of_the_envelope =
-      verdict.account == AccountTrouble::sender || verdict.account == AccountTrouble::recipient || verdict.account == AccountTrouble::content;
+  const bool of_the_envelope = verdict.account == AccountTrouble::sender || verdict.account == AccountTrouble::recipient ||
+                               verdict.account == AccountTrouble::content;
   // Before there is an envelope no word can be about it.
   if (verdict.account != AccountTrouble::none && !(before_envelope && of_the_envelope)) return verdict.account;
   const int code = outcome.reply.code;

@@ -19,7 +19,7 @@ enum class Action {
 
 struct Blame {
   Action action = Action::retry;
-  bool egress_at_fault = false;  ///< the reply is evidence against the egress
+  bool egress_at_fault = false;                   ///< the reply is evidence against the egress
   AccountTrouble trouble = AccountTrouble::none;  ///< of a smarthost at fault: what it says about our account
 };
 

@@ -29,7 +29,8 @@ std::string after(std::string_view text, std::string_view mark) {
 /// "<id@host>"
 std::string in_brackets(std::string_view text) {
   const std::size_t begin = text.find('<'), end = text.find('>', begin == std::string_view::npos ? 0 : begin);
-  return begin == std::string_view::npos || end == std::string_view::npos ? std::string() : id_at(text.substr(begin, end - begin));
+  return begin == std::string_view::npos || end == std::string_view::npos ? std::string()
+                                                                          : id_at(text.substr(begin, end - begin));
 }
 
 }  // namespace

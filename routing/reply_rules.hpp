@@ -38,9 +38,9 @@ struct ReplyRule {
   std::string delist;
   Confidence confidence = Confidence::high;
   AccountTrouble account = AccountTrouble::none;  ///< what it says of our account, when a smarthost says it
-  bool observe = false;              ///< judges nothing: only reported as what would have judged
-  std::vector<std::string> matches;  ///< replies that this rule must judge
-  std::vector<std::string> rejects;  ///< replies that it must not
+  bool observe = false;                           ///< judges nothing: only reported as what would have judged
+  std::vector<std::string> matches;               ///< replies that this rule must judge
+  std::vector<std::string> rejects;               ///< replies that it must not
 };
 
 /// What is known about the connection a reply came from. Unknown things satisfy no condition about them, but for the
@@ -58,7 +58,7 @@ struct Verdict {
   std::string_view blocklist;           ///< points into the rule set; empty: none named
   std::string_view delist;
   Confidence confidence = Confidence::low;
-  bool fallback = true;      ///< no word of the text was understood, only its codes (or nothing)
+  bool fallback = true;  ///< no word of the text was understood, only its codes (or nothing)
   AccountTrouble account = AccountTrouble::none;
   std::string_view observe;  ///< the observing rule that would have judged instead; empty: none
   Label observe_label = Label::other;

@@ -98,7 +98,7 @@ struct Request {
   std::string_view site;
   std::string_view provider;
   std::optional<std::string_view> sender = {};  ///< domain of the envelope sender, "" for the null one; none: not known
-  bool ipv4 = true;  ///< the site can be reached by this family
+  bool ipv4 = true;                             ///< the site can be reached by this family
   bool ipv6 = true;
   std::vector<Excluded> excluded;            ///< tried in this round, trial taken, budget used up, ...
   std::optional<std::uint32_t> only_source;  ///< greylisting, ambiguous outcome, content: this source and no other

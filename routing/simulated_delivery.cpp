@@ -391,8 +391,7 @@ Verdict SimulatedDelivery::classify(const Job& job, const smtp::RecipientOutcome
 
 void SimulatedDelivery::report_refused(const Job& job, const Verdict& verdict, AccountTrouble trouble, const std::string& text,
                                        Time now) {
-  if (job.egress.kind == EgressKind::smarthost)
-    return reputation_.smarthost_refused(job.egress.index, trouble, text, now);
+  if (job.egress.kind == EgressKind::smarthost) return reputation_.smarthost_refused(job.egress.index, trouble, text, now);
   std::string blocklist(verdict.blocklist);
   if (blocklist.empty())
     if (const auto* list = named_in(text, setup_.lists)) blocklist = list->name;

@@ -142,7 +142,8 @@ void SimulatedReputation::fold(std::uint32_t source, const Evidence& evidence, T
   }
 }
 
-void SimulatedReputation::smarthost_refused(std::uint32_t smarthost, AccountTrouble trouble, const std::string& reason, Time now) {
+void SimulatedReputation::smarthost_refused(std::uint32_t smarthost, AccountTrouble trouble, const std::string& reason,
+                                            Time now) {
   // Simulated senders have no domains: one that is refused only tries the next.
   if (trouble == AccountTrouble::sender) return;
   SmarthostState& state = smarthosts_[smarthost];

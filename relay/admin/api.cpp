@@ -171,8 +171,7 @@ json::array refused_senders(const routing::SmarthostState& state) {
   if (!state.senders) return out;
   for (const auto& [domain, refused] : *state.senders)
     if (now() < refused.until)
-      out.push_back(
-          json::object{{"domain", domain}, {"reason", refused.reason}, {"until", routing::to_rfc3339(refused.until)}});
+      out.push_back(json::object{{"domain", domain}, {"reason", refused.reason}, {"until", routing::to_rfc3339(refused.until)}});
   return out;
 }
 
@@ -449,10 +448,10 @@ asio::awaitable<json::value> message_route(const AdminContext& c, const std::str
       by_domain[content->recipients[index].domain].emplace_back(content->recipients[index].to_string());
     for (auto& [domain, recipients] : by_domain) {
       Dispatcher* dispatcher = c.dispatchers.front();
-      const auto found = co_await asio::co_spawn(dispatcher->executor(),
-                                                 dispatcher->explain(domain, c.config->classes[job.message_class].pool, job,
-                                                                     smtp::lower(content->sender.domain)),
-                                                 asio::use_awaitable);
+      const auto found = co_await asio::co_spawn(
+          dispatcher->executor(),
+          dispatcher->explain(domain, c.config->classes[job.message_class].pool, job, smtp::lower(content->sender.domain)),
+          asio::use_awaitable);
       json::object part = route_json(c, found, job.message_class);
       part["recipients"] = std::move(recipients);
       part["state"] = job.state;

@@ -215,8 +215,7 @@ std::optional<std::string> Dispatcher::accuse(Job& job, smtp::Phase phase, const
 /// Tells the owner of the standings, whose word comes in a moment: until then what waits here does not try the same again.
 void Dispatcher::smarthost_refuses(const Job& job, const std::string& text, routing::AccountTrouble trouble) {
   const std::uint32_t index = job.egress.index;
-  if (trouble == routing::AccountTrouble::sender)
-    return shared_.reputation.report_sender_refused(index, job.sender_domain, text);
+  if (trouble == routing::AccountTrouble::sender) return shared_.reputation.report_sender_refused(index, job.sender_domain, text);
   shared_.reputation.report_smarthost_refused(index, text, trouble);
   const auto& known = snapshot_->smarthosts[index].resting_until;
   if (known && now() < *known) return;

@@ -206,9 +206,8 @@ boost::asio::awaitable<Outgoing> prepare_outgoing(std::shared_ptr<const spool::M
   if (keeping) orders += without_fields(co_await kept_fields(stored, &options.keep, &spool), replaced);
   Head head = co_await read_head(message, &spool);
   const std::size_t before = head.text.size();
-  head.text = without_fields(head.text, [&](std::string_view name) {
-    return (stripping && smtp::iequals(name, "DKIM-Signature")) || replaced(name);
-  });
+  head.text = without_fields(
+      head.text, [&](std::string_view name) { return (stripping && smtp::iequals(name, "DKIM-Signature")) || replaced(name); });
   const bool changed = head.text.size() != before;
   if (signing) orders += co_await sign(message, &head, &options, &spool);
   if (!changed && orders.empty()) co_return out;

@@ -213,11 +213,15 @@ std::optional<routing::SmarthostState> decode_smarthost(std::string_view text) {
     json::parse_options options;
     options.allow_invalid_utf8 = true;
     const json::value value = json::parse(text, {}, options);
-    routing::SmarthostState out{to_optional(value.at("resting_until")), value.at("rests").to_number<int>(),
-                                json::value_to<std::string>(value.at("reason")), {}, {}};
+    routing::SmarthostState out{to_optional(value.at("resting_until")),
+                                value.at("rests").to_number<int>(),
+                                json::value_to<std::string>(value.at("reason")),
+                                {},
+                                {}};
     // States of earlier versions have neither.
     if (const auto* trouble = value.as_object().if_contains("trouble"))
-      out.trouble = routing::parse_account_trouble(std::string_view(trouble->as_string())).value_or(routing::AccountTrouble::none);
+      out.trouble =
+          routing::parse_account_trouble(std::string_view(trouble->as_string())).value_or(routing::AccountTrouble::none);
     if (const auto* senders = value.as_object().if_contains("senders")) {
       auto refused = std::make_shared<routing::RefusedSenders>();
       for (const auto& entry : senders->as_array())

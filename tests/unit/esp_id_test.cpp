@@ -22,7 +22,8 @@ TEST(EspId, IsReadFromEachEspsReply) {
 
 TEST(EspId, IsEmptyWhereTheReplyNamesNone) {
   for (const char* preset : {"ses", "sendgrid", "mailgun", "postmark", "sparkpost", "brevo", "mailjet", "generic"})
-    for (const char* reply : {"250 Ok", "250 Ok thanks", "250", "250 queued as ", "250 <>", "250 <unclosed1", "250 queued as \x01\x02 1"})
+    for (const char* reply :
+         {"250 Ok", "250 Ok thanks", "250", "250 queued as ", "250 <>", "250 <unclosed1", "250 queued as \x01\x02 1"})
       EXPECT_EQ(id(preset, reply), "") << preset << " " << reply;
 }
 
