@@ -89,7 +89,7 @@ std::string advice(const Event& e) {
     return "see `egret sources` for what keeps each source out; a pool with fallback smarthosts goes on sending";
   if (e.kind == "smarthost-rests") return "see the reason and the account at the provider";
   if (e.kind == "smarthost-login")
-    return "the password was changed there, or the account is closed: see `egret pools` when it is mended";
+    return "the password was changed there, or the account is closed: see the login in the configuration";
   if (e.kind == "smarthost-sender") return "verify the sender's domain at the provider, or mail of it does not go that way";
   if (e.kind == "list-down") return "see whether the list still works and answers this resolver; `egret blocklists` shows all";
   return {};
