@@ -109,7 +109,10 @@ struct Smarthost {
   std::uint64_t message_size = 0;  ///< 0: no limit known
   DkimRule dkim = DkimRule::keep;
   std::vector<std::string> rewrites;  ///< lower-case names of header fields that it replaces: left out of signatures
-  bool removed = false;               ///< of an earlier configuration: nothing new goes by it
+  routing::QuotaRenewal quota = routing::QuotaRenewal::midnight;
+  std::vector<std::pair<std::string, std::string>> add_headers;  ///< name and value; they replace fields of the same name
+  std::vector<std::string> keep_headers;                         ///< globs of fields that are stripped elsewhere
+  bool removed = false;                                          ///< of an earlier configuration: nothing new goes by it
 
   /// Whether it is reached and logged in to in the same way.
   bool same_door(const Smarthost& other) const {

@@ -230,6 +230,12 @@ std::map<std::string, SmarthostPreset> read_smarthosts(const Tree& tree, const s
       preset.dkim = *rule;
     else
       section.problem("dkim", "expected keep, strip or sign");
+    std::string quota = "midnight";
+    section.text("quota", quota);
+    if (quota == "rolling")
+      preset.quota = routing::QuotaRenewal::rolling;
+    else if (quota != "midnight")
+      section.problem("quota", "expected midnight or rolling");
     section.texts("dkim_unsigned", preset.dkim_unsigned);
     for (auto& field : preset.dkim_unsigned) field = smtp::lower(field);
     out.emplace(name, std::move(preset));
@@ -276,6 +282,14 @@ routing::ReplyRule read_reply_rule(Section& section) {
     rule.confidence = routing::Confidence::low;
   else if (confidence != "high")
     section.problem("confidence", "expected high, medium or low");
+  std::string account;
+  section.text("account", account);
+  if (const auto trouble = routing::parse_account_trouble(account))
+    rule.account = *trouble;
+  else if (!account.empty())
+    section.problem("account",
+                    "expected rate, quota, hourly-quota, authentication, authentication-temporary, sender, paused, "
+                    "recipient or content");
   std::string mode = "enforce";
   section.text("mode", mode);
   rule.observe = mode == "observe";

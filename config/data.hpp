@@ -40,6 +40,7 @@ struct SmarthostPreset {
   int messages_per_connection = 100;
   int connections = 10;
   DkimRule dkim = DkimRule::keep;
+  routing::QuotaRenewal quota = routing::QuotaRenewal::midnight;
   std::vector<std::string> dkim_unsigned;  ///< lower-case names of header fields that the ESP writes itself
 };
 

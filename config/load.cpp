@@ -13,6 +13,7 @@
 #include "config/replies.hpp"
 #include "config/shipped.hpp"
 #include "smtp/address.hpp"
+#include "smtp/ses_password.hpp"
 #include "smtp/text.hpp"
 
 namespace egret::config {
@@ -177,8 +178,42 @@ class Loader {
       else
         s.problem("dkim", "expected keep, strip or sign");
     }
-    for (const char* key : {"secret_key", "cost", "canary", "unready", "headers"}) s.unavailable(key);
+    out.quota = preset.quota;
+    Section fields = s.section("headers");
+    own_headers(fields, out);
+    fields.finish();
+    for (const char* key : {"cost", "canary", "unready"}) s.unavailable(key);
     return out;
+  }
+
+  /// Orders to the ESP travel in fields of its own; whatever else a message says is its author's.
+  static bool order_field(std::string_view name) {
+    const auto ok = [](unsigned char c) { return std::isalnum(c) || c == '-'; };
+    const bool own = smtp::iequals(name.substr(0, 8), "X-Egret-");
+    return name.size() <= 70 && std::ranges::all_of(name, ok) && !own &&
+           ((name.size() > 2 && smtp::iequals(name.substr(0, 2), "X-")) || smtp::iequals(name, "Feedback-ID"));
+  }
+
+  void own_headers(Section& s, Smarthost& out) {
+    if (const Tree* add = s.take("add"); add && add->kind == Tree::Kind::mapping) {
+      for (std::size_t i = 0; i < add->keys.size(); ++i) {
+        const std::string& value = add->items[i].scalar;
+        const bool printable = std::ranges::all_of(value, [](unsigned char c) { return c >= ' ' && c < 0x7f; });
+        if (!order_field(add->keys[i]))
+          s.problem_at(add->items[i], "add", add->keys[i] + ": expected a field such as X-SES-CONFIGURATION-SET");
+        else if (value.empty() || value.size() > 900 || !printable)
+          s.problem_at(add->items[i], "add", add->keys[i] + ": expected a value of 1 to 900 printable ASCII characters");
+        else
+          out.add_headers.emplace_back(add->keys[i], value);
+      }
+    } else if (add) {
+      s.problem("add", "expected {NAME: value, ...}");
+    }
+    s.texts("keep", out.keep_headers);
+    for (std::string name : out.keep_headers) {
+      std::erase(name, '*');
+      if (name != "X-" && !order_field(name)) s.problem("keep", "expected fields such as X-SES-MESSAGE-TAGS or X-PM-*");
+    }
   }
 
   void own_address(Section& s, const std::string& address, Smarthost& out) {
@@ -197,11 +232,13 @@ class Loader {
     login.username = preset.username;
     s.text("username", login.username);
     s.text("password", login.password);
+    derive_password(s, region, out, login);
+    login.username = replace_all(login.username, "{password}", login.password);
     if (!preset.auth.empty()) login.mechanisms = preset.auth;
     for (const auto& need : preset.needs) {
       const bool given = need == "region"     ? !region.empty()
                          : need == "username" ? !login.username.empty()
-                         : need == "password" ? !login.password.empty()
+                         : need == "password" ? !login.password.empty() || s.take("secret_key")
                                               : true;
       if (!given) s.problem(need, "is required for " + out.provider);
     }
@@ -209,6 +246,16 @@ class Loader {
     if (login.username.empty()) return;
     if (out.tls == smtp::TlsMode::none) s.problem("tls", "no password is sent without TLS");
     out.credentials = std::move(login);
+  }
+
+  /// SES takes an IAM user's access key id as the user name and a password made from its secret access key.
+  static void derive_password(Section& s, const std::string& region, const Smarthost& out, smtp::Credentials& login) {
+    std::string secret;
+    s.text("secret_key", secret);
+    if (secret.empty()) return;
+    if (out.provider != "ses") return s.problem("secret_key", "is for the provider ses only");
+    if (!login.password.empty()) return s.problem("secret_key", "password and secret_key exclude each other");
+    if (!region.empty()) login.password = smtp::ses_smtp_password(secret, region);
   }
 
   void budget(Section& s, Smarthost& out) {
@@ -423,7 +470,7 @@ class Loader {
   }
 
   void headers(Section& root) {
-    config_->strip = {"X-SES-*", "X-SMTPAPI", "X-Mailgun-*", "X-MSYS-API", "X-PM-*", "X-MJ-*"};
+    config_->strip = {"X-SES-*", "X-SMTPAPI", "X-Mailgun-*", "X-MSYS-API", "X-PM-*", "X-MJ-*", "X-Mailjet-*", "X-Mailin-*"};
     Section s = root.section("headers");
     if (s.take("strip")) s.texts("strip", config_->strip);
     s.finish();

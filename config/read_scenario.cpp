@@ -368,7 +368,8 @@ routing::SimulationSetup simulation_setup(const Config& config) {
   routing::SimulationSetup out{
       config.topology, config.reputation, config.blocklists, config.providers, *config.replies, {}, {}, config.delivery.retry};
   for (const auto& c : config.classes) out.classes.push_back({c.name, c.pool, c.max_age, c.spill});
-  for (const auto& s : config.smarthosts) out.smarthosts.push_back({s.budget, s.connections, s.recipients, s.message_size});
+  for (const auto& s : config.smarthosts)
+    out.smarthosts.push_back({s.budget, s.connections, s.recipients, s.message_size, s.provider, s.quota});
   return out;
 }
 

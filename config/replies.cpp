@@ -48,9 +48,11 @@ std::vector<routing::LintFinding> lint_replies(const routing::ReplyRules& rules,
     return blocklists.find(name) != blocklists.end() || lists.lists.contains(std::string(name)) ||
            std::ranges::find(spoken_of, name) != spoken_of.end();
   };
-  // A site of no known provider has its first MX host's name.
+  static const auto smarthosts =
+      read_smarthosts(parse_yaml(shipped_smarthosts, "smarthosts.yaml", ignored), "smarthosts.yaml", ignored);
+  // A site of no known provider has its first MX host's name; what a smarthost says is its preset's.
   const auto known_provider = [&](std::string_view name) {
-    return name.find('.') != std::string_view::npos || providers.named(name);
+    return name.find('.') != std::string_view::npos || providers.named(name) || smarthosts.contains(std::string(name));
   };
   return routing::lint(rules, {known_provider, known_list});
 }

@@ -19,14 +19,15 @@ enum class Action {
 
 struct Blame {
   Action action = Action::retry;
-  bool egress_at_fault = false;  ///< the reply is evidence against the egress
+  bool egress_at_fault = false;                   ///< the reply is evidence against the egress
+  AccountTrouble trouble = AccountTrouble::none;  ///< of a smarthost at fault: what it says about our account
 };
 
 /// For a reply through a source. `spill` is the class's word on throttling.
 Blame blame_source(const smtp::RecipientOutcome& outcome, const Verdict& verdict, bool spill);
 
 /// For a reply through a smarthost: whatever refuses us as a customer (login, quota, paused, unverified sender) moves
-/// on to the next smarthost; only what is about recipient or content is final.
+/// on to the next smarthost; only what is about recipient or content is final. A refused login never is.
 Blame blame_smarthost(const smtp::RecipientOutcome& outcome, const Verdict& verdict);
 
 }  // namespace egret::routing

@@ -155,6 +155,7 @@ struct ReplyRules::Compiled {
     out.blocklist = rule.blocklist;
     out.delist = rule.delist;
     out.confidence = rule.confidence;
+    out.account = rule.account;
     out.fallback = rule.priority >= fallback_priority;
     if (rule.observe) {
       out.observe = rule.name;

@@ -8,6 +8,7 @@
 #include <string_view>
 #include <vector>
 
+#include "routing/account.hpp"
 #include "routing/address.hpp"
 #include "routing/types.hpp"
 #include "smtp/client_session.hpp"
@@ -36,9 +37,10 @@ struct ReplyRule {
   std::string blocklist;
   std::string delist;
   Confidence confidence = Confidence::high;
-  bool observe = false;              ///< judges nothing: only reported as what would have judged
-  std::vector<std::string> matches;  ///< replies that this rule must judge
-  std::vector<std::string> rejects;  ///< replies that it must not
+  AccountTrouble account = AccountTrouble::none;  ///< what it says of our account, when a smarthost says it
+  bool observe = false;                           ///< judges nothing: only reported as what would have judged
+  std::vector<std::string> matches;               ///< replies that this rule must judge
+  std::vector<std::string> rejects;               ///< replies that it must not
 };
 
 /// What is known about the connection a reply came from. Unknown things satisfy no condition about them, but for the
@@ -56,7 +58,8 @@ struct Verdict {
   std::string_view blocklist;           ///< points into the rule set; empty: none named
   std::string_view delist;
   Confidence confidence = Confidence::low;
-  bool fallback = true;      ///< no word of the text was understood, only its codes (or nothing)
+  bool fallback = true;  ///< no word of the text was understood, only its codes (or nothing)
+  AccountTrouble account = AccountTrouble::none;
   std::string_view observe;  ///< the observing rule that would have judged instead; empty: none
   Label observe_label = Label::other;
 };

@@ -135,18 +135,26 @@ class Decision {
     }
   }
 
+  /// Why the smarthost takes nothing now, or nothing of this sender.
+  std::optional<Rejected> unwilling(EgressRef ref) const {
+    const SmarthostSnapshot& host = s_.smarthosts[ref.index];
+    if (host.resting_until && *host.resting_until > now_) return Rejected{ref, "resting: " + host.reason, host.resting_until};
+    const RefusedSender* refused = r_.sender ? find_refused(host.senders, *r_.sender, now_) : nullptr;
+    if (refused) return Rejected{ref, "does not take this sender: " + refused->reason, refused->until};
+    return std::nullopt;
+  }
+
   void consider_smarthosts(bool needed) {
     for (const std::uint32_t index : pool_.fallback) {
       const EgressRef ref{EgressKind::smarthost, index};
-      const SmarthostSnapshot& host = s_.smarthosts[index];
       if (r_.no_fallback || r_.only_source) {
         reject(ref, "the message keeps to its source");
       } else if (pool_.when_exhausted != WhenExhausted::fallback) {
         reject(ref, "the pool does not fall back");
       } else if (const Excluded* e = excluded(ref)) {
         reject(ref, e->reason, e->until);
-      } else if (host.resting_until && *host.resting_until > now_) {
-        reject(ref, "resting: " + host.reason, host.resting_until);
+      } else if (auto why = unwilling(ref)) {
+        reject(ref, std::move(why->reason), why->until);
       } else if (needed) {
         out_.candidates.push_back({ref, out_.candidates.empty() ? 1.0 : 0.0});
       } else {
@@ -161,11 +169,10 @@ class Decision {
     for (const std::uint32_t index : pool_.sources) reject({EgressKind::source, index}, keeps);
     for (const std::uint32_t index : pool_.fallback)
       if (index != mine.index) reject({EgressKind::smarthost, index}, keeps);
-    const SmarthostSnapshot& host = s_.smarthosts[mine.index];
     if (const Excluded* e = excluded(mine)) {
       reject(mine, e->reason, e->until);
-    } else if (host.resting_until && *host.resting_until > now_) {
-      reject(mine, "resting: " + host.reason, host.resting_until);
+    } else if (auto why = unwilling(mine)) {
+      reject(mine, std::move(why->reason), why->until);
     } else {
       out_.candidates.push_back({mine, 1.0});
       return std::move(out_);

@@ -76,6 +76,7 @@ struct SourceSnapshot {
 struct SmarthostSnapshot {
   std::optional<Time> resting_until;
   std::string reason;
+  std::shared_ptr<const RefusedSenders> senders = nullptr;  ///< null: none
 };
 
 /// What the owner of the standings last published. Immutable; shared between workers.
@@ -96,7 +97,8 @@ struct Request {
   std::uint32_t pool = 0;
   std::string_view site;
   std::string_view provider;
-  bool ipv4 = true;  ///< the site can be reached by this family
+  std::optional<std::string_view> sender = {};  ///< domain of the envelope sender, "" for the null one; none: not known
+  bool ipv4 = true;                             ///< the site can be reached by this family
   bool ipv6 = true;
   std::vector<Excluded> excluded;            ///< tried in this round, trial taken, budget used up, ...
   std::optional<std::uint32_t> only_source;  ///< greylisting, ambiguous outcome, content: this source and no other

@@ -372,15 +372,15 @@ void SimulatedDelivery::conclude(JobPtr job, Time now) {
   }
   if (const auto outcome = refusal(*job)) return conclude_refused(std::move(job), *outcome, now);
   const Snapshot& snapshot = reputation_.snapshot();
-  if (!source && snapshot.smarthosts[job->egress.index].resting_until) reputation_.smarthost_delivered(job->egress.index);
+  if (!source && snapshot.smarthosts[job->egress.index].resting_until) reputation_.smarthost_delivered(job->egress.index, now);
   if (source && snapshot.sources[job->egress.index].with(domain(*job).provider).wants_successes)
     reputation_.fold(job->egress.index, Delivered{domain(*job).provider}, now);
   delivered(std::move(job), now);
 }
 
 Verdict SimulatedDelivery::classify(const Job& job, const smtp::RecipientOutcome& outcome, const std::string& text) {
-  const std::string& provider = domain(job).provider;
   const bool source = job.egress.kind == EgressKind::source;
+  const std::string& provider = source ? domain(job).provider : setup_.smarthosts[job.egress.index].provider;
   const auto [it, fresh] =
       verdicts_.try_emplace((source ? "source " : "smarthost ") + std::to_string(job.egress.index) + provider + '\n' + text);
   if (!fresh) return it->second;
@@ -389,8 +389,9 @@ Verdict SimulatedDelivery::classify(const Job& job, const smtp::RecipientOutcome
   return it->second = setup_.replies.classify(smtp::reply_text(text), context);
 }
 
-void SimulatedDelivery::report_refused(const Job& job, const Verdict& verdict, const std::string& text, Time now) {
-  if (job.egress.kind == EgressKind::smarthost) return reputation_.smarthost_refused(job.egress.index, text, now);
+void SimulatedDelivery::report_refused(const Job& job, const Verdict& verdict, AccountTrouble trouble, const std::string& text,
+                                       Time now) {
+  if (job.egress.kind == EgressKind::smarthost) return reputation_.smarthost_refused(job.egress.index, trouble, text, now);
   std::string blocklist(verdict.blocklist);
   if (blocklist.empty())
     if (const auto* list = named_in(text, setup_.lists)) blocklist = list->name;
@@ -405,7 +406,7 @@ void SimulatedDelivery::conclude_refused(JobPtr job, const smtp::RecipientOutcom
   const Blame blame =
       source ? blame_source(outcome, verdict, setup_.classes[job->message_class].spill) : blame_smarthost(outcome, verdict);
   give_back(*job, now);
-  if (blame.egress_at_fault) report_refused(*job, verdict, text, now);
+  if (blame.egress_at_fault) report_refused(*job, verdict, blame.trouble, text, now);
   if (!source) ++report_.smarthosts[job->egress.index].refused;
   Action action = blame.action;
   // Observing changes nothing: the reply is taken as any other relay would take it.

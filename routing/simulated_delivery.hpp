@@ -111,7 +111,7 @@ class SimulatedDelivery {
   std::optional<smtp::RecipientOutcome> refusal(const Job& job);
   void conclude(JobPtr job, Time now);
   void conclude_refused(JobPtr job, const smtp::RecipientOutcome& outcome, Time now);
-  void report_refused(const Job& job, const Verdict& verdict, const std::string& text, Time now);
+  void report_refused(const Job& job, const Verdict& verdict, AccountTrouble trouble, const std::string& text, Time now);
   Verdict classify(const Job& job, const smtp::RecipientOutcome& outcome, const std::string& text);
   void delivered(JobPtr job, Time now);
   void next_egress(JobPtr job, const std::string& reason, Time now);

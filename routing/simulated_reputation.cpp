@@ -142,22 +142,23 @@ void SimulatedReputation::fold(std::uint32_t source, const Evidence& evidence, T
   }
 }
 
-void SimulatedReputation::smarthost_refused(std::uint32_t smarthost, const std::string& reason, Time now) {
+void SimulatedReputation::smarthost_refused(std::uint32_t smarthost, AccountTrouble trouble, const std::string& reason,
+                                            Time now) {
+  // Simulated senders have no domains: one that is refused only tries the next.
+  if (trouble == AccountTrouble::sender) return;
   SmarthostState& state = smarthosts_[smarthost];
-  const bool resting = state.resting_until && now < *state.resting_until;
-  routing::smarthost_refused(state, reason, now);
-  if (resting) return;
-  TimelineEntry entry = entry_of(now, "smarthost-rests");
+  if (!routing::smarthost_refused(state, reason, now, trouble, setup_.smarthosts[smarthost].quota)) return;
+  TimelineEntry entry = entry_of(now, trouble == AccountTrouble::authentication ? "smarthost-login" : "smarthost-rests");
   entry.smarthost = setup_.topology.smarthosts[smarthost];
   entry.text = reason;
-  entry.action = "rests until " + to_rfc3339(*state.resting_until) + "; mail takes the next smarthost";
+  entry.action = rest_action(state);
   note(std::move(entry));
   publish();
 }
 
-void SimulatedReputation::smarthost_delivered(std::uint32_t smarthost) {
+void SimulatedReputation::smarthost_delivered(std::uint32_t smarthost, Time now) {
   if (smarthosts_[smarthost].rests == 0) return;
-  routing::smarthost_delivered(smarthosts_[smarthost]);
+  routing::smarthost_delivered(smarthosts_[smarthost], now);
   dirty_ = true;
 }
 
@@ -178,7 +179,7 @@ void SimulatedReputation::publish() {
   snapshot_.sources.clear();
   for (const auto& state : states_) snapshot_.sources.push_back(snapshot_of(state, context()));
   snapshot_.smarthosts.clear();
-  for (const auto& state : smarthosts_) snapshot_.smarthosts.push_back({state.resting_until, state.reason});
+  for (const auto& state : smarthosts_) snapshot_.smarthosts.push_back({state.resting_until, state.reason, state.senders});
   dirty_ = false;
 }
 

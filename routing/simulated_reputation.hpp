@@ -24,8 +24,8 @@ class SimulatedReputation {
   void apply(const Incident& incident, Time now);
   /// Reports what happened outside: Egret's own events follow from it.
   void fold(std::uint32_t source, const Evidence& evidence, Time now);
-  void smarthost_refused(std::uint32_t smarthost, const std::string& reason, Time now);
-  void smarthost_delivered(std::uint32_t smarthost);
+  void smarthost_refused(std::uint32_t smarthost, AccountTrouble trouble, const std::string& reason, Time now);
+  void smarthost_delivered(std::uint32_t smarthost, Time now);
   void note(TimelineEntry entry);
 
   /// When something is to be done next.

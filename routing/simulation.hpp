@@ -33,8 +33,10 @@ struct SimulatedClass {
 struct SimulatedSmarthost {
   std::optional<Budget> budget;
   int connections = 10;
-  int recipients = 100;            ///< in one transaction
-  std::uint64_t message_size = 0;  ///< 0: no limit known
+  int recipients = 100;              ///< in one transaction
+  std::uint64_t message_size = 0;    ///< 0: no limit known
+  std::string provider = "generic";  ///< whose words its replies are
+  QuotaRenewal quota = QuotaRenewal::midnight;
 };
 
 /// What the configuration says. The references must outlive the run.

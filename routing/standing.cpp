@@ -607,15 +607,4 @@ std::vector<Transition> fold(SourceState& state, const Evidence& evidence, const
   return out;
 }
 
-void smarthost_refused(SmarthostState& state, std::string reason, Time now) {
-  state.reason = std::move(reason);
-  if (state.resting_until && now < *state.resting_until) return;
-  state.resting_until = now + doubled(std::chrono::minutes(1), state.rests, std::chrono::hours(1));
-  ++state.rests;
-}
-
-void smarthost_delivered(SmarthostState& state) {
-  state = {};
-}
-
 }  // namespace egret::routing

@@ -13,6 +13,7 @@
 #include <variant>
 #include <vector>
 
+#include "routing/account.hpp"
 #include "routing/blocklist.hpp"
 #include "routing/types.hpp"
 
@@ -198,14 +199,5 @@ StandingView view(const SourceState& state, std::string_view provider, const Sta
 
 /// Sum of the weights of the confirmed listings that concern `provider`.
 double score(const SourceState& state, std::string_view provider, const StandingContext& context);
-
-/// A smarthost's own troubles: quota used up, sending paused, login failing. The rest doubles, capped at an hour.
-struct SmarthostState {
-  std::optional<Time> resting_until;
-  int rests = 0;
-  std::string reason;
-};
-void smarthost_refused(SmarthostState& state, std::string reason, Time now);
-void smarthost_delivered(SmarthostState& state);
 
 }  // namespace egret::routing

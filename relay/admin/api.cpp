@@ -7,6 +7,7 @@
 
 #include "relay/runtime/clock.hpp"
 #include "smtp/address.hpp"
+#include "smtp/text.hpp"
 
 namespace egret::relay::api {
 namespace {
@@ -165,6 +166,15 @@ json::value pools(const AdminContext& c) {
   return out;
 }
 
+json::array refused_senders(const routing::SmarthostState& state) {
+  json::array out;
+  if (!state.senders) return out;
+  for (const auto& [domain, refused] : *state.senders)
+    if (now() < refused.until)
+      out.push_back(json::object{{"domain", domain}, {"reason", refused.reason}, {"until", routing::to_rfc3339(refused.until)}});
+  return out;
+}
+
 json::value smarthosts(const AdminContext& c) {
   json::array out;
   for (std::uint32_t i = 0; i < c.config->smarthosts.size(); ++i) {
@@ -179,6 +189,8 @@ json::value smarthosts(const AdminContext& c) {
         {"state", resting ? "resting" : "ready"},
         {"until", resting ? time_or_null(state.resting_until) : json::value()},
         {"reason", state.reason},
+        {"trouble", resting ? json::value(to_string(state.trouble)) : json::value()},
+        {"refused_senders", refused_senders(state)},
         {"used",
          json::object{{"messages", counters.delivered.get()}, {"recipients", c.budgets.used(i, now())}, {"cost", nullptr}}},
         {"budget", host.budget ? json::value(json::object{{"recipients", host.budget->recipients},
@@ -351,7 +363,8 @@ asio::awaitable<json::value> message(const AdminContext& c, smtp::MessageId id) 
                                     {"reply", a.reply},
                                     {"label", a.label},
                                     {"rule", a.rule},
-                                    {"route", a.route}});
+                                    {"route", a.route},
+                                    {"esp_id", a.esp_id}});
     const bool final = a.outcome == "delivered" || a.outcome == "failed" || a.outcome == "cancelled";
     for (const auto& recipient : a.recipients) recipients[recipient] = {final ? a.outcome : "pending", a.reply};
   }
@@ -435,9 +448,10 @@ asio::awaitable<json::value> message_route(const AdminContext& c, const std::str
       by_domain[content->recipients[index].domain].emplace_back(content->recipients[index].to_string());
     for (auto& [domain, recipients] : by_domain) {
       Dispatcher* dispatcher = c.dispatchers.front();
-      const auto found = co_await asio::co_spawn(dispatcher->executor(),
-                                                 dispatcher->explain(domain, c.config->classes[job.message_class].pool, job),
-                                                 asio::use_awaitable);
+      const auto found = co_await asio::co_spawn(
+          dispatcher->executor(),
+          dispatcher->explain(domain, c.config->classes[job.message_class].pool, job, smtp::lower(content->sender.domain)),
+          asio::use_awaitable);
       json::object part = route_json(c, found, job.message_class);
       part["recipients"] = std::move(recipients);
       part["state"] = job.state;
@@ -477,8 +491,11 @@ asio::awaitable<json::value> route(const AdminContext& c, json::value request) {
     if (classified.class_name) index = c.config->class_named(*classified.class_name).value_or(index);
   }
   Dispatcher* dispatcher = c.dispatchers.front();
+  std::optional<std::string> sender_domain;
+  if (sender) sender_domain = smtp::lower(sender->domain);
   const auto found = co_await asio::co_spawn(dispatcher->executor(),
-                                             dispatcher->explain(to->domain, c.config->classes[index].pool), asio::use_awaitable);
+                                             dispatcher->explain(to->domain, c.config->classes[index].pool, {}, sender_domain),
+                                             asio::use_awaitable);
   co_return route_json(c, found, index);
 }
 

@@ -80,13 +80,17 @@ std::string did_to_source(const Event& e, const config::Config& config, const st
 
 /// These events say under `action` what Egret did by itself.
 bool action_is_ours(std::string_view kind) {
-  return kind == "pool-exhausted" || kind == "smarthost-rests" || kind == "list-down";
+  return kind == "pool-exhausted" || kind == "smarthost-rests" || kind == "smarthost-login" || kind == "smarthost-sender" ||
+         kind == "list-down";
 }
 
 std::string advice(const Event& e) {
   if (e.kind == "pool-exhausted")
     return "see `egret sources` for what keeps each source out; a pool with fallback smarthosts goes on sending";
   if (e.kind == "smarthost-rests") return "see the reason and the account at the provider";
+  if (e.kind == "smarthost-login")
+    return "the password was changed there, or the account is closed: see the login in the configuration";
+  if (e.kind == "smarthost-sender") return "verify the sender's domain at the provider, or mail of it does not go that way";
   if (e.kind == "list-down") return "see whether the list still works and answers this resolver; `egret blocklists` shows all";
   return {};
 }

@@ -212,6 +212,7 @@ bool Dispatcher::admitted(JobPtr& job) {
 void Dispatcher::prepared(JobPtr job, std::map<std::string, std::vector<std::uint32_t>> by_domain,
                           std::map<std::string, SiteAnswer> sites) {
   if (now() >= job->message->expires) return fail(std::move(job), {}, "", "");
+  job->sender_domain = smtp::lower(job->content->sender.domain);
   if (!admitted(job)) return;
   std::map<std::string, std::pair<std::shared_ptr<const Site>, std::vector<std::uint32_t>>> by_site;
   for (auto& [domain, recipients] : by_domain) {
@@ -326,6 +327,7 @@ routing::Request Dispatcher::request_for(const Job& job) const {
   request.provider = job.site->provider;
   request.ipv4 = job.site->ipv4;
   request.ipv6 = job.site->ipv6;
+  request.sender = job.sender_domain;
   request.excluded = job.tried;
   if (job.sticky) {
     const bool source = job.sticky->kind == routing::EgressKind::source;
@@ -474,8 +476,9 @@ void Dispatcher::enqueue(JobPtr job, bool front) {
 
 void Dispatcher::hold(JobPtr job, const routing::Hold& reason) {
   if (settled(*job, {Settled::End::deferred, smtp::make_reply(451, "4.7.1 (local) " + job->route), "", {}})) return;
-  HeldKey key{job->pool, job->site->provider, -1, job->site->ipv4, job->site->ipv6};
+  HeldKey key{job->pool, job->site->provider, -1, job->site->ipv4, job->site->ipv6, {}};
   if (job->sticky) key.sticky = static_cast<int>(job->sticky->index) * 2 + (job->sticky->kind == routing::EgressKind::smarthost);
+  if (refused_somewhere(*job)) key.sender = job->sender_domain;
   HeldJobs& held = held_[key];
   if (held.jobs.empty() || held.reason != reason.reason)
     log::info("holding mail", {{"id", smtp::to_string(job->message->id)},
@@ -507,6 +510,7 @@ void Dispatcher::release_held() {
       request.site = job->site->key;
       request.ipv4 = key.ipv4;
       request.ipv6 = key.ipv6;
+      if (key.sender) request.sender = *key.sender;
       if (key.sticky >= 0)
         (key.sticky % 2 ? request.only_smarthost : request.only_source) = static_cast<std::uint32_t>(key.sticky / 2);
       const routing::Route route = routing::route(shared_.config->topology, *snapshot_, request, now(), random_());
@@ -553,20 +557,37 @@ void Dispatcher::set_snapshot(std::shared_ptr<const routing::Snapshot> snapshot)
 
 /// Mail that waits for a connection of an egress that is out of service by now takes another way.
 void Dispatcher::reroute_lanes() {
-  if (shared_.config->topology.observe) return;
   std::vector<JobPtr> moved;
   for (auto& [key, lane] : lanes_) {
-    if (key.egress.kind != routing::EgressKind::source || lane->ready.empty()) continue;
-    const auto& view = snapshot_->sources[key.egress.index].with(lane->site->provider);
-    if (routing::in_service(view.standing)) continue;
+    if (lane->ready.empty()) continue;
+    const bool source = key.egress.kind == routing::EgressKind::source;
+    if (source && (shared_.config->topology.observe ||
+                   routing::in_service(snapshot_->sources[key.egress.index].with(lane->site->provider).standing)))
+      continue;
+    const routing::SmarthostSnapshot* host = source ? nullptr : &snapshot_->smarthosts[key.egress.index];
+    const bool all = source || (host->resting_until && now() < *host->resting_until);
+    if (!all && !host->senders) continue;
+    std::deque<JobPtr> stay;
     for (auto& job : lane->ready) {
+      if (!all && !routing::find_refused(host->senders, job->sender_domain, now())) {
+        stay.push_back(std::move(job));
+        continue;
+      }
       release_trial(*job);
+      give_back(*job, 0);
       moved.push_back(std::move(job));
     }
-    ready_ -= lane->ready.size();
-    lane->ready.clear();
+    ready_ -= lane->ready.size() - stay.size();
+    lane->ready = std::move(stay);
   }
   for (auto& job : moved) dispatch(std::move(job));
+}
+
+/// Whether a smarthost of the job's pool does not take its sender: it waits apart from mail that may go there.
+bool Dispatcher::refused_somewhere(const Job& job) const {
+  return std::ranges::any_of(shared_.config->topology.pools[job.pool].fallback, [&](std::uint32_t host) {
+    return routing::find_refused(snapshot_->smarthosts[host].senders, job.sender_domain, now());
+  });
 }
 
 // ---- time --------------------------------------------------------------------------------------------------------

@@ -123,8 +123,10 @@ class Dispatcher {
   QueueSummary queue(const QueueFilter& filter) const;
   const MessageHistory* history(smtp::MessageId id) const { return history_.find(id); }
   /// The route that a message to `domain` would take now. `job` is what waits of a message, none for one that is not here.
+  /// `sender` is the domain of the envelope sender, where it is known.
   boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> explain(std::string domain, std::uint32_t pool,
-                                                                        std::optional<WaitingJob> job = {});
+                                                                        std::optional<WaitingJob> job = {},
+                                                                        std::optional<std::string> sender = {});
   /// What is here of a message.
   std::vector<WaitingJob> jobs_of(smtp::MessageId id) const;
   /// Does what an operator asks for with the waiting mail of this worker that the selector fits (selection.cpp).
@@ -150,6 +152,7 @@ class Dispatcher {
     std::string provider;
     int sticky = -1;
     bool ipv4 = true, ipv6 = true;
+    std::optional<std::string> sender;  ///< the sender's domain, where a smarthost of the pool refuses it
     auto operator<=>(const HeldKey&) const = default;
   };
   struct HeldJobs {
@@ -214,6 +217,8 @@ class Dispatcher {
   std::optional<routing::ShapingRefusal> shape(const Job& job, std::uint32_t source) const;
   void give_back(Job& job, std::size_t used);
   void reroute_lanes();
+  void smarthost_refuses(const Job& job, const std::string& text, routing::AccountTrouble trouble);
+  bool refused_somewhere(const Job& job) const;
 
   // Time.
   void schedule(JobPtr job);
@@ -244,7 +249,8 @@ class Dispatcher {
   void conclude(JobPtr job, const AttemptResult& result);
   void conclude_answered(JobPtr job, const AttemptResult& result);
   void observe(const Job& job, const routing::Verdict& verdict, const std::string& text);
-  std::optional<std::string> accuse(Job& job, smtp::Phase phase, const routing::Verdict& verdict, const std::string& text);
+  std::optional<std::string> accuse(Job& job, smtp::Phase phase, const routing::Verdict& verdict, const std::string& text,
+                                    routing::AccountTrouble trouble);
   void conclude_trouble(JobPtr job, const AttemptResult& result);
   void next_egress(JobPtr job, const std::string& reason);
   bool settled(const Job& job, const Settled& how);
@@ -264,7 +270,8 @@ class Dispatcher {
   void save_progress(const Job& job, const std::string* hold_reason = nullptr);
   void warn_if_late(Job& job);
   void note(const Job& job, const std::string& outcome, const std::string& host, const std::string& reply, std::string_view label,
-            std::string_view rule, const std::vector<std::uint32_t>& recipients, std::string_view phase = {});
+            std::string_view rule, const std::vector<std::uint32_t>& recipients, std::string_view phase = {},
+            const std::string& esp_id = {});
   EgressCounters& counters(routing::EgressRef egress) const;
 
   boost::asio::any_io_executor executor_;
@@ -302,6 +309,7 @@ struct Dispatcher::Lane {
   std::deque<JobPtr> ready;
   std::size_t connections = 0;
   std::vector<boost::asio::steady_timer*> idle;  ///< connections that wait for a job
+  bool opened = false;                           ///< a connection was opened, and the login taken
 };
 
 }  // namespace egret::relay

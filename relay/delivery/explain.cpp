@@ -28,7 +28,8 @@ std::vector<WaitingJob> Dispatcher::jobs_of(smtp::MessageId id) const {
 }
 
 boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> Dispatcher::explain(std::string domain, std::uint32_t pool,
-                                                                                  std::optional<WaitingJob> job) {
+                                                                                  std::optional<WaitingJob> job,
+                                                                                  std::optional<std::string> sender) {
   std::pair<routing::Route, SiteAnswer> out;
   out.second = co_await sites_.find(smtp::lower(domain));
   if (!out.second.site || !snapshot_) co_return out;
@@ -45,6 +46,7 @@ boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> Dispatcher::explai
   request.provider = site.provider;
   request.ipv4 = site.ipv4;
   request.ipv6 = site.ipv6;
+  if (sender) request.sender = *sender;
   const auto standing = [&](std::uint32_t source) { return snapshot_->sources[source].with(site.provider).standing; };
   if (job) {
     request.excluded = job->tried;

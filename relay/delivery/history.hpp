@@ -22,6 +22,7 @@ struct AttemptRecord {
   std::string label;
   std::string rule;
   std::string route;
+  std::string esp_id;  ///< the smarthost's name for the message, from its reply to the final dot
   std::vector<std::string> recipients;
 };
 

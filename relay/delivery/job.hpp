@@ -36,6 +36,8 @@ struct Job {
   std::uint64_t version = 0;                      ///< of the configuration that site and pool are from
   std::vector<std::uint32_t> recipients;          ///< indices into the message's
 
+  std::string sender_domain;  ///< of the envelope, lower case; known together with the site
+
   std::uint32_t attempts = 0;  ///< rounds that ended without an end
   routing::Time next_at{};
   std::optional<routing::EgressRef> sticky;  ///< the egress it keeps to

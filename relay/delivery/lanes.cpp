@@ -36,6 +36,8 @@ struct Dispatcher::Established {
 };
 
 std::size_t Dispatcher::lane_limit(const Lane& lane) const {
+  // The first login shows whether the password is right: accounts are locked by a burst of wrong ones.
+  if (lane.key.egress.kind == routing::EgressKind::smarthost && !lane.opened) return 1;
   if (lane.key.egress.kind == routing::EgressKind::smarthost)
     return static_cast<std::size_t>(shared_.config->smarthosts[lane.key.egress.index].connections);
   const auto& view = snapshot_->sources[lane.key.egress.index].with(lane.site->provider);
@@ -155,6 +157,8 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
       }
       connection = std::move(opened.connection);
       version = shared_.config->version;
+      lane->opened = true;
+      if (!lane->ready.empty()) kick(*lane);
     }
     const bool reused = connection->messages() > 0;
     Prepared following;
@@ -288,6 +292,8 @@ OutgoingOptions Dispatcher::outgoing_options(routing::EgressRef egress) const {
   if (egress.kind == routing::EgressKind::smarthost) {
     out.dkim = shared_.config->smarthosts[egress.index].dkim;
     out.rewrites = shared_.config->smarthosts[egress.index].rewrites;
+    out.add = shared_.config->smarthosts[egress.index].add_headers;
+    out.keep = shared_.config->smarthosts[egress.index].keep_headers;
   }
   return out;
 }

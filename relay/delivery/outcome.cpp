@@ -4,6 +4,7 @@
 #include "relay/delivery/dispatcher.hpp"
 #include "relay/runtime/log.hpp"
 #include "routing/blame.hpp"
+#include "routing/esp_id.hpp"
 #include "routing/schedule.hpp"
 #include "smtp/dsn.hpp"
 
@@ -49,6 +50,8 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
   const auto& config = *shared_.config;
   const routing::EgressRef egress = job->egress;
   const bool source = egress.kind == EgressKind::source;
+  // A smarthost speaks for itself, wherever the mail goes in the end.
+  const std::string& provider = source ? job->site->provider : config.smarthosts[egress.index].provider;
   const bool spill = config.classes[job->message->message_class].spill;
   Ways ways;
   std::string last_text;
@@ -67,11 +70,11 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
     }
     const std::string text = outcome.reply.to_string();
     if (text != last_text) {
-      routing::ReplyContext context{outcome.phase, job->site->provider, {}};
+      routing::ReplyContext context{outcome.phase, provider, {}};
       if (source) context.egress = config.topology.sources[egress.index].reputation;
       verdict = config.replies->classify(smtp::reply_text(text), context);
       blame = source ? routing::blame_source(outcome, verdict, spill) : routing::blame_smarthost(outcome, verdict);
-      if (verdict.fallback) shared_.common.unknown_replies.add(text, job->site->provider, now());
+      if (verdict.fallback) shared_.common.unknown_replies.add(text, provider, now());
       if (!verdict.observe.empty()) observe(*job, verdict, text);
       last_text = text;
     }
@@ -80,7 +83,7 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
     routing::Action action = blame.action;
     if (verdict.label == routing::Label::content && !job->message->report)
       shared_.guard.refused_for_content(static_cast<std::uint64_t>(job->message->id), job->content->sender.to_string());
-    if (blame.egress_at_fault && !std::exchange(told, true)) poison = accuse(*job, outcome.phase, verdict, text);
+    if (blame.egress_at_fault && !std::exchange(told, true)) poison = accuse(*job, outcome.phase, verdict, text, blame.trouble);
     // Observing changes nothing: the reply is taken as any other relay would take it.
     if (source && config.topology.observe && action == routing::Action::next_egress)
       action = outcome.reply.permanent() ? routing::Action::fail : routing::Action::retry;
@@ -115,7 +118,7 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
     const auto& outcome = result.outcomes[at];
     const bool ok = outcome.delivered();
     note(*job, what, result.host, outcome.reply.to_string(), ok ? "" : to_string(verdicts[at].label), ok ? "" : verdicts[at].rule,
-         who, to_string(outcome.phase));
+         who, to_string(outcome.phase), ok && !source ? routing::esp_message_id(provider, outcome.reply) : std::string());
   };
   tell(ways.delivered, "delivered");
   tell(ways.failed, "failed");
@@ -187,12 +190,12 @@ void Dispatcher::observe(const Job& job, const routing::Verdict& verdict, const 
 /// A reply is evidence against the egress. What there is to hold the message for, when that is the suspect by now: only a
 /// receiver that has seen it can mean it, so what is refused before DATA never counts against it.
 std::optional<std::string> Dispatcher::accuse(Job& job, smtp::Phase phase, const routing::Verdict& verdict,
-                                              const std::string& text) {
+                                              const std::string& text, routing::AccountTrouble trouble) {
   const auto& config = *shared_.config;
   const routing::EgressRef egress = job.egress;
   counters(egress).blamed.add();
   if (egress.kind == EgressKind::smarthost) {
-    shared_.reputation.report_smarthost_refused(egress.index, text);
+    smarthost_refuses(job, text, trouble);
     return std::nullopt;
   }
   routing::Refused refused{job.site->provider, verdict.label, std::string(verdict.blocklist), std::string(verdict.rule), text};
@@ -208,6 +211,20 @@ std::optional<std::string> Dispatcher::accuse(Job& job, smtp::Phase phase, const
                              job.site->provider, config.topology.pools[job.pool].sources.size()});
   if (reason) job.message->poison = true;
   return reason;
+}
+
+/// Tells the owner of the standings, whose word comes in a moment: until then what waits here does not try the same again.
+void Dispatcher::smarthost_refuses(const Job& job, const std::string& text, routing::AccountTrouble trouble) {
+  const std::uint32_t index = job.egress.index;
+  if (trouble == routing::AccountTrouble::sender) return shared_.reputation.report_sender_refused(index, job.sender_domain, text);
+  shared_.reputation.report_smarthost_refused(index, text, trouble);
+  const auto& known = snapshot_->smarthosts[index].resting_until;
+  if (known && now() < *known) return;
+  auto next = std::make_shared<routing::Snapshot>(*snapshot_);
+  next->smarthosts[index].resting_until = now() + std::chrono::seconds(1);
+  next->smarthosts[index].reason = text;
+  snapshot_ = std::move(next);
+  reroute_lanes();
 }
 
 void Dispatcher::settle_delivered(const Job& job, const std::vector<std::uint32_t>& delivered, const AttemptResult& result) {
@@ -263,7 +280,7 @@ void Dispatcher::conclude_trouble(JobPtr job, const AttemptResult& result) {
     return next_egress(std::move(job), result.text);
   }
   if (!source) {
-    shared_.reputation.report_smarthost_refused(egress.index, result.text);
+    smarthost_refuses(*job, result.text, routing::AccountTrouble::none);
     note(*job, "failover", result.host, result.text, "", "smarthost-fault", recipients);
     return next_egress(std::move(job), result.text);
   }
@@ -365,7 +382,7 @@ void Dispatcher::finish(const Job& job, const std::vector<std::uint32_t>& recipi
 
 void Dispatcher::note(const Job& job, const std::string& outcome, const std::string& host, const std::string& reply,
                       std::string_view label, std::string_view rule, const std::vector<std::uint32_t>& recipients,
-                      std::string_view phase) {
+                      std::string_view phase, const std::string& esp_id) {
   const bool chosen = !job.route.empty();
   const std::string egress = chosen ? shared_.config->topology.name(job.egress) : "";
   MessageHistory& history = history_.of(job.message->id);
@@ -385,6 +402,7 @@ void Dispatcher::note(const Job& job, const std::string& outcome, const std::str
     record.label = label;
     record.rule = rule;
     record.route = job.route;
+    record.esp_id = esp_id;
     if (job.content)
       for (const auto index : recipients) record.recipients.push_back(job.content->recipients[index].to_string());
   }
@@ -399,6 +417,7 @@ void Dispatcher::note(const Job& job, const std::string& outcome, const std::str
   if (!phase.empty()) fields.emplace_back("phase", phase);
   if (!label.empty()) fields.emplace_back("label", label);
   if (!rule.empty()) fields.emplace_back("rule", rule);
+  if (!esp_id.empty()) fields.emplace_back("esp_id", esp_id);
   if (!job.tls.empty()) fields.emplace_back("tls", job.tls);
   fields.emplace_back("route", job.route);
   log::info(outcome, fields);

@@ -53,19 +53,44 @@ boost::asio::awaitable<Head> read_head(std::shared_ptr<const spool::Message> mes
   co_return out;
 }
 
-/// The header section without its DKIM-Signature fields.
-std::string without_signatures(const std::string& head) {
-  std::string out;
-  bool dropping = false;
-  for (std::size_t at = 0; at < head.size();) {
-    const std::size_t end = std::min(head.find('\n', at), head.size() - 1) + 1;
-    const std::string_view line(head.data() + at, end - at);
-    if (line.front() != ' ' && line.front() != '\t')
-      dropping = smtp::iequals(smtp::trim(line.substr(0, line.find(':'))), "DKIM-Signature");
-    if (!dropping) out += line;
-    at = end;
+/// Calls `emit` for every field of a header section, folded lines and CRLF included.
+template <class Emit>
+void each_field(std::string_view head, Emit emit) {
+  while (!head.empty()) {
+    std::size_t end = head.find('\n');
+    while (end != std::string_view::npos && end + 1 < head.size() && (head[end + 1] == ' ' || head[end + 1] == '\t'))
+      end = head.find('\n', end + 1);
+    const std::string_view field = head.substr(0, end == std::string_view::npos ? head.size() : end + 1);
+    emit(smtp::trim(field.substr(0, field.find(':'))), field);
+    head.remove_prefix(field.size());
   }
+}
+
+/// The header section without the fields of which `drop(name)` is true.
+template <class Drop>
+std::string without_fields(std::string_view head, Drop drop) {
+  std::string out;
+  each_field(head, [&](std::string_view name, std::string_view field) {
+    if (!drop(name)) out += field;
+  });
   return out;
+}
+
+/// Of the fields that were cut, those that this next hop may see.
+boost::asio::awaitable<std::string> kept_fields(std::shared_ptr<const spool::Message> message,
+                                                const std::vector<std::string>* keep, spool::Spool* spool) {
+  std::string stored, out;
+  co_await read_body(message, 0, spool, [&](std::string_view piece) {
+    if (stored.size() < message->header_end) stored += piece.substr(0, message->header_end - stored.size());
+  });
+  for (const auto& cut : message->cuts) {
+    if (cut.offset >= stored.size()) continue;
+    each_field(std::string_view(stored).substr(cut.offset, cut.length), [&](std::string_view name, std::string_view field) {
+      const bool ours = smtp::iequals(name.substr(0, 8), "X-Egret-");
+      if (!ours && std::ranges::any_of(*keep, [&](const auto& glob) { return smtp::glob_match(glob, name); })) out += field;
+    });
+  }
+  co_return out;
 }
 
 /// Signatures to put above the message; empty when nobody signs for it.
@@ -154,6 +179,7 @@ std::vector<const config::DkimSigner*> signers_for(const std::vector<config::Dki
 boost::asio::awaitable<Outgoing> prepare_outgoing(std::shared_ptr<const spool::Message> message, OutgoingOptions options,
                                                   spool::Spool& spool) {
   Outgoing out;
+  const auto stored = message;
   if (message->eight_bit && !options.eight_bit_mime) {
     std::string why;
     auto converted = co_await convert(message, &spool, &why);
@@ -167,14 +193,25 @@ boost::asio::awaitable<Outgoing> prepare_outgoing(std::shared_ptr<const spool::M
   out.eight_bit = message->eight_bit;
   out.size = message->sent_size();
   const bool signing = options.dkim == config::DkimRule::sign && options.signers && !options.signers->empty();
-  if (!signing && options.dkim != config::DkimRule::strip) co_return out;
+  const bool stripping = options.dkim == config::DkimRule::strip;
+  if (message->header_end == 0) co_return out;  // no header section to put anything into
+  const bool keeping = !options.keep.empty() && !stored->cuts.empty();
+  if (!signing && !stripping && !keeping && options.add.empty()) co_return out;
+  // Orders to the next hop stand above everything, outside of any signature.
+  std::string orders;
+  for (const auto& [name, value] : options.add) orders += name + ": " + value + "\r\n";
+  const auto replaced = [&](std::string_view name) {
+    return std::ranges::any_of(options.add, [&](const auto& field) { return smtp::iequals(field.first, name); });
+  };
+  if (keeping) orders += without_fields(co_await kept_fields(stored, &options.keep, &spool), replaced);
   Head head = co_await read_head(message, &spool);
   const std::size_t before = head.text.size();
-  if (options.dkim == config::DkimRule::strip)
-    head.text = without_signatures(head.text);
-  else
-    head.text = co_await sign(message, &head, &options, &spool) + head.text;
-  if (head.text.size() == before) co_return out;  // nothing to change
+  head.text = without_fields(
+      head.text, [&](std::string_view name) { return (stripping && smtp::iequals(name, "DKIM-Signature")) || replaced(name); });
+  const bool changed = head.text.size() != before;
+  if (signing) orders += co_await sign(message, &head, &options, &spool);
+  if (!changed && orders.empty()) co_return out;
+  head.text = orders + head.text;
   out.size = out.size - before + head.text.size();
   out.head = std::move(head.text);
   out.body_from = message->header_end;

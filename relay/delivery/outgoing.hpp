@@ -17,6 +17,8 @@ struct OutgoingOptions {
   config::DkimRule dkim = config::DkimRule::sign;
   const std::vector<config::DkimSigner>* signers = nullptr;  ///< the configuration's
   std::vector<std::string> rewrites;                         ///< lower-case names of fields that the next hop replaces
+  std::vector<std::pair<std::string, std::string>> add;      ///< fields for the next hop; they replace those of the same name
+  std::vector<std::string> keep;                             ///< globs of cut fields that travel on here
   bool eight_bit_mime = true;                                ///< the receiver takes 8-bit content
 };
 

@@ -91,17 +91,30 @@ void Reputation::report_withdrawn(std::uint64_t message, const std::vector<routi
   });
 }
 
-void Reputation::report_smarthost_refused(std::uint32_t smarthost, std::string reason) {
-  boost::asio::post(executor_, [this, smarthost, reason = std::move(reason)] {
+void Reputation::report_smarthost_refused(std::uint32_t smarthost, std::string reason, routing::AccountTrouble trouble) {
+  boost::asio::post(executor_, [this, smarthost, reason = std::move(reason), trouble] {
     routing::SmarthostState& state = smarthosts_[smarthost];
-    const bool resting = state.resting_until && now() < *state.resting_until;
-    routing::smarthost_refused(state, reason, now());
-    if (resting) return;
+    if (!routing::smarthost_refused(state, reason, now(), trouble, config_->smarthosts[smarthost].quota)) return;
     Event event;
-    event.kind = "smarthost-rests";
+    event.kind = trouble == routing::AccountTrouble::authentication ? "smarthost-login" : "smarthost-rests";
     event.smarthost = config_->topology.smarthosts[smarthost];
     event.text = reason;
-    event.action = "rests until " + routing::to_rfc3339(*state.resting_until) + "; mail takes the next smarthost";
+    event.action = routing::rest_action(state);
+    events_.add(std::move(event));
+    publish();
+  });
+}
+
+void Reputation::report_sender_refused(std::uint32_t smarthost, std::string domain, std::string reason) {
+  boost::asio::post(executor_, [this, smarthost, domain = std::move(domain), reason = std::move(reason)] {
+    if (!routing::sender_refused(smarthosts_[smarthost], domain, reason, now())) return;
+    Event event;
+    event.kind = "smarthost-sender";
+    event.smarthost = config_->topology.smarthosts[smarthost];
+    event.sender = domain.empty() ? "<>" : domain;
+    event.text = reason;
+    event.action = "verify the domain there; until " + routing::to_rfc3339(now() + routing::sender_refused_for) +
+                   " its mail takes other ways, and waits where there is none";
     events_.add(std::move(event));
     publish();
   });
@@ -110,7 +123,7 @@ void Reputation::report_smarthost_refused(std::uint32_t smarthost, std::string r
 void Reputation::report_smarthost_delivered(std::uint32_t smarthost) {
   boost::asio::post(executor_, [this, smarthost] {
     if (smarthosts_[smarthost].rests == 0) return;
-    routing::smarthost_delivered(smarthosts_[smarthost]);
+    routing::smarthost_delivered(smarthosts_[smarthost], now());
     dirty_ = true;
   });
 }
@@ -159,7 +172,7 @@ void Reputation::publish() {
   auto next = std::make_shared<routing::Snapshot>();
   next->version = ++version_;
   for (const auto& state : states_) next->sources.push_back(routing::snapshot_of(state, context()));
-  for (const auto& state : smarthosts_) next->smarthosts.push_back({state.resting_until, state.reason});
+  for (const auto& state : smarthosts_) next->smarthosts.push_back({state.resting_until, state.reason, state.senders});
   snapshot_ = next;
   dirty_ = false;
   publish_(std::move(next));

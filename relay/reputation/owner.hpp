@@ -40,7 +40,9 @@ class Reputation {
   /// A message was found to be poison: takes back what it did to every source concerned. Names that are no source of this
   /// configuration are passed over.
   void report_withdrawn(std::uint64_t message, const std::vector<routing::Concerned>& concerned);
-  void report_smarthost_refused(std::uint32_t smarthost, std::string reason);
+  void report_smarthost_refused(std::uint32_t smarthost, std::string reason, routing::AccountTrouble trouble);
+  /// The smarthost does not take mail of this sender's domain ("" is the null sender).
+  void report_sender_refused(std::uint32_t smarthost, std::string domain, std::string reason);
   void report_smarthost_delivered(std::uint32_t smarthost);
 
   /// Control thread only.

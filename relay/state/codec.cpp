@@ -197,8 +197,15 @@ std::optional<routing::SourceState> decode_state(std::string_view text) {
 }
 
 std::string encode_smarthost(const routing::SmarthostState& state) {
-  return json::serialize(
-      json::object{{"resting_until", optional_time(state.resting_until)}, {"rests", state.rests}, {"reason", state.reason}});
+  json::object out{{"resting_until", optional_time(state.resting_until)}, {"rests", state.rests}, {"reason", state.reason}};
+  if (state.trouble != routing::AccountTrouble::none) out["trouble"] = to_string(state.trouble);
+  if (state.senders && !state.senders->empty()) {
+    json::array senders;
+    for (const auto& [domain, refused] : *state.senders)
+      senders.push_back(json::object{{"domain", domain}, {"reason", refused.reason}, {"until", optional_time(refused.until)}});
+    out["senders"] = std::move(senders);
+  }
+  return json::serialize(out);
 }
 
 std::optional<routing::SmarthostState> decode_smarthost(std::string_view text) {
@@ -206,8 +213,23 @@ std::optional<routing::SmarthostState> decode_smarthost(std::string_view text) {
     json::parse_options options;
     options.allow_invalid_utf8 = true;
     const json::value value = json::parse(text, {}, options);
-    return routing::SmarthostState{to_optional(value.at("resting_until")), value.at("rests").to_number<int>(),
-                                   json::value_to<std::string>(value.at("reason"))};
+    routing::SmarthostState out{to_optional(value.at("resting_until")),
+                                value.at("rests").to_number<int>(),
+                                json::value_to<std::string>(value.at("reason")),
+                                {},
+                                {}};
+    // States of earlier versions have neither.
+    if (const auto* trouble = value.as_object().if_contains("trouble"))
+      out.trouble =
+          routing::parse_account_trouble(std::string_view(trouble->as_string())).value_or(routing::AccountTrouble::none);
+    if (const auto* senders = value.as_object().if_contains("senders")) {
+      auto refused = std::make_shared<routing::RefusedSenders>();
+      for (const auto& entry : senders->as_array())
+        if (const auto until = to_optional(entry.at("until")); until && refused->size() < routing::max_refused_senders)
+          (*refused)[json::value_to<std::string>(entry.at("domain"))] = {json::value_to<std::string>(entry.at("reason")), *until};
+      out.senders = std::move(refused);
+    }
+    return out;
   } catch (const std::exception&) {
     return std::nullopt;
   }

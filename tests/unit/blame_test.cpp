@@ -100,13 +100,27 @@ TEST(BlameSmarthost, AnyRefusalBeforeTheEnvelopeMovesOn) {
 }
 
 TEST(BlameSmarthost, ItsRefusalsOfUsAsACustomerMoveOn) {
-  EXPECT_EQ(smarthost(outcome(454, "Throttling failure: Daily message quota exceeded.", Phase::final_dot), Label::ip_throttled),
-            moves);
-  EXPECT_EQ(smarthost(outcome(554, "Message rejected: Email address is not verified.", Phase::final_dot), Label::policy_other),
-            moves);
-  EXPECT_EQ(smarthost(outcome(554, "Sending paused for this account.", Phase::final_dot), Label::other), moves);
-  EXPECT_EQ(smarthost(outcome(550, "sender not allowed to send", Phase::mail), Label::other), moves);
-  EXPECT_EQ(smarthost(outcome(451, "Maximum credits exceeded", Phase::rcpt), Label::other), moves);
+  for (const auto trouble :
+       {AccountTrouble::rate, AccountTrouble::quota, AccountTrouble::hourly_quota, AccountTrouble::authentication,
+        AccountTrouble::authentication_temporary, AccountTrouble::sender, AccountTrouble::paused}) {
+    Verdict verdict = labelled(Label::content);  // the trouble counts more than the label
+    verdict.account = trouble;
+    for (const auto phase : {Phase::mail, Phase::rcpt, Phase::data, Phase::final_dot})
+      for (const int code : {451, 554}) {
+        const Blame blame = blame_smarthost(outcome(code, "no", phase), verdict);
+        EXPECT_EQ(blame, moves) << to_string(trouble);
+        EXPECT_EQ(blame.trouble, trouble);
+      }
+  }
+}
+
+TEST(BlameSmarthost, NoWordBeforeTheEnvelopeIsAboutIt) {
+  for (const auto trouble : {AccountTrouble::sender, AccountTrouble::recipient, AccountTrouble::content}) {
+    Verdict verdict = labelled(Label::recipient);
+    verdict.account = trouble;
+    EXPECT_EQ(blame_smarthost(outcome(535, "no", Phase::auth), verdict).trouble, AccountTrouble::authentication);
+    EXPECT_EQ(blame_smarthost(outcome(554, "no", Phase::connect), verdict).trouble, AccountTrouble::none);
+  }
 }
 
 TEST(BlameSmarthost, RecipientsAreFinal) {

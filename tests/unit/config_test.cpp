@@ -180,8 +180,8 @@ TEST(ConfigDefaults, AllowOnlyThisHostToRelay) {
 }
 
 TEST(ConfigDefaults, StripTheOrdersToAnEsp) {
-  EXPECT_EQ(defaults().strip,
-            (std::vector<std::string>{"X-SES-*", "X-SMTPAPI", "X-Mailgun-*", "X-MSYS-API", "X-PM-*", "X-MJ-*", "X-Egret-Class"}));
+  EXPECT_EQ(defaults().strip, (std::vector<std::string>{"X-SES-*", "X-SMTPAPI", "X-Mailgun-*", "X-MSYS-API", "X-PM-*", "X-MJ-*",
+                                                        "X-Mailjet-*", "X-Mailin-*", "X-Egret-Class"}));
 }
 
 TEST(ConfigDefaults, OfASource) {

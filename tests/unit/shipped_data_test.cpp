@@ -298,6 +298,7 @@ TEST(ShippedSmarthosts, KnowUserNamesThatAreAlwaysTheSame) {
   const auto presets = smarthosts();
   EXPECT_EQ(presets.at("sendgrid").username, "apikey");
   EXPECT_EQ(presets.at("sparkpost").username, "SMTP_Injection");
+  EXPECT_EQ(presets.at("postmark").username, "{password}");
   EXPECT_EQ(presets.at("ses").needs, (std::vector<std::string>{"region", "username", "password"}));
 }
 
@@ -318,6 +319,7 @@ TEST(ShippedReplies, HaveNamesOfTheirOwn) {
 TEST(ShippedReplies, NameProvidersThatExist) {
   std::set<std::string> names;
   for (const auto& provider : providers()) names.insert(provider.name);
+  for (const auto& [name, preset] : smarthosts()) EXPECT_TRUE(names.insert(name).second) << name << " is a receiver too";
   for (const auto& rule : replies())
     for (const auto& provider : rule.providers) EXPECT_TRUE(names.contains(provider)) << rule.name << " " << provider;
 }

@@ -1234,7 +1234,7 @@ TEST(SmarthostRest, IsForgottenAfterADelivery) {
   SmarthostState s;
   const Time now{std::chrono::hours(1000)};
   for (int i = 0; i < 10; ++i) smarthost_refused(s, "quota", now + i * 2h);
-  smarthost_delivered(s);
+  smarthost_delivered(s, now + 20h);
   EXPECT_FALSE(s.resting_until);
   smarthost_refused(s, "quota", now);
   EXPECT_EQ(s.resting_until, now + 1min);

@@ -160,13 +160,17 @@ TEST(StateCodec, SurvivesMutations) {
 }
 
 TEST(StateCodec, KeepsASmarthostsRest) {
-  const routing::SmarthostState in{at(7), 3, "454 4.7.0 quota \xc3\xbc"};
+  routing::SmarthostState in{at(7), 3, "454 4.7.0 quota \xc3\xbc", routing::AccountTrouble::hourly_quota, {}};
+  sender_refused(in, "shop.example", "550 not verified", at(1));
   const auto out = decode_smarthost(encode_smarthost(in));
   ASSERT_TRUE(out);
   EXPECT_EQ(out->resting_until, in.resting_until);
   EXPECT_EQ(out->rests, in.rests);
   EXPECT_EQ(out->reason, in.reason);
+  EXPECT_EQ(out->trouble, in.trouble);
+  EXPECT_TRUE(find_refused(out->senders, "shop.example", at(2)));
   EXPECT_EQ(decode_smarthost(encode_smarthost({}))->resting_until, std::nullopt);
+  EXPECT_EQ(decode_smarthost(R"({"resting_until":null,"rests":2,"reason":"of an earlier version"})")->rests, 2);
   for (const char* text : {"", "[]", "{}", "\xff"}) EXPECT_FALSE(decode_smarthost(text)) << text;
 }
 
