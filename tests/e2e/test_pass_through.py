@@ -471,7 +471,7 @@ FRONT = "127.0.3.40"
 
 @pytest.fixture(scope="module")
 def front_session(work, dns_session):
-    postfix = Postfix(work / "front", "front.test", {FRONT: {}}, {
+    postfix = Postfix(work / "pass-through-front", "front.test", {FRONT: {}}, {
         "mynetworks": "127.0.0.0/8", "relayhost": "[127.0.0.1]:2525", "smtp_send_xforward_command": "yes",
         # single.test gets each recipient in a transaction of its own.
         "transport_maps": "inline:{single.test=relay:[127.0.0.1]:2525}", "relay_destination_recipient_limit": "1",

@@ -66,8 +66,8 @@ def test_scheduled_mail_and_its_class_outlive_a_reload_that_drops_both(egret, sh
     shop.on("rcpt", lambda *_: "451 4.3.0 not now")
     id = send(letter()).id
     wait.until(lambda: instance.message(id)["attempts"], 10, "an attempt was made")
-    shop.on("rcpt", lambda *_: None)
     reload(instance, sources={"a": source("a")})
+    shop.on("rcpt", lambda *_: None)
     wait.until(lambda: shop.peers() == {A: 1}, 15, "the message leaves by the class that is left")
     instance.until_queue_empty()
 
@@ -194,8 +194,8 @@ def test_a_message_that_keeps_to_a_source_that_is_gone_takes_another(egret, shop
     shop.on("rcpt", lambda *_: "450 4.2.0 Greylisted, try again later")
     id = send(letter()).id
     wait.until(lambda: instance.message(id)["attempts"], 10, "it was greylisted")
-    shop.on("rcpt", lambda *_: None)
     reload(instance, sources={"b": source("b")}, delivery={"retry": ["1s"]})
+    shop.on("rcpt", lambda *_: None)
     wait.until(lambda: shop.peers() == {B: 1}, 15, "it leaves by b")
 
 
