@@ -1,8 +1,8 @@
 """Operators are told: by webhooks that are signed and tried again, and by mail that takes the healthiest route."""
 
-import socket
 import email
 import email.policy
+import socket
 import time
 
 import pytest
