@@ -94,7 +94,7 @@ class Program {
     budgets_ = std::make_unique<Budgets>(*config_);
     reputation_ = std::make_unique<Reputation>(control_.get_executor(), config_, events_,
                                                [this](auto snapshot) { publish(std::move(snapshot)); });
-    guard_ = std::make_unique<Guard>(control_.get_executor(), config_, *reputation_, events_);
+    guard_ = std::make_unique<Guard>(control_.get_executor(), *config_, *reputation_, events_);
     state_->restore(*reputation_, *budgets_, *guard_);
     reputation_->on_changed([this](std::uint32_t source) { state_->changed(source); });
     budget_watch_ = std::make_unique<BudgetWatch>(control_.get_executor(), config_, *budgets_, events_);
@@ -105,7 +105,7 @@ class Program {
     ingress_shared_ = std::make_unique<IngressShared>(config_->limits);
     tls_ = std::make_shared<DeliveryTls>(*config_);
     build_workers(delivery_shared(tls_));
-    make_alerts();
+    alerts_ = alerts_of(config_);
     credentials_ = std::make_unique<CredentialsWatch>(control_.get_executor(), config_,
                                                       [this](const Credentials& credentials) { publish(credentials); });
     AdminContext context{config_,
@@ -152,13 +152,13 @@ class Program {
     for (auto& worker : workers_) worker->dispatcher->connect(all);
   }
 
-  void make_alerts() {
-    while (metrics_.alerts.size() < config_->alerts.size()) metrics_.alerts.emplace_back();
-    alerts_.reset();
-    if (config_->alerts.empty()) return;
-    AlertsContext context{config_, events_, *spool_, metrics_, {}};
+  /// Those that the configuration wants; null where it wants none. Throws when a target's certificates cannot be loaded.
+  std::unique_ptr<Alerts> alerts_of(const std::shared_ptr<const config::Config>& config) {
+    while (metrics_.alerts.size() < config->alerts.size()) metrics_.alerts.emplace_back();
+    if (config->alerts.empty()) return nullptr;
+    AlertsContext context{config, events_, *spool_, metrics_, {}};
     for (const auto& worker : workers_) context.dispatchers.push_back(worker->dispatcher.get());
-    alerts_ = std::make_unique<Alerts>(control_.get_executor(), std::move(context));
+    return std::make_unique<Alerts>(control_.get_executor(), std::move(context));
   }
 
   void start() {
@@ -241,7 +241,7 @@ class Program {
   /// Reads the configuration file again and swaps everything, or, where it has errors, nothing. On the control thread.
   asio::awaitable<ReloadResult> reload() {
     if (!ready_ || reloading_) co_return refused({{config_->file, 0, 0, "", "a reload or the end of the program is under way"}});
-    reloading_ = true;
+    const Reloading under_way(reloading_);
     ReloadResult result;
     std::optional<Succession> next = prepare(result.problems);
     if (next) {
@@ -252,9 +252,17 @@ class Program {
     } else {
       result = refused(std::move(result.problems));
     }
-    reloading_ = false;
     co_return result;
   }
+
+  /// However a reload ends, a stop must not wait for it for ever.
+  struct Reloading {
+    explicit Reloading(bool& under_way) : flag(under_way) { flag = true; }
+    ~Reloading() { flag = false; }
+    Reloading(const Reloading&) = delete;
+    Reloading& operator=(const Reloading&) = delete;
+    bool& flag;
+  };
 
   /// A configuration that can take over: everything that may fail has been done.
   struct Succession {
@@ -262,18 +270,22 @@ class Program {
     std::shared_ptr<const DeliveryTls> tls;
     Credentials credentials;
     std::vector<Doors> doors;
+    std::unique_ptr<Prober> prober;
+    std::unique_ptr<Alerts> alerts;  ///< null where there are none, or the same as before
   };
 
   std::optional<Succession> prepare(config::Problems& problems) {
     const auto loaded = config::load_file(config_->file, config::process_environment(), problems);
     if (!loaded) return std::nullopt;
     try {
-      Succession out{config::succeed(*config_, *loaded), nullptr, {}, {}};
+      Succession out{config::succeed(*config_, *loaded), nullptr, {}, {}, nullptr, nullptr};
       out.credentials = CredentialsWatch::read(*out.config);
       out.tls = std::make_shared<DeliveryTls>(*out.config);
       check_ports_free(*out.config, config_.get());
       for (auto& worker : workers_)
         out.doors.push_back(open_listeners(worker->context.get_executor(), *out.config, config_.get()));
+      out.prober = std::make_unique<Prober>(control_.get_executor(), out.config, *reputation_);
+      if (out.config->alerts != config_->alerts) out.alerts = alerts_of(out.config);
       return out;
     } catch (const std::exception& e) {
       problems.push_back({config_->file, 0, 0, "", e.what()});
@@ -289,7 +301,7 @@ class Program {
     const DeliveryShared shared = delivery_shared(next.tls);
     budgets_->configure(*config_);
     state_->configure(config_);
-    guard_->configure(config_);
+    guard_->configure(*config_);
     admin_->configure(config_);
     // Its snapshot reaches each worker before the configuration that needs it.
     reputation_->configure(config_);
@@ -311,16 +323,14 @@ class Program {
     log::set_level(config_->log.level);
     warn_about_keys();
     co_await prober_->stop();
-    auto prober = std::make_unique<Prober>(control_.get_executor(), config_, *reputation_);
-    prober->inherit(*prober_);
-    prober_ = std::move(prober);
+    next.prober->inherit(*prober_);
+    prober_ = std::move(next.prober);
     prober_->start();
     budget_watch_->configure(config_);
     if (alerts_ && same_alerts) alerts_->configure(config_);
     if (same_alerts) co_return;
     // The new ones listen before the old ones stop: no event is missed.
-    const std::unique_ptr<Alerts> former = std::move(alerts_);
-    make_alerts();
+    const std::unique_ptr<Alerts> former = std::exchange(alerts_, std::move(next.alerts));
     if (alerts_) alerts_->start();
     if (former) co_await former->stop(in(alerts_deadline));
   }

@@ -51,6 +51,10 @@ std::string_view to_string(Label label) {
   return labels[static_cast<std::size_t>(label)].second;
 }
 
+bool blames_egress(Label label) {
+  return label == Label::ip_blocked || label == Label::ip_throttled || label == Label::ip_config;
+}
+
 std::optional<Label> parse_label(std::string_view name) {
   for (const auto& [label, text] : labels)
     if (text == name) return label;

@@ -36,6 +36,8 @@ enum class Label {
 };
 std::string_view to_string(Label label);
 std::optional<Label> parse_label(std::string_view name);
+/// Whether the reply is about the egress: another one would help.
+bool blames_egress(Label label);
 
 /// What a source's evidence adds up to (design: "Vocabulary").
 enum class Standing { clean, trial, warming, throttled, blocked, listed, misconfigured, drained, unknown };

@@ -395,8 +395,7 @@ boost::asio::awaitable<Dispatcher::Established> Dispatcher::establish_at(Lane* l
       routing::ReplyContext reply_context{out.result.outcomes[0].phase, lane->site->provider, {}};
       if (!smarthost) reply_context.egress = config.topology.sources[egress.index].reputation;
       const auto label = config.replies->classify(reply, reply_context).label;
-      out.try_next = !smarthost && label != routing::Label::ip_blocked && label != routing::Label::ip_config &&
-                     label != routing::Label::ip_throttled;
+      out.try_next = !smarthost && !routing::blames_egress(label);
       co_await connection->quit();
       break;
     }

@@ -178,9 +178,7 @@ void Dispatcher::observe(const Job& job, const routing::Verdict& verdict, const 
                                                         {"judged_by", std::string(verdict.rule)},
                                                         {"reply", text}});
   const auto label = verdict.observe_label;
-  const bool at_fault =
-      label == routing::Label::ip_blocked || label == routing::Label::ip_config || label == routing::Label::ip_throttled;
-  if (!at_fault || job.egress.kind != EgressKind::source) return;
+  if (!routing::blames_egress(label) || job.egress.kind != EgressKind::source) return;
   routing::Refused refused{job.site->provider, label, {}, std::string(verdict.observe), text};
   refused.message = static_cast<std::uint64_t>(job.message->id);
   refused.observe = true;

@@ -38,6 +38,7 @@ asio::awaitable<std::string> read_response(Stream& stream, Parser& parser, std::
     const ReadResult got = co_await stream.read_some(buffer.prepare(4096));
     error_code error;
     if (got.error == asio::error::eof) {
+      if (!parser.got_some()) co_return "the connection ended without a response";
       // Only a proper end of TLS may stand for the end of a body: a cut connection must not shorten it.
       parser.put_eof(error);
       if (error || !parser.is_done()) co_return "the response ends too early";

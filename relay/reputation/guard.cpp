@@ -23,20 +23,13 @@ Event sender_event(const char* kind, std::string_view sender, std::string text, 
 
 }  // namespace
 
-Guard::Guard(const boost::asio::any_io_executor& control, std::shared_ptr<const config::Config> config, Reputation& reputation,
-             Events& events)
-    : control_(control),
-      config_(std::move(config)),
-      reputation_(reputation),
-      events_(events),
-      guard_(config_->poison),
-      enforce_(!config_->topology.observe) {}
+Guard::Guard(const boost::asio::any_io_executor& control, const config::Config& config, Reputation& reputation, Events& events)
+    : control_(control), reputation_(reputation), events_(events), guard_(config.poison), enforce_(!config.topology.observe) {}
 
-void Guard::configure(std::shared_ptr<const config::Config> config) {
-  config_ = std::move(config);
-  enforce_ = !config_->topology.observe;
+void Guard::configure(const config::Config& config) {
+  enforce_ = !config.topology.observe;
   const std::lock_guard lock(mutex_);
-  guard_ = routing::PoisonGuard(config_->poison, guard_.memory());
+  guard_ = routing::PoisonGuard(config.poison, guard_.memory());
 }
 
 void Guard::changed() {

@@ -32,8 +32,7 @@ struct GuardedSender {
 class Guard {
  public:
   /// `control` is the control thread's. All must outlive it.
-  Guard(const boost::asio::any_io_executor& control, std::shared_ptr<const config::Config> config, Reputation& reputation,
-        Events& events);
+  Guard(const boost::asio::any_io_executor& control, const config::Config& config, Reputation& reputation, Events& events);
 
   // Any thread.
 
@@ -49,7 +48,7 @@ class Guard {
 
   // Control thread.
 
-  void configure(std::shared_ptr<const config::Config> config);
+  void configure(const config::Config& config);
   /// False: the sender was neither held nor slowed.
   bool release(std::string_view sender);
   std::vector<GuardedSender> senders() const;
@@ -62,7 +61,6 @@ class Guard {
   void changed();
 
   boost::asio::any_io_executor control_;
-  std::shared_ptr<const config::Config> config_;  ///< control thread
   Reputation& reputation_;
   Events& events_;
   mutable std::mutex mutex_;

@@ -2,6 +2,7 @@
 
 import email
 import email.policy
+import socket
 import time
 
 import pytest
@@ -266,3 +267,15 @@ def test_where_nobody_listens_the_start_is_the_same(egret, shop):
     egret(alerts=[webhook("http://127.0.0.1:9/")])
     send(letter())
     wait.until(lambda: shop.messages, 10, "the mail arrives")
+
+
+def test_a_receiver_that_closes_without_an_answer_is_asked_again(egret, blocklist):
+    with socket.create_server(("127.0.0.1", 8081)) as server:
+        server.settimeout(15)
+        instance = egret(alerts=[webhook("http://127.0.0.1:8081/", on=["listed"])])
+        blocklist.list(A)
+        for _ in range(2):
+            connection, _ = server.accept()
+            with connection:
+                assert b"X-Egret-Signature" in connection.recv(65536)
+        wait.until(lambda: "ended without a response" in instance.log(), 10, "the log says why")

@@ -43,7 +43,8 @@ def test_new_sources_are_used_and_removed_ones_are_not(egret, shop):
         send(letter())
     wait.until(lambda: len(shop.messages) == 21, 20, "the others leave")
     assert shop.peers()[A] == 1 and set(shop.peers()) == {A, B, C}
-    assert "source=\"a\"" not in instance.http("/metrics")[1]
+    metrics = instance.http("/metrics")[2]
+    assert 'source="b"' in metrics and 'source="a"' not in metrics
 
 
 def test_held_mail_takes_the_way_that_a_reload_opens(egret, shop, blocklist):
