@@ -28,6 +28,14 @@
 
 namespace egret::config {
 
+// What only a few files read stands behind a pointer, in a header of its own: a change there recompiles only those.
+struct Brakes;         // config/brakes.hpp
+struct EspEvents;      // config/esp_events.hpp
+struct EventListener;  // config/esp_events.hpp
+struct HttpApi;        // config/http_api.hpp
+struct Readiness;      // config/readiness.hpp
+struct Spending;       // config/spending.hpp
+
 enum class ListenerTls { none, starttls, implicit };
 
 struct Listener {
@@ -69,7 +77,9 @@ struct MessageClass {
   std::uint32_t pool = 0;
   routing::Duration max_age{std::chrono::hours(24)};
   bool spill = true;
-  bool removed = false;  ///< of an earlier configuration: only messages from then are in it
+  int weight = 1;                            ///< its part of the service where classes meet
+  std::shared_ptr<const Spending> spending;  ///< of all smarthosts together; null: no limit
+  bool removed = false;                      ///< of an earlier configuration: only messages from then are in it
 };
 
 /// What is signed in the name of a domain; a domain may have several keys.
@@ -112,6 +122,10 @@ struct Smarthost {
   routing::QuotaRenewal quota = routing::QuotaRenewal::midnight;
   std::vector<std::pair<std::string, std::string>> add_headers;  ///< name and value; they replace fields of the same name
   std::vector<std::string> keep_headers;                         ///< globs of fields that are stripped elsewhere
+  std::shared_ptr<const HttpApi> api;                            ///< mail goes by HTTP; null: by SMTP
+  std::shared_ptr<const Spending> spending;                      ///< cost, budget in money, rate; null: none is given
+  std::shared_ptr<const Readiness> readiness;                    ///< what is asked of sender domains; null: the defaults
+  std::shared_ptr<const EspEvents> events;                       ///< its webhooks are taken; null: they are not
   bool removed = false;                                          ///< of an earlier configuration: nothing new goes by it
 
   /// Whether it is reached and logged in to in the same way.
@@ -189,6 +203,8 @@ struct Config {
   Admin admin;
   Log log;
   std::vector<AlertTarget> alerts;
+  std::shared_ptr<const Brakes> brakes;                 ///< null: the defaults
+  std::shared_ptr<const EventListener> event_listener;  ///< where ESPs' webhooks arrive; null: nowhere
 
   /// The classes that a pool serves, by index.
   std::optional<std::uint32_t> class_named(std::string_view name) const;

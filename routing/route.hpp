@@ -44,6 +44,7 @@ struct PoolInfo {
   std::vector<std::uint32_t> sources;
   std::vector<std::uint32_t> fallback;
   WhenExhausted when_exhausted = WhenExhausted::hold;
+  double canary = 0;     ///< share of its mail that goes by each smarthost of `fallback` while the sources are in service
   bool removed = false;  ///< of an earlier configuration
 };
 
@@ -77,6 +78,7 @@ struct SmarthostSnapshot {
   std::optional<Time> resting_until;
   std::string reason;
   std::shared_ptr<const RefusedSenders> senders = nullptr;  ///< null: none
+  std::shared_ptr<const RefusedSenders> unready = nullptr;  ///< sender domains that are not prepared there; null: none
 };
 
 /// What the owner of the standings last published. Immutable; shared between workers.

@@ -21,6 +21,9 @@
 
 namespace egret::relay {
 
+class Brakes;   // relay/brakes/brakes.hpp
+class EspMail;  // relay/esp/esp_mail.hpp
+
 /// One message at a time through a source that is on trial with a provider, over all workers.
 class TrialGate {
  public:
@@ -97,6 +100,8 @@ struct DeliveryShared {
   Guard& guard;
   DeliveryCommon& common;
   StsCache* sts = nullptr;                       ///< null: MTA-STS is switched off
+  Brakes* brakes = nullptr;                      ///< null: nobody is slowed for what his mail causes
+  EspMail* esp_mail = nullptr;                   ///< null: nobody asks later what became of mail that an ESP took
   std::vector<EgressCounters*> source_counters;  ///< parallel to the topology's
   std::vector<EgressCounters*> smarthost_counters;
 };
