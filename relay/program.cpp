@@ -23,6 +23,7 @@
 #include "relay/reputation/budget_watch.hpp"
 #include "relay/reputation/prober.hpp"
 #include "relay/runtime/log.hpp"
+#include "relay/spool/watch.hpp"
 #include "relay/state/state.hpp"
 
 namespace egret::relay {
@@ -98,6 +99,7 @@ class Program {
     state_->restore(*reputation_, *budgets_, *guard_);
     reputation_->on_changed([this](std::uint32_t source) { state_->changed(source); });
     budget_watch_ = std::make_unique<BudgetWatch>(control_.get_executor(), config_, *budgets_, events_);
+    spool_watch_ = std::make_unique<spool::Watch>(control_.get_executor(), *spool_, events_);
     prober_ = std::make_unique<Prober>(control_.get_executor(), config_, *reputation_);
     reputation_->on_check_now([this](std::uint32_t source, const std::string& list) { prober_->check_now(source, list); });
     common_.cache.limit = config_->spool.cache;
@@ -179,6 +181,7 @@ class Program {
     }
     prober_->start();
     budget_watch_->start();
+    spool_watch_->start();
     credentials_->start();
     sts_->start(control_.get_executor());
     admin_->start();
@@ -382,6 +385,7 @@ class Program {
     credentials_->stop();
     sts_->stop();
     budget_watch_->stop();
+    spool_watch_->stop();
     reputation_->stop();
     co_await admin_->stop();
     state_->stop(*reputation_, *budgets_, *guard_);
@@ -404,6 +408,7 @@ class Program {
   std::unique_ptr<Reputation> reputation_;
   std::unique_ptr<Guard> guard_;
   std::unique_ptr<BudgetWatch> budget_watch_;
+  std::unique_ptr<spool::Watch> spool_watch_;
   std::unique_ptr<Prober> prober_;
   DeliveryCommon common_;
   std::shared_ptr<const DeliveryTls> tls_;
