@@ -3,6 +3,8 @@
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/use_awaitable.hpp>
 
 #include "relay/dns/idn.hpp"
 #include "relay/runtime/log.hpp"
@@ -87,6 +89,7 @@ JobPtr Dispatcher::new_job(const std::shared_ptr<const spool::Message>& message)
 
 void Dispatcher::submit(std::shared_ptr<const spool::Message> message, std::shared_ptr<PassThrough> pass) {
   JobPtr job = new_job(message);
+  if (!weights_.lesser(job->message->message_class)) shared_.common.precedence.came(std::chrono::steady_clock::now());
   job->message->pass = std::move(pass);
   job->content = shared_.common.cache.count(std::move(message));
   if (!stopping_ && load_of(*job).ready < max_ready && try_cached(job)) return;
@@ -165,6 +168,19 @@ void Dispatcher::start() {
   look();
 }
 
+/// Before the next message of a lesser class is read or sent, while mail that goes first is about: with the loop busy,
+/// each of the twenty or so turns that one of those needs would be behind a step of every connection with the other.
+boost::asio::awaitable<void> Dispatcher::give_way(std::uint32_t message_class) {
+  const auto begun = std::chrono::steady_clock::now();
+  if (stopping_ || !weights_.lesser(message_class) || !shared_.common.precedence.lately(begun)) co_return;
+  co_await boost::asio::post(executor_, boost::asio::use_awaitable);
+  const auto pause = Precedence::pause(std::chrono::steady_clock::now() - begun);
+  if (pause == pause.zero()) co_return;
+  boost::asio::steady_timer timer(executor_, pause);
+  boost::system::error_code ignored;
+  co_await timer.async_wait(boost::asio::redirect_error(boost::asio::use_awaitable, ignored));
+}
+
 /// Each class has its own places in preparation: names of one that are slow to look up are no matter of another.
 void Dispatcher::pump() {
   const auto has_place = [this](std::uint32_t message_class) {
@@ -184,6 +200,7 @@ void Dispatcher::pump() {
 boost::asio::awaitable<void> Dispatcher::prepare(JobPtr job) {
   active_.insert(job.get());
   const std::uint64_t version = shared_.config->version;
+  co_await give_way(job->message->message_class);
   const bool loaded = co_await load(job.get());
   std::map<std::string, std::vector<std::uint32_t>> by_domain;
   std::map<std::string, SiteAnswer> sites;

@@ -204,6 +204,7 @@ class Dispatcher {
   Load& load_of(std::uint32_t message_class);
   Load& load_of(const Job& job) { return load_of(job.message->message_class); }
   bool keeps_body(const Job& job) const;
+  boost::asio::awaitable<void> give_way(std::uint32_t message_class);
   void pump();
   boost::asio::awaitable<void> prepare(JobPtr job);
   void prepared(JobPtr job, std::map<std::string, std::vector<std::uint32_t>> by_domain, std::map<std::string, SiteAnswer> sites);

@@ -130,8 +130,9 @@ boost::asio::awaitable<JobPtr> Dispatcher::take_following(Lane* lane, const Job*
   const std::size_t limit = lane_limit(*lane);
   if (present->holds_trial || stopping_ || connection->messages() + 1 >= messages_per_connection(*lane)) co_return nullptr;
   if ((lane->connections < limit || !lane->idle.empty()) && work_for(*lane, false)) co_return nullptr;
-  auto next =
-      lane->ready.pop([&](std::uint32_t its) { return !weights_.lesser_at(lane->key.egress, its) || (lesser && limit > 1); });
+  const auto may_follow = [&](std::uint32_t its) { return !weights_.lesser_at(lane->key.egress, its) || (lesser && limit > 1); };
+  if (const auto its = lane->ready.next(may_follow)) co_await give_way(*its);
+  auto next = lane->ready.pop(may_follow);
   if (!next) co_return nullptr;
   co_return co_await loaded(std::move(*next));
 }
@@ -171,7 +172,12 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
   Prepared present;
   bool lesser = false;  // what it is busy with is of a class that leaves room for another
   while (true) {
-    if (!present.job) present.job = co_await take(lane, &lesser);
+    if (!present.job) {
+      // With a single connection others than the next one would wait too: there its turn decides alone.
+      const auto next = lane->ready.next([&](std::uint32_t its) { return may_serve(*lane, its, lesser); });
+      if (next && (lane_limit(*lane) > 1 || !weights_.lesser_at(lane->key.egress, *next))) co_await give_way(*next);
+      present.job = co_await take(lane, &lesser);
+    }
     if (!present.job) break;
     // More waits than this connection can take at once: bring up another beside it.
     if (!lane->ready.empty()) kick(*lane);

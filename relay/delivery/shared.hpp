@@ -11,6 +11,7 @@
 
 #include "config/config.hpp"
 #include "relay/budgets.hpp"
+#include "relay/delivery/precedence.hpp"
 #include "relay/metrics.hpp"
 #include "relay/net/tls.hpp"
 #include "relay/reputation/guard.hpp"
@@ -80,6 +81,7 @@ struct DeliveryCommon {
   TrialGate trials;
   Handovers handovers;
   UnknownReplies unknown_replies;
+  Precedence precedence;
 };
 
 /// TLS for connections out. Immutable; each configuration has its own.
