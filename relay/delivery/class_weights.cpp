@@ -23,7 +23,7 @@ ClassWeights::ClassWeights(const config::Config& config)
 
 bool ClassWeights::lesser_at(routing::EgressRef egress, std::uint32_t message_class) const {
   const auto& at = egress.kind == routing::EgressKind::source ? sources_ : smarthosts_;
-  return weights_[message_class] < at[egress.index];
+  return egress.index < at.size() && of(message_class) < at[egress.index];
 }
 
 }  // namespace egret::relay

@@ -130,9 +130,13 @@ boost::asio::awaitable<JobPtr> Dispatcher::take_following(Lane* lane, const Job*
   const std::size_t limit = lane_limit(*lane);
   if (present->holds_trial || stopping_ || connection->messages() + 1 >= messages_per_connection(*lane)) co_return nullptr;
   if ((lane->connections < limit || !lane->idle.empty()) && work_for(*lane, false)) co_return nullptr;
+  // Whose turn it is decides; when that may not be announced, the connection takes it when it is done.
+  const auto turn = [&] { return lane->ready.next([&](std::uint32_t its) { return may_serve(*lane, its, lesser); }); };
   const auto may_follow = [&](std::uint32_t its) { return !weights_.lesser_at(lane->key.egress, its) || (lesser && limit > 1); };
-  if (const auto its = lane->ready.next(may_follow)) co_await give_way(*its);
-  auto next = lane->ready.pop(may_follow);
+  if (const auto its = turn(); its && may_follow(*its)) co_await give_way(*its);
+  const auto its = turn();
+  if (!its || !may_follow(*its)) co_return nullptr;
+  auto next = lane->ready.pop([&](std::uint32_t one) { return one == *its; });
   if (!next) co_return nullptr;
   co_return co_await loaded(std::move(*next));
 }
