@@ -327,6 +327,8 @@ class Loader {
       s.duration("max_age", out.max_age);
       if (out.max_age.count() <= 0) s.problem("max_age", "expected a duration above 0");
       s.boolean("spill", out.spill);
+      out.weight = name == "transactional" ? 10 : 1;
+      s.integer("weight", out.weight, 1, 1000);
       s.unavailable("budget");
       never_mix(s, out);
       config_->classes.push_back(std::move(out));

@@ -15,14 +15,15 @@ std::vector<WaitingJob> Dispatcher::jobs_of(smtp::MessageId id) const {
       out.push_back({state, job.message->message_class, job.message->size, job.recipients, job.attempts, job.next_at, job.sticky,
                      job.sticky_strict, job.tried, job.holds_trial, job.last_reply});
   };
-  for (const auto& job : due_) add(*job, "ready");
-  for (const auto& job : scheduled_) add(*job, "scheduled");
-  for (const auto& [key, held] : held_)
-    for (const auto& job : held.jobs) add(*job, "held");
-  for (const auto& [reason, held] : withheld_)
-    for (const auto& job : held.jobs) add(*job, "held");
-  for (const auto& [key, lane] : lanes_)
-    for (const auto& job : lane->ready) add(*job, "ready");
+  const auto ready = [&](const JobPtr& job) { add(*job, "ready"); };
+  const auto held = [&](const JobPtr& job) { add(*job, "held"); };
+  for (const JobQueue* queue : {&due_, &again_, &released_}) queue->for_each(ready);
+  for (const auto& group : unreached_) group.jobs.for_each(ready);
+  for (const auto& [message_class, heap] : scheduled_)
+    for (const auto& entry : heap) add(*entry.job, "scheduled");
+  for (const auto& [key, group] : held_) group.jobs.for_each(held);
+  for (const auto& [reason, group] : withheld_) group.jobs.for_each(held);
+  for (const auto& [key, lane] : lanes_) lane->ready.for_each(ready);
   for (const Job* job : active_) add(*job, "active");
   return out;
 }

@@ -16,7 +16,7 @@ namespace egret::relay {
 namespace {
 
 constexpr std::size_t envelopes_at_once = 256;
-constexpr std::size_t changes_at_once = 256;
+constexpr std::size_t changes_at_once = 64;
 constexpr auto lookup_time = std::chrono::seconds(10);  // for the sites of domains that nobody asked for lately
 
 }  // namespace
@@ -63,14 +63,23 @@ SelectorFacts Dispatcher::facts_of(const Job& job, std::string_view state) const
 /// visit(JobPtr&, state, withheld) for every job that rests; true takes it out of its queue.
 template <typename Visit>
 void Dispatcher::visit_resting(Visit visit) {
-  std::erase_if(due_, [&](JobPtr& job) { return visit(job, "ready", false); });
-  if (std::erase_if(scheduled_, [&](JobPtr& job) { return visit(job, "scheduled", false); }) > 0)
-    std::ranges::make_heap(scheduled_, LaterFirst{});
-  for (auto& [key, group] : held_) std::erase_if(group.jobs, [&](JobPtr& job) { return visit(job, "held", false); });
+  const auto ready = [&](JobPtr& job) { return visit(job, "ready", false); };
+  for (JobQueue* queue : {&due_, &again_, &released_}) queue->erase_if(ready);
+  for (auto& group : unreached_) group.jobs.erase_if(ready);
+  for (auto& [message_class, heap] : scheduled_)
+    if (std::erase_if(heap, [&](Scheduled& entry) { return visit(entry.job, "scheduled", false); }) > 0)
+      std::ranges::make_heap(heap, LaterFirst{});
+  for (auto& [key, group] : held_) group.jobs.erase_if([&](JobPtr& job) { return visit(job, "held", false); });
   std::erase_if(held_, [](const auto& entry) { return entry.second.jobs.empty(); });
-  for (auto& [reason, group] : withheld_) std::erase_if(group.jobs, [&](JobPtr& job) { return visit(job, "held", true); });
+  for (auto& [reason, group] : withheld_) group.jobs.erase_if([&](JobPtr& job) { return visit(job, "held", true); });
   std::erase_if(withheld_, [](const auto& entry) { return entry.second.jobs.empty(); });
-  for (auto& [key, lane] : lanes_) ready_ -= std::erase_if(lane->ready, [&](JobPtr& job) { return visit(job, "ready", false); });
+  for (auto& [key, lane] : lanes_)
+    lane->ready.erase_if([&](JobPtr& job) {
+      Load& load = load_of(*job);
+      const bool gone = visit(job, "ready", false);
+      load.ready -= gone;
+      return gone;
+    });
 }
 
 /// The key of the site that takes a domain's mail, empty when it has none; nullopt when that cannot be said in time.
@@ -209,7 +218,7 @@ boost::asio::awaitable<void> Dispatcher::change(const QueueCommand* command, std
       if (job->site && snapshot_)
         dispatch(std::move(job));
       else
-        due_.push_back(std::move(job));
+        push(due_, std::move(job));
     }
   }
 }

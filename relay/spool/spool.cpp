@@ -780,7 +780,9 @@ void Spool::Impl::reclaim() {
     flush(batch);
     sync(batch);
     if (trouble.load() == Trouble::broken) return;
+    const bool walked = sparse || segment.carries;
     remove(number);
+    if (walked) break;  // that takes a while, and senders wait for their 250
   }
   segments_count = segments_.size();
 }
