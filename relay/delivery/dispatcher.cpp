@@ -5,6 +5,7 @@
 #include <boost/asio/post.hpp>
 
 #include "relay/dns/idn.hpp"
+#include "relay/reputation/readiness.hpp"
 #include "relay/runtime/log.hpp"
 #include "routing/message_class.hpp"
 #include "routing/schedule.hpp"
@@ -214,6 +215,7 @@ void Dispatcher::prepared(JobPtr job, std::map<std::string, std::vector<std::uin
   if (now() >= job->message->expires) return fail(std::move(job), {}, "", "");
   job->sender_domain = smtp::lower(job->content->sender.domain);
   if (!admitted(job)) return;
+  if (!job->message->report) shared_.reputation.readiness().seen.add(job->sender_domain, now());
   std::map<std::string, std::pair<std::shared_ptr<const Site>, std::vector<std::uint32_t>>> by_site;
   for (auto& [domain, recipients] : by_domain) {
     const SiteAnswer& answer = sites.at(domain);
@@ -397,6 +399,7 @@ void Dispatcher::dispatch(JobPtr job) {
       job->charged = true;
     }
     job->egress = egress;
+    job->canary = route.canary && egress.kind == routing::EgressKind::smarthost;
     job->route = routing::explain(route, shared_.config->topology);
     return enqueue(std::move(job));
   }
@@ -566,10 +569,10 @@ void Dispatcher::reroute_lanes() {
       continue;
     const routing::SmarthostSnapshot* host = source ? nullptr : &snapshot_->smarthosts[key.egress.index];
     const bool all = source || (host->resting_until && now() < *host->resting_until);
-    if (!all && !host->senders) continue;
+    if (!all && !host->senders && !host->unready) continue;
     std::deque<JobPtr> stay;
     for (auto& job : lane->ready) {
-      if (!all && !routing::find_refused(host->senders, job->sender_domain, now())) {
+      if (!all && !routing::find_barred(*host, job->sender_domain, now())) {
         stay.push_back(std::move(job));
         continue;
       }
@@ -583,10 +586,11 @@ void Dispatcher::reroute_lanes() {
   for (auto& job : moved) dispatch(std::move(job));
 }
 
-/// Whether a smarthost of the job's pool does not take its sender: it waits apart from mail that may go there.
+/// Whether a smarthost of the job's pool does not take its sender, or the sender is not ready there: it waits apart from mail
+/// that may go there.
 bool Dispatcher::refused_somewhere(const Job& job) const {
   return std::ranges::any_of(shared_.config->topology.pools[job.pool].fallback, [&](std::uint32_t host) {
-    return routing::find_refused(snapshot_->smarthosts[host].senders, job.sender_domain, now());
+    return routing::find_barred(snapshot_->smarthosts[host], job.sender_domain, now());
   });
 }
 
