@@ -22,6 +22,7 @@
 #include "relay/ingress/ingress.hpp"
 #include "relay/reputation/budget_watch.hpp"
 #include "relay/reputation/prober.hpp"
+#include "relay/reputation/readiness_watch.hpp"
 #include "relay/runtime/log.hpp"
 #include "relay/state/state.hpp"
 
@@ -98,6 +99,7 @@ class Program {
     state_->restore(*reputation_, *budgets_, *guard_);
     reputation_->on_changed([this](std::uint32_t source) { state_->changed(source); });
     budget_watch_ = std::make_unique<BudgetWatch>(control_.get_executor(), config_, *budgets_, events_);
+    readiness_watch_ = std::make_unique<ReadinessWatch>(control_.get_executor(), config_, *reputation_);
     prober_ = std::make_unique<Prober>(control_.get_executor(), config_, *reputation_);
     reputation_->on_check_now([this](std::uint32_t source, const std::string& list) { prober_->check_now(source, list); });
     common_.cache.limit = config_->spool.cache;
@@ -129,7 +131,7 @@ class Program {
   DeliveryShared delivery_shared(std::shared_ptr<const DeliveryTls> tls) {
     while (metrics_.sources.size() < config_->topology.sources.size()) metrics_.sources.emplace_back();
     while (metrics_.smarthosts.size() < config_->smarthosts.size()) metrics_.smarthosts.emplace_back();
-    DeliveryShared out{config_, std::move(tls), *spool_, *reputation_, metrics_, *budgets_, *guard_, common_, {}, {}, {}};
+    DeliveryShared out{config_, std::move(tls), *spool_, *reputation_, metrics_, *budgets_, *guard_, common_, {}, {}, {}, {}, {}};
     out.sts = config_->delivery.mta_sts ? sts_.get() : nullptr;
     for (auto& counters : metrics_.sources) out.source_counters.push_back(&counters);
     for (auto& counters : metrics_.smarthosts) out.smarthost_counters.push_back(&counters);
@@ -178,6 +180,7 @@ class Program {
     }
     prober_->start();
     budget_watch_->start();
+    readiness_watch_->start();
     credentials_->start();
     sts_->start(control_.get_executor());
     admin_->start();
@@ -327,6 +330,7 @@ class Program {
     prober_ = std::move(next.prober);
     prober_->start();
     budget_watch_->configure(config_);
+    readiness_watch_->configure(config_);
     if (alerts_ && same_alerts) alerts_->configure(config_);
     if (same_alerts) co_return;
     // The new ones listen before the old ones stop: no event is missed.
@@ -378,6 +382,7 @@ class Program {
     if (alerts_) stops_.spawn(alerts_->stop(in(alerts_deadline)), "stop alerts");
     co_await stops_.wait();
     co_await prober_->stop();
+    co_await readiness_watch_->stop();
     credentials_->stop();
     sts_->stop();
     budget_watch_->stop();
@@ -403,6 +408,7 @@ class Program {
   std::unique_ptr<Reputation> reputation_;
   std::unique_ptr<Guard> guard_;
   std::unique_ptr<BudgetWatch> budget_watch_;
+  std::unique_ptr<ReadinessWatch> readiness_watch_;
   std::unique_ptr<Prober> prober_;
   DeliveryCommon common_;
   std::shared_ptr<const DeliveryTls> tls_;
