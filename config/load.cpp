@@ -185,6 +185,7 @@ class Loader {
     fields.finish();
     out.readiness = read_readiness(s, preset.records);
     s.unavailable("cost");
+    s.unavailable("canary", "it is a key of pools");
     return out;
   }
 

@@ -138,6 +138,7 @@ void ReadinessBook::canary_returned(std::uint32_t smarthost, bool worked, std::s
 }
 
 void ReadinessBook::hurry(Time now) {
+  hurried_ = true;
   for (auto& host : hosts_)
     for (auto& [domain, found] : host.domains) found.due = std::min(found.due, now);
 }

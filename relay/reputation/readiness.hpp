@@ -77,6 +77,8 @@ class ReadinessBook {
   void canary_returned(std::uint32_t smarthost, bool worked, std::string text, routing::Time now);
   /// All domains are due. Logins are not: tries lock accounts.
   void hurry(routing::Time now);
+  /// Somebody asked for a check since the start: it does not wait for the time after the start that is kept free of them.
+  bool hurried() const { return hurried_; }
 
   /// For the snapshot: domains that are not ready. Null: none.
   std::shared_ptr<const routing::RefusedSenders> unready(std::uint32_t smarthost) const { return unready_[smarthost]; }
@@ -98,6 +100,7 @@ class ReadinessBook {
   Events& events_;
   std::vector<SmarthostReadiness> hosts_;
   std::vector<std::shared_ptr<const routing::RefusedSenders>> unready_;
+  bool hurried_ = false;
   bool republish_ = false;
   bool changed_ = false;
 };

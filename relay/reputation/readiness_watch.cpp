@@ -106,7 +106,8 @@ boost::asio::awaitable<void> ReadinessWatch::look(std::uint32_t smarthost) {
   const auto config = config_;
   const config::Smarthost& host = config->smarthosts[smarthost];
   const config::Readiness& wanted = config::readiness_of(host);
-  if (host.removed || now() < started_ + std::min(domains_after, wanted.interval)) co_return;
+  const bool early = now() < started_ + std::min(domains_after, wanted.interval);
+  if (host.removed || (early && !book_.hurried())) co_return;
   for (const std::string& domain : book_.domains(smarthost, now())) {
     if (stopping_ || config_ != config) co_return;
     const auto& known = book_.smarthost(smarthost).domains;
