@@ -1,7 +1,9 @@
 #include "routing/route.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdio>
 
 namespace egret::routing {
 namespace {
@@ -181,6 +183,13 @@ class Decision {
     return ref.index;
   }
 
+  std::string canary_share() const {
+    if (pool_.canary <= 0 || t_.observe) return {};
+    std::array<char, 32> text{};
+    std::snprintf(text.data(), text.size(), "; %g%% as canary", pool_.canary * 100);
+    return text.data();
+  }
+
   void consider_smarthosts(bool needed, std::optional<std::uint32_t> canary) {
     for (const std::uint32_t index : pool_.fallback) {
       const EgressRef ref{EgressKind::smarthost, index};
@@ -201,7 +210,7 @@ class Decision {
         out_.canary = true;
         out_.notes.push_back("canary: shows that " + t_.name(ref) + " works, the sources are in service");
       } else {
-        reject(ref, "not needed: a source is in service");
+        reject(ref, "not needed: a source is in service" + canary_share());
       }
     }
   }

@@ -125,9 +125,9 @@ boost::asio::awaitable<void> ReadinessWatch::check(std::uint32_t smarthost, std:
   const routing::ReadinessFacts facts = co_await doctor::look_up_readiness(config.get(), smarthost, &resolver_, domain, &dmarc);
   if (stopping_ || config_ != config) co_return;  // broken off, or what was asked is not what counts now
   const routing::ReadinessVerdict verdict = routing::judge_readiness(facts, wanted.records);
-  const Duration next = !verdict.ready                             ? std::min(wanted.retry, unanswered_after)
-                        : *verdict.ready && verdict.reason.empty() ? wanted.interval
-                                                                   : wanted.retry;
+  const Duration next = !verdict.ready   ? std::min(wanted.retry, unanswered_after)
+                        : *verdict.ready ? wanted.interval
+                                         : wanted.retry;
   book_.checked(smarthost, domain, verdict, now(), now() + jittered(next));
 }
 
