@@ -2,6 +2,7 @@
 
 #include <charconv>
 
+#include "config/read_readiness.hpp"
 #include "config/units.hpp"
 #include "smtp/text.hpp"
 
@@ -238,6 +239,7 @@ std::map<std::string, SmarthostPreset> read_smarthosts(const Tree& tree, const s
       section.problem("quota", "expected midnight or rolling");
     section.texts("dkim_unsigned", preset.dkim_unsigned);
     for (auto& field : preset.dkim_unsigned) field = smtp::lower(field);
+    preset.records = read_esp_records(section);
     out.emplace(name, std::move(preset));
   });
   root.finish();

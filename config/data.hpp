@@ -9,6 +9,7 @@
 #include "config/config.hpp"
 #include "config/tree.hpp"
 #include "routing/blocklist.hpp"
+#include "routing/readiness.hpp"
 #include "routing/reply_rules.hpp"
 #include "routing/site.hpp"
 
@@ -42,6 +43,7 @@ struct SmarthostPreset {
   DkimRule dkim = DkimRule::keep;
   routing::QuotaRenewal quota = routing::QuotaRenewal::midnight;
   std::vector<std::string> dkim_unsigned;  ///< lower-case names of header fields that the ESP writes itself
+  routing::EspRecords records;
 };
 
 std::optional<DkimRule> parse_dkim_rule(std::string_view text);

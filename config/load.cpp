@@ -10,6 +10,7 @@
 #include "config/data.hpp"
 #include "config/read_alerts.hpp"
 #include "config/read_ingress.hpp"
+#include "config/read_readiness.hpp"
 #include "config/replies.hpp"
 #include "config/shipped.hpp"
 #include "smtp/address.hpp"
@@ -182,7 +183,9 @@ class Loader {
     Section fields = s.section("headers");
     own_headers(fields, out);
     fields.finish();
-    for (const char* key : {"cost", "canary", "unready"}) s.unavailable(key);
+    out.readiness = read_readiness(s, preset.records);
+    s.unavailable("cost");
+    s.unavailable("canary", "it is a key of pools");
     return out;
   }
 
@@ -292,6 +295,7 @@ class Loader {
       }
       if (pool.sources.empty() && pool.fallback.empty()) s.problem("sources", "a pool needs a source or a smarthost");
       when_exhausted(s, pool);
+      read_canary(s, pool);
       config_->topology.pools.push_back(std::move(pool));
     });
     if (config_->topology.pools.empty()) root.problem("pools", "is required: at least one pool");

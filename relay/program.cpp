@@ -22,6 +22,7 @@
 #include "relay/ingress/ingress.hpp"
 #include "relay/reputation/budget_watch.hpp"
 #include "relay/reputation/prober.hpp"
+#include "relay/reputation/readiness_watch.hpp"
 #include "relay/runtime/log.hpp"
 #include "relay/spool/watch.hpp"
 #include "relay/state/state.hpp"
@@ -100,6 +101,7 @@ class Program {
     reputation_->on_changed([this](std::uint32_t source) { state_->changed(source); });
     budget_watch_ = std::make_unique<BudgetWatch>(control_.get_executor(), config_, *budgets_, events_);
     spool_watch_ = std::make_unique<spool::Watch>(control_.get_executor(), *spool_, events_);
+    readiness_watch_ = std::make_unique<ReadinessWatch>(control_.get_executor(), config_, *reputation_);
     prober_ = std::make_unique<Prober>(control_.get_executor(), config_, *reputation_);
     reputation_->on_check_now([this](std::uint32_t source, const std::string& list) { prober_->check_now(source, list); });
     common_.cache.limit = config_->spool.cache;
@@ -182,6 +184,7 @@ class Program {
     prober_->start();
     budget_watch_->start();
     spool_watch_->start();
+    readiness_watch_->start();
     credentials_->start();
     sts_->start(control_.get_executor());
     admin_->start();
@@ -331,6 +334,7 @@ class Program {
     prober_ = std::move(next.prober);
     prober_->start();
     budget_watch_->configure(config_);
+    readiness_watch_->configure(config_);
     if (alerts_ && same_alerts) alerts_->configure(config_);
     if (same_alerts) co_return;
     // The new ones listen before the old ones stop: no event is missed.
@@ -382,6 +386,7 @@ class Program {
     if (alerts_) stops_.spawn(alerts_->stop(in(alerts_deadline)), "stop alerts");
     co_await stops_.wait();
     co_await prober_->stop();
+    co_await readiness_watch_->stop();
     credentials_->stop();
     sts_->stop();
     budget_watch_->stop();
@@ -409,6 +414,7 @@ class Program {
   std::unique_ptr<Guard> guard_;
   std::unique_ptr<BudgetWatch> budget_watch_;
   std::unique_ptr<spool::Watch> spool_watch_;
+  std::unique_ptr<ReadinessWatch> readiness_watch_;
   std::unique_ptr<Prober> prober_;
   DeliveryCommon common_;
   std::shared_ptr<const DeliveryTls> tls_;

@@ -15,6 +15,7 @@
 #include <stdexcept>
 
 #include "relay/admin/api.hpp"
+#include "relay/reputation/readiness.hpp"
 #include "relay/runtime/log.hpp"
 #include "relay/runtime/task_group.hpp"
 
@@ -277,6 +278,7 @@ class AdminServer::Impl {
     const auto source = source_named(name);
     if (!name.empty() && !source) return problem(http::status::not_found, "no source is called " + name);
     context_.prober->recheck(source);
+    if (!source) context_.reputation.readiness().hurry(now());
     return answer(json::object{{"ok", true}});
   }
 

@@ -5,6 +5,8 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include "config/readiness.hpp"
+#include "relay/reputation/readiness.hpp"
 #include "relay/runtime/clock.hpp"
 #include "smtp/address.hpp"
 #include "smtp/text.hpp"
@@ -175,6 +177,22 @@ json::array refused_senders(const routing::SmarthostState& state) {
   return out;
 }
 
+/// What each sender domain's mail would meet there, known beforehand. `ready` is null until DNS has answered once.
+json::array readiness_of(const AdminContext& c, std::uint32_t smarthost) {
+  json::array out;
+  for (const auto& [domain, found] : c.reputation.readiness().smarthost(smarthost).domains)
+    out.push_back(json::object{{"domain", domain},
+                               {"ready", found.checked ? json::value(found.ready) : json::value()},
+                               {"reason", found.reason},
+                               {"checked", time_or_null(found.checked)},
+                               {"advice", found.advice}});
+  return out;
+}
+
+json::object trial_of(const Trial& trial) {
+  return {{"worked", time_or_null(trial.worked)}, {"failed", time_or_null(trial.failed)}, {"text", trial.text}};
+}
+
 json::value smarthosts(const AdminContext& c) {
   json::array out;
   for (std::uint32_t i = 0; i < c.config->smarthosts.size(); ++i) {
@@ -197,7 +215,11 @@ json::value smarthosts(const AdminContext& c) {
                                                           {"per", routing::to_string(host.budget->per)}})
                                : json::value()},
         {"sent", counters.delivered.get()},
-        {"refused", counters.blamed.get()}});
+        {"refused", counters.blamed.get()},
+        {"readiness", readiness_of(c, i)},
+        {"unready", config::readiness_of(host).allow_unready ? "allow" : "refuse"},
+        {"login", trial_of(c.reputation.readiness().smarthost(i).login)},
+        {"canary", trial_of(c.reputation.readiness().smarthost(i).canary)}});
   }
   return out;
 }
@@ -425,6 +447,7 @@ json::object route_json(const AdminContext& c, const std::pair<routing::Route, S
                       {"candidates", std::move(candidates)},
                       {"rejected", std::move(rejected)},
                       {"hold", std::move(hold)},
+                      {"notes", json::value_from(found.first.notes)},
                       {"consults", consults(c, found.second.site->provider)},
                       {"tls", tls_rules(*found.second.site)}};
 }

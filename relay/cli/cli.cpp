@@ -237,6 +237,8 @@ int run_cli(int argc, char** argv) {
   remote(app, "sources", "standings of all sources", [&] { return get(o, "/api/v1/sources", print_sources); });
   remote(app, "pools", "pools and their members", [&] { return get(o, "/api/v1/pools", print_pools); });
   remote(app, "smarthosts", "smarthosts, their state and budget", [&] { return get(o, "/api/v1/smarthosts", print_smarthosts); });
+  remote(app, "ready", "whether logins work and sender domains are prepared at each smarthost",
+         [&] { return get(o, "/api/v1/smarthosts", print_readiness); });
   remote(app, "blocklists", "blocklists and their health", [&] { return get(o, "/api/v1/blocklists", print_blocklists); });
   remote(app, "events", "what happened lately", [&] {
     return get(o, "/api/v1/events?limit=" + std::to_string(o.limit), print_events);

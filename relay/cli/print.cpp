@@ -98,6 +98,26 @@ std::string print_smarthosts(const json::value& value) {
   return out.str();
 }
 
+std::string print_readiness(const json::value& value) {
+  Table out({"SMARTHOST", "DOMAIN", "READY", "CHECKED", "REASON"});
+  for (const auto& host : value.as_array()) {
+    const auto trial = [&](const char* what) {
+      const json::value& found = host.at(what);
+      const bool tried = !found.at("worked").is_null() || !found.at("failed").is_null();
+      if (!tried) return;
+      const std::string worked = get(found, "worked"), failed = get(found, "failed");
+      const bool good = found.at("failed").is_null() || (!found.at("worked").is_null() && worked >= failed);
+      out.add({get(host, "name"), std::string("(") + what + ")", good ? "true" : "false", good ? worked : failed,
+               get(found, "text")});
+    };
+    trial("login");
+    trial("canary");
+    for (const auto& entry : host.at("readiness").as_array())
+      out.add({get(host, "name"), get(entry, "domain"), get(entry, "ready"), get(entry, "checked"), get(entry, "reason")});
+  }
+  return out.str();
+}
+
 std::string print_blocklists(const json::value& value) {
   return table(value, {{"LIST", "name"},
                        {"ZONE", "zone"},
@@ -194,6 +214,8 @@ std::string print_route(const json::value& value) {
   if (value.at("hold").is_object())
     out += "  hold: " + get(value.at("hold"), "reason") +
            (value.at("hold").at("until").is_null() ? "" : " until " + get(value.at("hold"), "until")) + "\n";
+  if (const auto* notes = value.as_object().if_contains("notes"))
+    for (const auto& note : notes->as_array()) out += "  note: " + text(note) + "\n";
   if (const auto* lists = value.as_object().if_contains("consults"); lists && !lists->as_array().empty())
     out += "  the provider is known to consult: " + text(*lists) + "\n";
   if (const auto* tls = value.as_object().if_contains("tls"))

@@ -9,6 +9,8 @@ namespace egret::relay {
 std::string print_sources(const boost::json::value& value);
 std::string print_pools(const boost::json::value& value);
 std::string print_smarthosts(const boost::json::value& value);
+/// From the same answer as print_smarthosts(): what is known beforehand of each of them.
+std::string print_readiness(const boost::json::value& value);
 std::string print_blocklists(const boost::json::value& value);
 std::string print_senders(const boost::json::value& value);
 std::string print_queue(const boost::json::value& value);

@@ -7,6 +7,7 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include "relay/dns/idn.hpp"
+#include "relay/reputation/readiness.hpp"
 #include "relay/runtime/log.hpp"
 #include "routing/message_class.hpp"
 #include "routing/schedule.hpp"
@@ -262,6 +263,7 @@ void Dispatcher::prepared(JobPtr job, std::map<std::string, std::vector<std::uin
   if (now() >= job->message->expires) return fail(std::move(job), {}, "", "");
   job->sender_domain = smtp::lower(job->content->sender.domain);
   if (!admitted(job)) return;
+  if (!job->message->report) shared_.reputation.readiness().seen.add(job->sender_domain, now());
   std::map<std::string, std::pair<std::shared_ptr<const Site>, std::vector<std::uint32_t>>> by_site;
   for (auto& [domain, recipients] : by_domain) {
     const SiteAnswer& answer = sites.at(domain);
@@ -443,6 +445,7 @@ void Dispatcher::dispatch(JobPtr job) {
       job->charged = true;
     }
     job->egress = egress;
+    job->canary = route.canary && egress.kind == routing::EgressKind::smarthost;
     job->route = routing::explain(route, shared_.config->topology);
     return enqueue(std::move(job));
   }
@@ -554,10 +557,11 @@ void Dispatcher::set_snapshot(std::shared_ptr<const routing::Snapshot> snapshot)
   look();
 }
 
-/// Whether a smarthost of the job's pool does not take its sender: it waits apart from mail that may go there.
+/// Whether a smarthost of the job's pool does not take its sender, or the sender is not ready there: it waits apart from mail
+/// that may go there.
 bool Dispatcher::refused_somewhere(const Job& job) const {
   return std::ranges::any_of(shared_.config->topology.pools[job.pool].fallback, [&](std::uint32_t host) {
-    return routing::find_refused(snapshot_->smarthosts[host].senders, job.sender_domain, now());
+    return routing::find_barred(snapshot_->smarthosts[host], job.sender_domain, now());
   });
 }
 

@@ -289,6 +289,7 @@ class Dispatcher {
   // Outcomes (outcome.cpp).
   void conclude(JobPtr job, const AttemptResult& result);
   void conclude_answered(JobPtr job, const AttemptResult& result);
+  void report_canary(const Job& job, const AttemptResult& result, const std::vector<routing::Verdict>& refusals);
   void observe(const Job& job, const routing::Verdict& verdict, const std::string& text);
   std::optional<std::string> accuse(Job& job, smtp::Phase phase, const routing::Verdict& verdict, const std::string& text,
                                     routing::AccountTrouble trouble);

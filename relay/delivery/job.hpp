@@ -54,6 +54,7 @@ struct Job {
   routing::EgressRef egress;  ///< chosen
   bool holds_trial = false;
   bool charged = false;
+  bool canary = false;                  ///< goes by a smarthost only to see whether that works
   std::optional<routing::Time> shaped;  ///< when the source's cap and rate were charged for it
   int reconnects = 0;
 };

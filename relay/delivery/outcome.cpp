@@ -88,6 +88,8 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
     if (source && config.topology.observe && action == routing::Action::next_egress)
       action = outcome.reply.permanent() ? routing::Action::fail : routing::Action::retry;
     job->last_reply = text;
+    // It went this way only to see whether that works: its ordinary way is next, whatever was said here.
+    if (job->canary) action = routing::Action::next_egress;
     switch (action) {
       case routing::Action::delivered:
         break;
@@ -130,6 +132,7 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
   counters(egress).delivered.add(ways.delivered.size());
   counters(egress).failed.add(ways.failed.size());
   counters(egress).deferred.add(ways.retry.size() + ways.greylisted.size() + ways.same_only.size());
+  if (job->canary) report_canary(*job, result, verdicts);
   job->shaped.reset();  // it was tried
   give_back(*job, ways.delivered.size());
 
@@ -168,6 +171,18 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
       hold_job(std::move(some), *poison, true);
     else
       next_egress(std::move(some), blamed_reply);
+  }
+}
+
+/// Whether the way works, as far as this message can tell: what only concerns its recipients says nothing about that.
+void Dispatcher::report_canary(const Job& job, const AttemptResult& result, const std::vector<routing::Verdict>& refusals) {
+  for (std::size_t i = 0; i < result.outcomes.size(); ++i) {
+    const std::string text = result.outcomes[i].reply.to_string();
+    if (result.outcomes[i].delivered()) return shared_.reputation.report_canary(job.egress.index, true, text);
+    const routing::Label label = refusals[i].label;
+    if (label == routing::Label::recipient || label == routing::Label::mailbox_full || label == routing::Label::greylisted)
+      continue;
+    return shared_.reputation.report_canary(job.egress.index, false, text);
   }
 }
 
@@ -267,6 +282,7 @@ void Dispatcher::conclude_trouble(JobPtr job, const AttemptResult& result) {
   if (result.kind == AttemptResult::Kind::ambiguous) {
     // It may have been delivered. Another egress now would make two of it (RFC 1047): the same way, later.
     counters(egress).ambiguous.add();
+    if (job->canary) shared_.reputation.report_canary(egress.index, false, result.text);
     give_back(*job, job->recipients.size());  // it counts as sent
     note(*job, "ambiguous", result.host, result.text, "", "connection", recipients);
     return retry_later(std::move(job), {egress, true, true});
@@ -278,6 +294,7 @@ void Dispatcher::conclude_trouble(JobPtr job, const AttemptResult& result) {
     return next_egress(std::move(job), result.text);
   }
   if (!source) {
+    if (job->canary) shared_.reputation.report_canary(egress.index, false, result.text);
     smarthost_refuses(*job, result.text, routing::AccountTrouble::none);
     note(*job, "failover", result.host, result.text, "", "smarthost-fault", recipients);
     return next_egress(std::move(job), result.text);

@@ -141,7 +141,8 @@ void Dispatcher::offer_next() {
 }
 
 /// Mail that waits for a connection of an egress that is out of service by now takes another way. So does what waits for
-/// a smarthost that refuses other senders than in the snapshot `before`: each is decided anew, most to stay.
+/// a smarthost that refuses other senders, or for which others are not ready, than in the snapshot `before`: each is decided
+/// anew, most to stay.
 void Dispatcher::reroute_lanes(const routing::Snapshot* before) {
   if (stopping_) return;
   for (auto& [key, lane] : lanes_) {
@@ -153,8 +154,10 @@ void Dispatcher::reroute_lanes(const routing::Snapshot* before) {
     } else {
       const routing::SmarthostSnapshot& host = snapshot_->smarthosts[key.egress.index];
       const bool rests = host.resting_until && now() < *host.resting_until;
-      const bool others =
-          before && key.egress.index < before->smarthosts.size() && before->smarthosts[key.egress.index].senders != host.senders;
+      const auto changed = [&](const routing::SmarthostSnapshot& was) {
+        return was.senders != host.senders || was.unready != host.unready || was.unready_allowed != host.unready_allowed;
+      };
+      const bool others = before && key.egress.index < before->smarthosts.size() && changed(before->smarthosts[key.egress.index]);
       if (!rests && !others) continue;
     }
     empty_lane(*lane, again_);

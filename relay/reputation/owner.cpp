@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <boost/asio/post.hpp>
 
+#include "config/readiness.hpp"
 #include "relay/net/bind_test.hpp"
+#include "relay/reputation/readiness.hpp"
 #include "relay/runtime/clock.hpp"
 #include "routing/advice.hpp"
 
@@ -31,7 +33,10 @@ Reputation::Reputation(const boost::asio::any_io_executor& executor, std::shared
       publish_(std::move(publish)),
       states_(config_->topology.sources.size()),
       smarthosts_(config_->topology.smarthosts.size()),
-      random_(std::random_device{}()) {}
+      random_(std::random_device{}()),
+      readiness_(std::make_unique<ReadinessBook>(config_, events)) {}
+
+Reputation::~Reputation() = default;
 
 void Reputation::start() {
   for (std::uint32_t i = 0; i < states_.size(); ++i) test_address(i);
@@ -65,6 +70,7 @@ void Reputation::configure(std::shared_ptr<const config::Config> config) {
   const std::size_t before = states_.size();
   states_.resize(config_->topology.sources.size());
   smarthosts_.resize(config_->smarthosts.size());
+  readiness_->configure(config_);
   publish();  // at once: what folds below speaks of sources that the workers must know
   for (std::size_t i = before; i < states_.size(); ++i) test_address(static_cast<std::uint32_t>(i));
   forget_lists();
@@ -128,6 +134,12 @@ void Reputation::report_smarthost_delivered(std::uint32_t smarthost) {
   });
 }
 
+void Reputation::report_canary(std::uint32_t smarthost, bool worked, std::string text) {
+  boost::asio::post(executor_, [this, smarthost, worked, text = std::move(text)] {
+    readiness_->canary_returned(smarthost, worked, text, now());
+  });
+}
+
 void Reputation::fold(std::uint32_t source, const routing::Evidence& evidence) {
   const routing::Time at = now();
   if (std::holds_alternative<routing::Tick>(evidence) && !routing::due(states_[source], context(), at)) return;
@@ -161,7 +173,7 @@ void Reputation::tick() {
     }
     fold(i, routing::Tick{});
   }
-  if (dirty_) publish();
+  if (readiness_->take_republish() || dirty_) publish();
   timer_.expires_after(tick_interval);
   timer_.async_wait([this](const boost::system::error_code& error) {
     if (!error) tick();
@@ -172,7 +184,11 @@ void Reputation::publish() {
   auto next = std::make_shared<routing::Snapshot>();
   next->version = ++version_;
   for (const auto& state : states_) next->sources.push_back(routing::snapshot_of(state, context()));
-  for (const auto& state : smarthosts_) next->smarthosts.push_back({state.resting_until, state.reason, state.senders});
+  for (std::uint32_t i = 0; i < smarthosts_.size(); ++i) {
+    const routing::SmarthostState& state = smarthosts_[i];
+    next->smarthosts.push_back({state.resting_until, state.reason, state.senders, readiness_->unready(i),
+                                config::readiness_of(config_->smarthosts[i]).allow_unready});
+  }
   snapshot_ = next;
   dirty_ = false;
   publish_(std::move(next));

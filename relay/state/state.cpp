@@ -5,6 +5,7 @@
 #include <charconv>
 #include <stdexcept>
 
+#include "relay/reputation/readiness.hpp"
 #include "relay/runtime/clock.hpp"
 #include "relay/runtime/log.hpp"
 
@@ -120,6 +121,9 @@ void State::restore(Reputation& reputation, Budgets& budgets, Guard& guard) {
       for (std::uint32_t i = 0; i < config_->smarthosts.size(); ++i)
         if (config_->smarthosts[i].name == name)
           if (auto state = decode_smarthost(value)) reputation.restore_smarthost(i, std::move(*state));
+    } else if (kind == "readiness") {
+      for (std::uint32_t i = 0; i < config_->smarthosts.size(); ++i)
+        if (config_->smarthosts[i].name == name) reputation.readiness().restore(i, value, now());
     } else if (kind == "shaping") {
       restore_shaping(*config_, name, value, budgets.shaping);
     } else if (kind == "budget") {
@@ -139,7 +143,8 @@ void State::save(Reputation& reputation, Budgets& budgets, Guard& guard) {
   const auto senders = guard.take_changed(again);
   std::vector<std::string> smarthosts;
   for (std::uint32_t i = 0; i < config_->smarthosts.size(); ++i) smarthosts.push_back(encode_smarthost(reputation.smarthost(i)));
-  if (!budgets.take_changed() && dirty_.empty() && !shaped && !senders && smarthosts == smarthosts_saved_) return;
+  const bool readiness = reputation.readiness().take_changed() || again;
+  if (!budgets.take_changed() && dirty_.empty() && !shaped && !senders && !readiness && smarthosts == smarthosts_saved_) return;
   try {
     execute("BEGIN");
     for (const std::uint32_t source : dirty_)
@@ -151,6 +156,7 @@ void State::save(Reputation& reputation, Budgets& budgets, Guard& guard) {
       put("budget", config_->smarthosts[i].name,
           std::to_string(use.window.time_since_epoch().count()) + " " + std::to_string(use.used));
       put("smarthost", config_->smarthosts[i].name, smarthosts[i]);
+      if (readiness) put("readiness", config_->smarthosts[i].name, reputation.readiness().encode(i));
     }
     if (senders) put("guard", "", *senders);
     if (shaped) {
