@@ -238,6 +238,8 @@ std::map<std::string, SmarthostPreset> read_smarthosts(const Tree& tree, const s
       section.problem("quota", "expected midnight or rolling");
     section.texts("dkim_unsigned", preset.dkim_unsigned);
     for (auto& field : preset.dkim_unsigned) field = smtp::lower(field);
+    section.text("api", preset.api);
+    section.integer("api_recipients", preset.api_recipients, 1, 100000);
     out.emplace(name, std::move(preset));
   });
   root.finish();

@@ -9,6 +9,7 @@
 #include "config/config.hpp"
 #include "config/data.hpp"
 #include "config/read_alerts.hpp"
+#include "config/read_http_api.hpp"
 #include "config/read_ingress.hpp"
 #include "config/replies.hpp"
 #include "config/shipped.hpp"
@@ -139,8 +140,41 @@ class Loader {
       for (const auto& [preset_name, p] : presets) known += (known.empty() ? "" : ", ") + preset_name;
       s.problem("provider", "expected one of " + known);
     }
-    std::string region, address, tls;
+    std::string region;
     s.text("region", region);
+    const bool by_http = read_http_api(s, preset, region, out);
+    if (!by_http) {
+      smtp_door(s, preset, region, out);
+      login(s, preset, region, out);
+    }
+    s.text("ca", out.ca);
+    if (!out.ca.empty() && !std::ifstream(out.ca)) s.problem("ca", "cannot be read");
+    budget(s, out);
+    out.recipients = by_http ? preset.api_recipients : preset.recipients;
+    out.message_size = preset.message_size;
+    out.connections = preset.connections;
+    out.messages_per_connection = by_http ? 100 : preset.messages_per_connection;
+    s.integer("connections", out.connections, 1, 10000);
+    out.dkim = preset.dkim;
+    out.rewrites = preset.dkim_unsigned;
+    std::string rule;
+    s.text("dkim", rule);
+    if (!rule.empty()) {
+      if (const auto parsed = parse_dkim_rule(rule))
+        out.dkim = *parsed;
+      else
+        s.problem("dkim", "expected keep, strip or sign");
+    }
+    out.quota = preset.quota;
+    Section fields = s.section("headers");
+    own_headers(fields, out);
+    fields.finish();
+    for (const char* key : {"cost", "canary", "unready"}) s.unavailable(key);
+    return out;
+  }
+
+  void smtp_door(Section& s, const SmarthostPreset& preset, const std::string& region, Smarthost& out) {
+    std::string address, tls;
     s.text("address", address);
     out.host = replace_all(preset.host, "{region}", region);
     out.ports = preset.ports;
@@ -159,31 +193,6 @@ class Loader {
       out.tls = smtp::TlsMode::none;
     else if (!tls.empty())
       s.problem("tls", "expected starttls, implicit or none");
-    login(s, preset, region, out);
-    s.text("ca", out.ca);
-    if (!out.ca.empty() && !std::ifstream(out.ca)) s.problem("ca", "cannot be read");
-    budget(s, out);
-    out.recipients = preset.recipients;
-    out.message_size = preset.message_size;
-    out.connections = preset.connections;
-    out.messages_per_connection = preset.messages_per_connection;
-    s.integer("connections", out.connections, 1, 10000);
-    out.dkim = preset.dkim;
-    out.rewrites = preset.dkim_unsigned;
-    std::string rule;
-    s.text("dkim", rule);
-    if (!rule.empty()) {
-      if (const auto parsed = parse_dkim_rule(rule))
-        out.dkim = *parsed;
-      else
-        s.problem("dkim", "expected keep, strip or sign");
-    }
-    out.quota = preset.quota;
-    Section fields = s.section("headers");
-    own_headers(fields, out);
-    fields.finish();
-    for (const char* key : {"cost", "canary", "unready"}) s.unavailable(key);
-    return out;
   }
 
   /// Orders to the ESP travel in fields of its own; whatever else a message says is its author's.
