@@ -38,7 +38,7 @@ void endpoint(Section& s, const SmarthostPreset& preset, HttpApi& api) {
     return s.problem("endpoint", clear ? why : "expected https://HOST or https://HOST:PORT, without user and path");
   }
   api.tls = url->tls;
-  api.host = url->host;
+  api.host = url->host == "localhost" && !url->tls ? "127.0.0.1" : url->host;  // never asked of the DNS (RFC 6761 section 6.3)
   api.port = url->port;
 }
 

@@ -23,6 +23,7 @@ constexpr EventKind kinds[] = {
     {"smarthost-login", "smarthost", true, false, "a smarthost refuses the login, and rests"},
     {"smarthost-sender", "smarthost-sender", true, false,
      "a smarthost does not take a sender, whose domain is not verified there"},
+    {"smarthost-account", "smarthost-account", true, false, "an ESP says that the account there is limited, or no longer is"},
     {"budget", "budget", true, false, "a budget is used up, or nearly"},
     {"poison", "poison", true, false, "a message or sender is held because it gets sources blocked"},
     {"list-down", "blocklist", true, true, "a blocklist fails its test points; its answers do not count"},

@@ -217,7 +217,8 @@ class Dispatcher {
   std::optional<routing::ShapingRefusal> shape(const Job& job, std::uint32_t source) const;
   void give_back(Job& job, std::size_t used);
   void reroute_lanes();
-  void smarthost_refuses(const Job& job, const std::string& text, routing::AccountTrouble trouble);
+  void smarthost_refuses(const Job& job, const std::string& text, routing::AccountTrouble trouble,
+                         routing::Duration at_least = routing::Duration{0});
   bool refused_somewhere(const Job& job) const;
 
   // Time.
@@ -232,8 +233,8 @@ class Dispatcher {
   boost::asio::awaitable<void> rest(Lane* lane);
   void put_back(Lane& lane, JobPtr job);
   int messages_per_connection(const Lane& lane) const;
-  boost::asio::awaitable<JobPtr> take_following(Lane* lane, const Job* present, const Connection* connection);
-  boost::asio::awaitable<AttemptResult> send_job(Lane* lane, Connection* connection, Prepared* present, Prepared* following);
+  boost::asio::awaitable<JobPtr> take_following(Lane* lane, const Job* present, const Carrier* connection);
+  boost::asio::awaitable<AttemptResult> send_job(Lane* lane, Carrier* connection, Prepared* present, Prepared* following);
   boost::asio::awaitable<Established> establish(Lane* lane, const Job* job);
   boost::asio::awaitable<Established> establish_at(Lane* lane, const Target* target, routing::IpAddress address, TlsPlan plan);
   OutgoingOptions outgoing_options(routing::EgressRef egress) const;
@@ -250,7 +251,8 @@ class Dispatcher {
   void conclude_answered(JobPtr job, const AttemptResult& result);
   void observe(const Job& job, const routing::Verdict& verdict, const std::string& text);
   std::optional<std::string> accuse(Job& job, smtp::Phase phase, const routing::Verdict& verdict, const std::string& text,
-                                    routing::AccountTrouble trouble);
+                                    routing::AccountTrouble trouble, routing::Duration at_least);
+  void retry_one_by_one(JobPtr job, const AttemptResult& result);
   void conclude_trouble(JobPtr job, const AttemptResult& result);
   void next_egress(JobPtr job, const std::string& reason);
   bool settled(const Job& job, const Settled& how);

@@ -5,6 +5,7 @@
 
 #include "relay/auth/nonce.hpp"
 #include "relay/delivery/dispatcher.hpp"
+#include "relay/delivery/http_connection.hpp"
 #include "relay/net/via.hpp"
 #include "relay/runtime/log.hpp"
 
@@ -29,7 +30,7 @@ bool worn_out(const AttemptResult& result) {
 
 /// What came of opening a connection.
 struct Dispatcher::Established {
-  std::unique_ptr<Connection> connection;
+  std::unique_ptr<Carrier> connection;
   AttemptResult result;   ///< why there is none: unreachable, local_fault, or answered for every recipient
   bool try_next = false;  ///< another address may do better
   bool tls_failed = false;
@@ -97,15 +98,15 @@ int Dispatcher::messages_per_connection(const Lane& lane) const {
 
 /// The job to announce behind the final dot of the present one: with more waiting than the connections can take, and
 /// on a connection that may carry it.
-boost::asio::awaitable<JobPtr> Dispatcher::take_following(Lane* lane, const Job* present, const Connection* connection) {
+boost::asio::awaitable<JobPtr> Dispatcher::take_following(Lane* lane, const Job* present, const Carrier* connection) {
   if (present->holds_trial || lane->ready.empty() || lane->connections < lane_limit(*lane) || !lane->idle.empty() ||
-      connection->messages() + 1 >= messages_per_connection(*lane))
+      connection->messages() + 1 >= messages_per_connection(*lane) || !connection->chains())
     co_return nullptr;
   co_return co_await take(lane);
 }
 
 /// Sends one job, and perhaps announces the next, which `following` then holds.
-boost::asio::awaitable<AttemptResult> Dispatcher::send_job(Lane* lane, Connection* connection, Prepared* present,
+boost::asio::awaitable<AttemptResult> Dispatcher::send_job(Lane* lane, Carrier* connection, Prepared* present,
                                                            Prepared* following) {
   const OutgoingOptions options = outgoing_options(lane->key.egress);
   if (!present->transaction)
@@ -132,7 +133,7 @@ boost::asio::awaitable<void> Dispatcher::rest(Lane* lane) {
 }
 
 boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
-  std::unique_ptr<Connection> connection;
+  std::unique_ptr<Carrier> connection;
   std::uint64_t version = 0;  // of the configuration that the connection was opened under
   const LaneKey key = lane->key;
   Prepared present;
@@ -157,12 +158,16 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
       }
       connection = std::move(opened.connection);
       version = shared_.config->version;
-      lane->opened = true;
+      lane->opened = lane->opened || connection->proven();
       if (!lane->ready.empty()) kick(*lane);
     }
     const bool reused = connection->messages() > 0;
     Prepared following;
     const AttemptResult result = co_await send_job(lane, connection.get(), &present, &following);
+    if (!lane->opened && connection->proven()) {
+      lane->opened = true;
+      kick(*lane);
+    }
     // What was announced goes on only behind a message that was taken: else its egress is perhaps not the right one
     // any more, and nothing of it was sent.
     const bool chained = following.job && connection->usable() && connection->chained();
@@ -378,6 +383,15 @@ boost::asio::awaitable<Dispatcher::Established> Dispatcher::establish_at(Lane* l
       out.result.text = "address " + config.topology.sources[egress.index].address.to_string() + " cannot be used: " + why;
       out.try_next = false;
     }
+    co_return out;
+  }
+  if (smarthost && config.smarthosts[egress.index].api && config.smarthosts[egress.index].api->delivers) {
+    const config::Smarthost& host = config.smarthosts[egress.index];
+    auto http = std::make_unique<HttpConnection>(std::move(connected.stream), host.api, host.provider, host.add_headers,
+                                                 std::move(security));
+    const bool secured = co_await http->open();
+    if (!secured) out.result.text = target->host + " [" + address.to_string() + "]: " + http->error();
+    if (secured) out.connection = std::move(http);
     co_return out;
   }
   auto connection = std::make_unique<Connection>(std::move(connected.stream), std::move(client), target->host,

@@ -3,8 +3,10 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 
+#include "config/http_api.hpp"
 #include "relay/auth/nonce.hpp"
 #include "relay/delivery/connection.hpp"
+#include "relay/doctor/smarthost_api.hpp"
 #include "relay/doctor/subjects.hpp"
 #include "smtp/text.hpp"
 
@@ -192,6 +194,7 @@ boost::asio::awaitable<Check> knock(const config::Config* config, const config::
 
 boost::asio::awaitable<Checks> check_smarthost(World world, std::uint32_t index) {
   const config::Smarthost& host = world.config.smarthosts[index];
+  if (host.api && host.api->delivers) co_return co_await check_smarthost_api(world, index);
   Checks out;
   Addresses found = co_await resolve(&world.resolver, host.host);
   if (found.list.empty()) {
