@@ -27,13 +27,16 @@ Check judge_ses(const std::string& subject, const std::string& place, const Http
   return make_check("smarthost", subject, Result::ok, place + "login accepted, sending is enabled");
 }
 
+/// A key that may only send is good for mail: the question was refused, and not who asked.
+bool only_not_allowed(const HttpAnswer& answer, config::HttpApiKind kind) {
+  return answer.status == 403 && (kind != config::HttpApiKind::ses || answer.error_type.starts_with("AccessDenied"));
+}
+
 std::string advice_for(const HttpAnswer& answer, config::HttpApiKind kind) {
   if (answer.status == 401) return "correct the login: with this one no mail can go by it";
-  if (answer.status == 403) {
-    if (kind == config::HttpApiKind::ses)
-      return "correct username and secret_key, and this host's clock; the IAM user needs ses:GetAccount besides ses:SendRawEmail";
-    return "correct the login, or give the key the right to look at the account";
-  }
+  if (only_not_allowed(answer, kind))
+    return "give the key the right to look at the account (SES: ses:GetAccount), or send a test message";
+  if (answer.status == 403) return "correct username and secret_key, and this host's clock";
   if (answer.status == 404) return "correct domain, or endpoint: the API does not know it";
   return "ask its operator, or try again later";
 }
@@ -53,8 +56,13 @@ boost::asio::awaitable<Checks> check_smarthost_api(World world, std::uint32_t sm
         make_check("smarthost", subject, Result::fail, place + answer.error,
                    "allow the port; its certificate must name " + host.host + " and come from an authority trusted here (ca)"));
   else if (answer.status != 200)
-    out.push_back(make_check("smarthost", subject, Result::fail, place + account_refusal(host, answer),
-                             advice_for(answer, host.api->kind)));
+    out.push_back(
+        only_not_allowed(answer, host.api->kind)
+            ? make_check("smarthost", subject, Result::warn,
+                         place + "login not checked: the key may not look at the account: " + account_refusal(host, answer),
+                         advice_for(answer, host.api->kind))
+            : make_check("smarthost", subject, Result::fail, place + account_refusal(host, answer),
+                         advice_for(answer, host.api->kind)));
   else if (host.api->kind == config::HttpApiKind::ses)
     out.push_back(judge_ses(subject, place, answer));
   else
