@@ -122,7 +122,7 @@ struct Smarthost {
   routing::QuotaRenewal quota = routing::QuotaRenewal::midnight;
   std::vector<std::pair<std::string, std::string>> add_headers;  ///< name and value; they replace fields of the same name
   std::vector<std::string> keep_headers;                         ///< globs of fields that are stripped elsewhere
-  std::shared_ptr<const HttpApi> api;                            ///< mail goes by HTTP; null: by SMTP
+  std::shared_ptr<const HttpApi> api;                            ///< its HTTP API is used; null: by SMTP only
   std::shared_ptr<const Spending> spending;                      ///< cost, budget in money, rate; null: none is given
   std::shared_ptr<const Readiness> readiness;                    ///< what is asked of sender domains; null: the defaults
   std::shared_ptr<const EspEvents> events;                       ///< its webhooks are taken; null: they are not

@@ -240,6 +240,8 @@ std::map<std::string, SmarthostPreset> read_smarthosts(const Tree& tree, const s
     section.texts("dkim_unsigned", preset.dkim_unsigned);
     for (auto& field : preset.dkim_unsigned) field = smtp::lower(field);
     preset.records = read_esp_records(section);
+    section.text("api", preset.api);
+    section.integer("api_recipients", preset.api_recipients, 1, 100000);
     out.emplace(name, std::move(preset));
   });
   root.finish();

@@ -44,6 +44,8 @@ struct SmarthostPreset {
   routing::QuotaRenewal quota = routing::QuotaRenewal::midnight;
   std::vector<std::string> dkim_unsigned;  ///< lower-case names of header fields that the ESP writes itself
   routing::EspRecords records;
+  std::string api;                         ///< host of the HTTP API, may hold {region}; empty: none that takes a message as it is
+  int api_recipients = 1;                  ///< in one request to it
 };
 
 std::optional<DkimRule> parse_dkim_rule(std::string_view text);

@@ -9,6 +9,7 @@
 #include "config/config.hpp"
 #include "config/data.hpp"
 #include "config/read_alerts.hpp"
+#include "config/read_http_api.hpp"
 #include "config/read_ingress.hpp"
 #include "config/read_readiness.hpp"
 #include "config/replies.hpp"
@@ -140,34 +141,20 @@ class Loader {
       for (const auto& [preset_name, p] : presets) known += (known.empty() ? "" : ", ") + preset_name;
       s.problem("provider", "expected one of " + known);
     }
-    std::string region, address, tls;
+    std::string region;
     s.text("region", region);
-    s.text("address", address);
-    out.host = replace_all(preset.host, "{region}", region);
-    out.ports = preset.ports;
-    out.implicit_tls = preset.implicit_tls;
-    if (!address.empty()) own_address(s, address, out);
-    if (out.host.empty() || out.ports.empty())
-      s.problem("address", "is required: host:port");
-    else if (!smtp::valid_domain(out.host, false) && !IpAddress::parse(out.host))
-      s.problem(address.empty() ? "region" : "address", out.host + " is not a host name");
-    s.text("tls", tls);
-    if (tls == "implicit")
-      out.implicit_tls = out.ports;
-    else if (tls == "starttls")
-      out.implicit_tls.clear();
-    else if (tls == "none")
-      out.tls = smtp::TlsMode::none;
-    else if (!tls.empty())
-      s.problem("tls", "expected starttls, implicit or none");
-    login(s, preset, region, out);
+    const bool by_http = read_http_api(s, preset, region, out);
+    if (!by_http) {
+      smtp_door(s, preset, region, out);
+      login(s, preset, region, out);
+    }
     s.text("ca", out.ca);
     if (!out.ca.empty() && !std::ifstream(out.ca)) s.problem("ca", "cannot be read");
     budget(s, out);
-    out.recipients = preset.recipients;
+    out.recipients = by_http ? preset.api_recipients : preset.recipients;
     out.message_size = preset.message_size;
     out.connections = preset.connections;
-    out.messages_per_connection = preset.messages_per_connection;
+    out.messages_per_connection = by_http ? 100 : preset.messages_per_connection;
     s.integer("connections", out.connections, 1, 10000);
     out.dkim = preset.dkim;
     out.rewrites = preset.dkim_unsigned;
@@ -187,6 +174,28 @@ class Loader {
     s.unavailable("cost");
     s.unavailable("canary", "it is a key of pools");
     return out;
+  }
+
+  void smtp_door(Section& s, const SmarthostPreset& preset, const std::string& region, Smarthost& out) {
+    std::string address, tls;
+    s.text("address", address);
+    out.host = replace_all(preset.host, "{region}", region);
+    out.ports = preset.ports;
+    out.implicit_tls = preset.implicit_tls;
+    if (!address.empty()) own_address(s, address, out);
+    if (out.host.empty() || out.ports.empty())
+      s.problem("address", "is required: host:port");
+    else if (!smtp::valid_domain(out.host, false) && !IpAddress::parse(out.host))
+      s.problem(address.empty() ? "region" : "address", out.host + " is not a host name");
+    s.text("tls", tls);
+    if (tls == "implicit")
+      out.implicit_tls = out.ports;
+    else if (tls == "starttls")
+      out.implicit_tls.clear();
+    else if (tls == "none")
+      out.tls = smtp::TlsMode::none;
+    else if (!tls.empty())
+      s.problem("tls", "expected starttls, implicit or none");
   }
 
   /// Orders to the ESP travel in fields of its own; whatever else a message says is its author's.

@@ -20,6 +20,7 @@
 #include "relay/alerts/alerts.hpp"
 #include "relay/delivery/dispatcher.hpp"
 #include "relay/ingress/ingress.hpp"
+#include "relay/reputation/account_watch.hpp"
 #include "relay/reputation/budget_watch.hpp"
 #include "relay/reputation/prober.hpp"
 #include "relay/reputation/readiness_watch.hpp"
@@ -102,6 +103,7 @@ class Program {
     budget_watch_ = std::make_unique<BudgetWatch>(control_.get_executor(), config_, *budgets_, events_);
     spool_watch_ = std::make_unique<spool::Watch>(control_.get_executor(), *spool_, events_);
     readiness_watch_ = std::make_unique<ReadinessWatch>(control_.get_executor(), config_, *reputation_);
+    account_watch_ = std::make_unique<AccountWatch>(control_.get_executor(), config_, *reputation_, events_);
     prober_ = std::make_unique<Prober>(control_.get_executor(), config_, *reputation_);
     reputation_->on_check_now([this](std::uint32_t source, const std::string& list) { prober_->check_now(source, list); });
     common_.cache.limit = config_->spool.cache;
@@ -125,6 +127,7 @@ class Program {
                          {},
                          [this] { return ready_; },
                          [this] { return reload(); }};
+    context.accounts = account_watch_.get();
     for (const auto& worker : workers_) context.dispatchers.push_back(worker->dispatcher.get());
     admin_ = std::make_unique<AdminServer>(control_.get_executor(), std::move(context));
   }
@@ -185,6 +188,7 @@ class Program {
     budget_watch_->start();
     spool_watch_->start();
     readiness_watch_->start();
+    account_watch_->start();
     credentials_->start();
     sts_->start(control_.get_executor());
     admin_->start();
@@ -335,6 +339,7 @@ class Program {
     prober_->start();
     budget_watch_->configure(config_);
     readiness_watch_->configure(config_);
+    account_watch_->configure(config_);
     if (alerts_ && same_alerts) alerts_->configure(config_);
     if (same_alerts) co_return;
     // The new ones listen before the old ones stop: no event is missed.
@@ -387,6 +392,7 @@ class Program {
     co_await stops_.wait();
     co_await prober_->stop();
     co_await readiness_watch_->stop();
+    co_await account_watch_->stop();
     credentials_->stop();
     sts_->stop();
     budget_watch_->stop();
@@ -415,6 +421,7 @@ class Program {
   std::unique_ptr<BudgetWatch> budget_watch_;
   std::unique_ptr<spool::Watch> spool_watch_;
   std::unique_ptr<ReadinessWatch> readiness_watch_;
+  std::unique_ptr<AccountWatch> account_watch_;
   std::unique_ptr<Prober> prober_;
   DeliveryCommon common_;
   std::shared_ptr<const DeliveryTls> tls_;

@@ -67,7 +67,8 @@ std::optional<AccountTrouble> parse_account_trouble(std::string_view name) {
   return std::nullopt;
 }
 
-bool smarthost_refused(SmarthostState& state, std::string reason, Time now, AccountTrouble trouble, QuotaRenewal renewal) {
+bool smarthost_refused(SmarthostState& state, std::string reason, Time now, AccountTrouble trouble, QuotaRenewal renewal,
+                       Duration at_least) {
   const bool resting = state.resting_until && now < *state.resting_until;
   const bool same = state.trouble == trouble;
   if (resting && same) {
@@ -75,7 +76,7 @@ bool smarthost_refused(SmarthostState& state, std::string reason, Time now, Acco
     return false;
   }
   const int rests = same ? state.rests : 0;
-  const Time until = rest_end(trouble, renewal, rests, now);
+  const Time until = std::max<Time>(rest_end(trouble, renewal, rests, now), now + std::clamp<Duration>(at_least, 0s, 24h));
   if (resting && until <= *state.resting_until) return false;
   state.resting_until = until;
   state.rests = rests + 1;

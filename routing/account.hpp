@@ -57,9 +57,9 @@ inline constexpr std::size_t max_refused_senders = 1000;  ///< of one smarthost;
 /// The smarthost rests: seconds for a rate, until it renews for a quota, five minutes to an hour for a login (accounts
 /// are locked by tries), an hour when paused, else a minute doubling up to an hour. What comes in while it rests can make
 /// the rest longer only when it is about another trouble. Not for the troubles of senders, recipients and content.
-/// True when it rests longer than before.
+/// `at_least` is what the smarthost asks for itself, a day at most. True when it rests longer than before.
 bool smarthost_refused(SmarthostState& state, std::string reason, Time now, AccountTrouble trouble = AccountTrouble::none,
-                       QuotaRenewal renewal = QuotaRenewal::midnight);
+                       QuotaRenewal renewal = QuotaRenewal::midnight, Duration at_least = Duration{0});
 /// The account works. What was on its way when the rest began does not say so, and ends no rest.
 void smarthost_delivered(SmarthostState& state, Time now);
 /// The sender is refused for a day. True when that is news.

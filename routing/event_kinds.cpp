@@ -27,6 +27,7 @@ constexpr EventKind kinds[] = {
     {"smarthost-ready", "readiness", true, false, "it is prepared there now"},
     {"canary-failed", "canary", true, false, "a smarthost did not take a message that was to show that it works"},
     {"canary-works", "canary", true, false, "it takes them again"},
+    {"smarthost-account", "smarthost-account", true, false, "an ESP says that the account there is limited, or no longer is"},
     {"budget", "budget", true, false, "a budget is used up, or nearly"},
     {"poison", "poison", true, false, "a message or sender is held because it gets sources blocked"},
     {"list-down", "blocklist", true, true, "a blocklist fails its test points; its answers do not count"},

@@ -11,6 +11,7 @@
 #include "relay/budgets.hpp"
 #include "relay/delivery/dispatcher.hpp"
 #include "relay/metrics.hpp"
+#include "relay/reputation/account_watch.hpp"
 #include "relay/reputation/events.hpp"
 #include "relay/reputation/guard.hpp"
 #include "relay/reputation/owner.hpp"
@@ -42,6 +43,7 @@ struct AdminContext {
   std::vector<Dispatcher*> dispatchers;
   std::function<bool()> ready;
   std::function<boost::asio::awaitable<ReloadResult>()> reload;
+  const AccountWatch* accounts = nullptr;  ///< null: nobody asks ESPs about accounts
 };
 
 class AdminServer {

@@ -4,7 +4,9 @@
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <cmath>
 
+#include "config/http_api.hpp"
 #include "config/readiness.hpp"
 #include "relay/reputation/readiness.hpp"
 #include "relay/runtime/clock.hpp"
@@ -193,6 +195,29 @@ json::object trial_of(const Trial& trial) {
   return {{"worked", time_or_null(trial.worked)}, {"failed", time_or_null(trial.failed)}, {"text", trial.text}};
 }
 
+/// Without a fraction where there is none: people read it.
+json::value number(double value) {
+  const bool integral = value == std::floor(value) && std::abs(value) < 1e15;
+  return integral ? json::value(static_cast<std::int64_t>(value)) : json::value(value);
+}
+
+/// What the ESP says of the account; null where it is not asked, or has not answered yet.
+json::value account_of(const AdminContext& c, std::uint32_t smarthost) {
+  const AccountStatus* status = c.accounts ? c.accounts->status(smarthost) : nullptr;
+  if (!status) return nullptr;
+  json::object out{{"checked", time_or_null(status->checked)}, {"error", status->error}};
+  const auto& account = status->account;
+  const bool limited = account && account->max_24h >= 0;
+  out["sending"] = account ? json::value(account->sending) : json::value();
+  out["production"] = account ? json::value(account->production) : json::value();
+  out["enforcement"] = account ? json::value(account->enforcement) : json::value();
+  out["quota_24h"] = limited ? number(account->max_24h) : json::value();
+  out["sent_24h"] = account ? number(account->sent_24h) : json::value();
+  out["left_24h"] = limited ? number(std::max(0.0, account->max_24h - account->sent_24h)) : json::value();
+  out["max_rate"] = account ? number(account->max_rate) : json::value();
+  return out;
+}
+
 json::value smarthosts(const AdminContext& c) {
   json::array out;
   for (std::uint32_t i = 0; i < c.config->smarthosts.size(); ++i) {
@@ -209,6 +234,8 @@ json::value smarthosts(const AdminContext& c) {
         {"reason", state.reason},
         {"trouble", resting ? json::value(to_string(state.trouble)) : json::value()},
         {"refused_senders", refused_senders(state)},
+        {"transport", host.api && host.api->delivers ? "http" : "smtp"},
+        {"account", account_of(c, i)},
         {"used",
          json::object{{"messages", counters.delivered.get()}, {"recipients", c.budgets.used(i, now())}, {"cost", nullptr}}},
         {"budget", host.budget ? json::value(json::object{{"recipients", host.budget->recipients},

@@ -88,11 +88,13 @@ std::string print_pools(const json::value& value) {
 }
 
 std::string print_smarthosts(const json::value& value) {
-  Table out({"SMARTHOST", "PROVIDER", "STATE", "UNTIL", "USED", "BUDGET", "SENT", "REFUSED", "REASON"});
+  Table out({"SMARTHOST", "PROVIDER", "STATE", "UNTIL", "USED", "BUDGET", "ACCOUNT", "SENT", "REFUSED", "REASON"});
   for (const auto& host : value.as_array()) {
     const bool limited = host.at("budget").is_object();
+    const bool asked = host.at("account").is_object() && !host.at("account").at("quota_24h").is_null();
     out.add({get(host, "name"), get(host, "provider"), get(host, "state"), get(host, "until"), get(host.at("used"), "recipients"),
-             limited ? get(host.at("budget"), "recipients") + "/" + get(host.at("budget"), "per") : "-", get(host, "sent"),
+             limited ? get(host.at("budget"), "recipients") + "/" + get(host.at("budget"), "per") : "-",
+             asked ? get(host.at("account"), "sent_24h") + "/" + get(host.at("account"), "quota_24h") : "-", get(host, "sent"),
              get(host, "refused"), get(host, "reason")});
   }
   return out.str();

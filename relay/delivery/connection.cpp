@@ -144,9 +144,7 @@ AttemptResult Connection::broken(AttemptResult::Kind kind) {
 }
 
 /// What the peer can be told of the envelope. A host without SMTPUTF8 still takes domains as A-labels.
-smtp::Envelope Connection::envelope(const Outgoing& outgoing, const std::vector<std::uint32_t>& recipients) const {
-  const spool::Message& message = *outgoing.message;
-  const bool utf8 = session_.capabilities().smtputf8;
+smtp::Envelope envelope_for(const spool::Message& message, const std::vector<std::uint32_t>& recipients, bool utf8) {
   const auto fitting = [utf8](smtp::Address address) {
     if (utf8 || address.ascii()) return address;
     if (std::string ascii = to_a_labels(address.domain); !ascii.empty()) address.domain = std::move(ascii);
@@ -159,8 +157,6 @@ smtp::Envelope Connection::envelope(const Outgoing& outgoing, const std::vector<
     out.recipients.push_back(fitting(message.recipients[index]));
     if (!message.recipient_dsn.empty()) out.recipient_dsn.push_back(message.recipient_dsn[index]);
   }
-  out.size = outgoing.size;
-  out.eight_bit = outgoing.eight_bit;
   out.utf8_header = message.utf8 && message.eight_bit_header;
   return out;
 }
@@ -177,7 +173,9 @@ boost::asio::awaitable<Transaction> Connection::prepare(std::shared_ptr<const sp
     out.envelope.recipients.resize(recipients.size());
     co_return out;
   }
-  out.envelope = envelope(out.outgoing, recipients);
+  out.envelope = envelope_for(*out.outgoing.message, recipients, peer.smtputf8);
+  out.envelope.size = out.outgoing.size;
+  out.envelope.eight_bit = out.outgoing.eight_bit;
   if (peer.size && peer.max_size && out.outgoing.size > peer.max_size)
     out.refusal = smtp::make_reply(552, "5.3.4 (local) larger than the receiver's limit of " + std::to_string(peer.max_size));
   co_return out;

@@ -1,4 +1,4 @@
-// One outgoing SMTP connection: the client state machine on a stream.
+// One outgoing connection, by whatever protocol; and the one by SMTP: the client state machine on a stream.
 #pragma once
 
 #include <boost/asio/awaitable.hpp>
@@ -30,6 +30,9 @@ struct AttemptResult {
   std::string host;
   bool dsn = false;               ///< the peer took the DSN parameters (RFC 3461): reports of success are its business
   bool before_any_reply = false;  ///< `lost` before the peer answered this transaction
+  /// One of several recipients was refused, and which is not known: each has to be tried on its own.
+  bool one_by_one = false;
+  routing::Duration retry_after{0};  ///< how long the peer does not want to be asked, when it says so
 };
 
 /// How a connection is made secure.
@@ -47,7 +50,34 @@ struct Transaction {
   std::optional<smtp::Reply> refusal;  ///< why this peer cannot be given it
 };
 
-class Connection {
+/// What a message to these recipients says about its envelope. Without `utf8` domains are A-labels where they can be.
+smtp::Envelope envelope_for(const spool::Message& message, const std::vector<std::uint32_t>& recipients, bool utf8);
+
+/// An open connection that carries one message after another.
+class Carrier {
+ public:
+  virtual ~Carrier() = default;
+
+  /// What a message becomes for this peer. `recipients` are indices into the message's.
+  virtual boost::asio::awaitable<Transaction> prepare(std::shared_ptr<const spool::Message> message,
+                                                      std::vector<std::uint32_t> recipients, OutgoingOptions options,
+                                                      spool::Spool& spool) = 0;
+  /// One transaction. Where the peer takes it, `next` (or null) is announced behind its end: chained() is true then, and
+  /// the following call must be for it, or the connection be dropped.
+  virtual boost::asio::awaitable<AttemptResult> send(const Transaction* transaction, const Transaction* next,
+                                                     spool::Spool& spool) = 0;
+  virtual bool chained() const = 0;
+  virtual bool chains() const = 0;  ///< whether it is any use to prepare a `next`
+  virtual bool proven() const = 0;  ///< the peer has taken our login
+  /// Closes without a word.
+  virtual void drop() = 0;
+  virtual bool usable() const = 0;
+  virtual int messages() const = 0;
+  /// Says goodbye without waiting for an answer, and closes.
+  virtual boost::asio::awaitable<void> quit() = 0;
+};
+
+class Connection : public Carrier {
  public:
   /// `received` came from the peer already.
   Connection(std::unique_ptr<Stream> stream, smtp::ClientOptions options, std::string host, Security security,
@@ -62,26 +92,24 @@ class Connection {
   /// From the greeting to readiness. `refused`: session().failure() says what the peer said.
   boost::asio::awaitable<Opened> open();
 
-  /// What a message becomes for this peer. `recipients` are indices into the message's.
   boost::asio::awaitable<Transaction> prepare(std::shared_ptr<const spool::Message> message,
                                               std::vector<std::uint32_t> recipients, OutgoingOptions options,
-                                              spool::Spool& spool);
-  /// One transaction. Where the peer takes it, `next` (or null) is announced behind the final dot: chained() is true
-  /// then, and the following call must be for it, or the connection be dropped.
-  boost::asio::awaitable<AttemptResult> send(const Transaction* transaction, const Transaction* next, spool::Spool& spool);
-  bool chained() const { return session_.chained(); }
-  /// Closes without a word.
-  void drop() { fail("dropped"); }
+                                              spool::Spool& spool) override;
+  boost::asio::awaitable<AttemptResult> send(const Transaction* transaction, const Transaction* next,
+                                             spool::Spool& spool) override;
+  bool chained() const override { return session_.chained(); }
+  bool chains() const override { return true; }
+  bool proven() const override { return true; }  // open() has logged in
+  void drop() override { fail("dropped"); }
 
-  bool usable() const { return usable_ && !session_.closing(); }
-  int messages() const { return messages_; }
+  bool usable() const override { return usable_ && !session_.closing(); }
+  int messages() const override { return messages_; }
   const std::string& host() const { return host_; }
   const smtp::ClientSession& session() const { return session_; }
   const std::string& error() const { return error_; }
   /// "TLSv1.3 TLS_AES_256_GCM_SHA384 (mta-sts)", or "none (opportunistic)".
   std::string tls_summary() const;
-  /// Says QUIT without waiting for the answer, and closes.
-  boost::asio::awaitable<void> quit();
+  boost::asio::awaitable<void> quit() override;
 
  private:
   /// Writes what the session has to say and reads the reply to it.
@@ -89,7 +117,6 @@ class Connection {
   boost::asio::awaitable<bool> flush(Deadline deadline);
   boost::asio::awaitable<bool> read_reply(Deadline deadline, smtp::Reply& out);
   boost::asio::awaitable<bool> handshake();
-  smtp::Envelope envelope(const Outgoing& outgoing, const std::vector<std::uint32_t>& recipients) const;
   boost::asio::awaitable<bool> send_body(const Outgoing* outgoing, std::string_view behind, spool::Spool& spool);
   boost::asio::awaitable<bool> write_piece(std::span<const std::string> chunks, std::uint64_t offset, const Outgoing* outgoing,
                                            std::string_view end);

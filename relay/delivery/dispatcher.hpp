@@ -244,7 +244,8 @@ class Dispatcher {
   void release_trial(Job& job);
   std::optional<routing::ShapingRefusal> shape(const Job& job, std::uint32_t source) const;
   void give_back(Job& job, std::size_t used);
-  void smarthost_refuses(const Job& job, const std::string& text, routing::AccountTrouble trouble);
+  void smarthost_refuses(const Job& job, const std::string& text, routing::AccountTrouble trouble,
+                         routing::Duration at_least = routing::Duration{0});
   bool refused_somewhere(const Job& job) const;
 
   // Work on many jobs, in slices (slices.cpp).
@@ -272,8 +273,8 @@ class Dispatcher {
   boost::asio::awaitable<void> rest(Lane* lane);
   void put_back(Lane& lane, JobPtr job);
   int messages_per_connection(const Lane& lane) const;
-  boost::asio::awaitable<JobPtr> take_following(Lane* lane, const Job* present, const Connection* connection, bool lesser);
-  boost::asio::awaitable<AttemptResult> send_job(Lane* lane, Connection* connection, Prepared* present, Prepared* following,
+  boost::asio::awaitable<JobPtr> take_following(Lane* lane, const Job* present, const Carrier* connection, bool lesser);
+  boost::asio::awaitable<AttemptResult> send_job(Lane* lane, Carrier* connection, Prepared* present, Prepared* following,
                                                  bool lesser);
   boost::asio::awaitable<Established> establish(Lane* lane, const Job* job);
   boost::asio::awaitable<Established> establish_at(Lane* lane, const Target* target, routing::IpAddress address, TlsPlan plan);
@@ -292,7 +293,8 @@ class Dispatcher {
   void report_canary(const Job& job, const AttemptResult& result, const std::vector<routing::Verdict>& refusals);
   void observe(const Job& job, const routing::Verdict& verdict, const std::string& text);
   std::optional<std::string> accuse(Job& job, smtp::Phase phase, const routing::Verdict& verdict, const std::string& text,
-                                    routing::AccountTrouble trouble);
+                                    routing::AccountTrouble trouble, routing::Duration at_least);
+  void retry_one_by_one(JobPtr job, const AttemptResult& result);
   void conclude_trouble(JobPtr job, const AttemptResult& result);
   void next_egress(JobPtr job, const std::string& reason);
   bool settled(const Job& job, const Settled& how);

@@ -5,6 +5,7 @@
 
 #include "relay/auth/nonce.hpp"
 #include "relay/delivery/dispatcher.hpp"
+#include "relay/delivery/http_connection.hpp"
 #include "relay/net/via.hpp"
 #include "relay/runtime/log.hpp"
 
@@ -29,7 +30,7 @@ bool worn_out(const AttemptResult& result) {
 
 /// What came of opening a connection.
 struct Dispatcher::Established {
-  std::unique_ptr<Connection> connection;
+  std::unique_ptr<Carrier> connection;
   AttemptResult result;   ///< why there is none: unreachable, local_fault, or answered for every recipient
   bool try_next = false;  ///< another address may do better
   bool tls_failed = false;
@@ -125,10 +126,11 @@ int Dispatcher::messages_per_connection(const Lane& lane) const {
 /// The job to announce behind the final dot of the present one: with more waiting than the connections can take, and
 /// on a connection that may carry it. `lesser`: what the connection has now is of a class that leaves room for another;
 /// with a single connection nothing of such a class is announced, for others would have to wait for that too.
-boost::asio::awaitable<JobPtr> Dispatcher::take_following(Lane* lane, const Job* present, const Connection* connection,
+boost::asio::awaitable<JobPtr> Dispatcher::take_following(Lane* lane, const Job* present, const Carrier* connection,
                                                           bool lesser) {
   const std::size_t limit = lane_limit(*lane);
-  if (present->holds_trial || stopping_ || connection->messages() + 1 >= messages_per_connection(*lane)) co_return nullptr;
+  if (present->holds_trial || stopping_ || connection->messages() + 1 >= messages_per_connection(*lane) || !connection->chains())
+    co_return nullptr;
   if ((lane->connections < limit || !lane->idle.empty()) && work_for(*lane, false)) co_return nullptr;
   // Whose turn it is decides; when that may not be announced, the connection takes it when it is done.
   const auto turn = [&] { return lane->ready.next([&](std::uint32_t its) { return may_serve(*lane, its, lesser); }); };
@@ -142,7 +144,7 @@ boost::asio::awaitable<JobPtr> Dispatcher::take_following(Lane* lane, const Job*
 }
 
 /// Sends one job, and perhaps announces the next, which `following` then holds.
-boost::asio::awaitable<AttemptResult> Dispatcher::send_job(Lane* lane, Connection* connection, Prepared* present,
+boost::asio::awaitable<AttemptResult> Dispatcher::send_job(Lane* lane, Carrier* connection, Prepared* present,
                                                            Prepared* following, bool lesser) {
   const OutgoingOptions options = outgoing_options(lane->key.egress);
   if (!present->transaction)
@@ -170,7 +172,7 @@ boost::asio::awaitable<void> Dispatcher::rest(Lane* lane) {
 }
 
 boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
-  std::unique_ptr<Connection> connection;
+  std::unique_ptr<Carrier> connection;
   std::uint64_t version = 0;  // of the configuration that the connection was opened under
   const LaneKey key = lane->key;
   Prepared present;
@@ -201,12 +203,16 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
       }
       connection = std::move(opened.connection);
       version = shared_.config->version;
-      lane->opened = true;
+      lane->opened = lane->opened || connection->proven();
       if (!lane->ready.empty()) kick(*lane);
     }
     const bool reused = connection->messages() > 0;
     Prepared following;
     const AttemptResult result = co_await send_job(lane, connection.get(), &present, &following, lesser);
+    if (!lane->opened && connection->proven()) {
+      lane->opened = true;
+      kick(*lane);
+    }
     // What was announced goes on only behind a message that was taken: else its egress is perhaps not the right one
     // any more, and nothing of it was sent.
     const bool chained = following.job && connection->usable() && connection->chained();
@@ -425,6 +431,15 @@ boost::asio::awaitable<Dispatcher::Established> Dispatcher::establish_at(Lane* l
       out.result.text = "address " + config.topology.sources[egress.index].address.to_string() + " cannot be used: " + why;
       out.try_next = false;
     }
+    co_return out;
+  }
+  if (smarthost && config.smarthosts[egress.index].api && config.smarthosts[egress.index].api->delivers) {
+    const config::Smarthost& host = config.smarthosts[egress.index];
+    auto http = std::make_unique<HttpConnection>(std::move(connected.stream), host.api, host.provider, host.add_headers,
+                                                 std::move(security));
+    const bool secured = co_await http->open();
+    if (!secured) out.result.text = target->host + " [" + address.to_string() + "]: " + http->error();
+    if (secured) out.connection = std::move(http);
     co_return out;
   }
   auto connection = std::make_unique<Connection>(std::move(connected.stream), std::move(client), target->host,

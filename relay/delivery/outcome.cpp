@@ -39,10 +39,21 @@ void Dispatcher::conclude(JobPtr job, const AttemptResult& result) {
   job->last_host = result.host;
   job->tls = result.tls;
   release_trial(*job);
-  if (result.kind == AttemptResult::Kind::answered)
+  if (result.one_by_one && job->recipients.size() > 1)
+    retry_one_by_one(std::move(job), result);
+  else if (result.kind == AttemptResult::Kind::answered)
     conclude_answered(std::move(job), result);
   else
     conclude_trouble(std::move(job), result);
+}
+
+/// A request was refused for one of its recipients: the others must not share its fate.
+void Dispatcher::retry_one_by_one(JobPtr job, const AttemptResult& result) {
+  log::info(
+      "one recipient was refused, and the message with it: each is tried on its own",
+      {{"id", smtp::to_string(job->message->id)}, {"host", result.host}, {"reply", result.outcomes.front().reply.to_string()}});
+  give_back(*job, 0);
+  dispatch_split(std::move(job), 1);
 }
 
 /// The peer spoke. Every recipient is judged by its own reply; equal replies are judged once.
@@ -83,7 +94,8 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
     routing::Action action = blame.action;
     if (verdict.label == routing::Label::content && !job->message->report)
       shared_.guard.refused_for_content(static_cast<std::uint64_t>(job->message->id), job->content->sender.to_string());
-    if (blame.egress_at_fault && !std::exchange(told, true)) poison = accuse(*job, outcome.phase, verdict, text, blame.trouble);
+    if (blame.egress_at_fault && !std::exchange(told, true))
+      poison = accuse(*job, outcome.phase, verdict, text, blame.trouble, result.retry_after);
     // Observing changes nothing: the reply is taken as any other relay would take it.
     if (source && config.topology.observe && action == routing::Action::next_egress)
       action = outcome.reply.permanent() ? routing::Action::fail : routing::Action::retry;
@@ -203,12 +215,13 @@ void Dispatcher::observe(const Job& job, const routing::Verdict& verdict, const 
 /// A reply is evidence against the egress. What there is to hold the message for, when that is the suspect by now: only a
 /// receiver that has seen it can mean it, so what is refused before DATA never counts against it.
 std::optional<std::string> Dispatcher::accuse(Job& job, smtp::Phase phase, const routing::Verdict& verdict,
-                                              const std::string& text, routing::AccountTrouble trouble) {
+                                              const std::string& text, routing::AccountTrouble trouble,
+                                              routing::Duration at_least) {
   const auto& config = *shared_.config;
   const routing::EgressRef egress = job.egress;
   counters(egress).blamed.add();
   if (egress.kind == EgressKind::smarthost) {
-    smarthost_refuses(job, text, trouble);
+    smarthost_refuses(job, text, trouble, at_least);
     return std::nullopt;
   }
   routing::Refused refused{job.site->provider, verdict.label, std::string(verdict.blocklist), std::string(verdict.rule), text};
@@ -227,10 +240,11 @@ std::optional<std::string> Dispatcher::accuse(Job& job, smtp::Phase phase, const
 }
 
 /// Tells the owner of the standings, whose word comes in a moment: until then what waits here does not try the same again.
-void Dispatcher::smarthost_refuses(const Job& job, const std::string& text, routing::AccountTrouble trouble) {
+void Dispatcher::smarthost_refuses(const Job& job, const std::string& text, routing::AccountTrouble trouble,
+                                   routing::Duration at_least) {
   const std::uint32_t index = job.egress.index;
   if (trouble == routing::AccountTrouble::sender) return shared_.reputation.report_sender_refused(index, job.sender_domain, text);
-  shared_.reputation.report_smarthost_refused(index, text, trouble);
+  shared_.reputation.report_smarthost_refused(index, text, trouble, at_least);
   const auto& known = snapshot_->smarthosts[index].resting_until;
   if (known && now() < *known) return;
   auto next = std::make_shared<routing::Snapshot>(*snapshot_);

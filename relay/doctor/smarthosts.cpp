@@ -3,8 +3,10 @@
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/this_coro.hpp>
 
+#include "config/http_api.hpp"
 #include "relay/auth/nonce.hpp"
 #include "relay/delivery/connection.hpp"
+#include "relay/doctor/smarthost_api.hpp"
 #include "relay/doctor/subjects.hpp"
 #include "smtp/text.hpp"
 
@@ -222,6 +224,8 @@ boost::asio::awaitable<Knock> knock_at_smarthost(const config::Config* config, s
 }
 
 boost::asio::awaitable<Checks> check_smarthost(World world, std::uint32_t index) {
+  if (const auto& api = world.config.smarthosts[index].api; api && api->delivers)
+    co_return co_await check_smarthost_api(world, index);
   const auto executor = co_await boost::asio::this_coro::executor;
   Deadlines& deadlines = world.deadlines.emplace_back(executor);
   const Knock found = co_await knock_at_smarthost(&world.config, index, &world.resolver, &deadlines);

@@ -7,8 +7,6 @@
 #include <boost/beast/http/parser.hpp>
 #include <boost/beast/http/string_body.hpp>
 
-#include "relay/net/stream.hpp"
-
 namespace egret::relay {
 namespace {
 
@@ -25,18 +23,28 @@ HttpAnswer failure(std::string error) {
   return out;
 }
 
+/// What came of a connection and was not parsed yet, over the responses on it.
+struct Received {
+  boost::beast::flat_buffer buffer;
+  std::uint64_t octets = 0;
+};
+
 /// Reads one response into `parser`; empty, or what went wrong.
-asio::awaitable<std::string> read_response(Stream& stream, Parser& parser, std::uint64_t max_body) {
+asio::awaitable<std::string> read_response(Stream& stream, Parser& parser, Received& received, std::uint64_t max_body) {
   parser.header_limit(max_header);
   parser.body_limit(max_body);
   parser.eager(true);
   // Of everything that one response may take: chunk headers and trailers are under no limit of the parser's.
   const std::uint64_t max_received = 2 * max_header + 3 * max_body;
-  boost::beast::flat_buffer buffer;
-  std::uint64_t received = 0;
+  error_code error;
   while (!parser.is_done()) {
-    const ReadResult got = co_await stream.read_some(buffer.prepare(4096));
-    error_code error;
+    if (received.buffer.size() > 0) {
+      const std::size_t used = parser.put(received.buffer.data(), error);
+      received.buffer.consume(used);
+      if (error && error != http::error::need_more) co_return "HTTP: " + error.message();
+      if (!error && used > 0) continue;
+    }
+    const ReadResult got = co_await stream.read_some(received.buffer.prepare(4096));
     if (got.error == asio::error::eof) {
       if (!parser.got_some()) co_return "the connection ended without a response";
       // Only a proper end of TLS may stand for the end of a body: a cut connection must not shorten it.
@@ -45,11 +53,9 @@ asio::awaitable<std::string> read_response(Stream& stream, Parser& parser, std::
       break;
     }
     if (got.error) co_return stream.timed_out() ? "timeout" : "reading failed: " + got.error.message();
-    received += got.size;
-    if (received > max_received) co_return "the response is too large";
-    buffer.commit(got.size);
-    buffer.consume(parser.put(buffer.data(), error));
-    if (error && error != http::error::need_more) co_return "HTTP: " + error.message();
+    received.octets += got.size;
+    if (received.octets > max_received) co_return "the response is too large";
+    received.buffer.commit(got.size);
   }
   co_return std::string();
 }
@@ -72,14 +78,30 @@ asio::awaitable<HttpAnswer> http_exchange(HttpExchange exchange, Deadlines& dead
   }
   const error_code written = co_await write_all(stream, exchange.request);
   if (written) co_return failure(stream.timed_out() ? "timeout" : "writing failed: " + written.message());
-  Parser parser;
-  std::string trouble = co_await read_response(stream, parser, exchange.max_body);
-  if (!trouble.empty() && (exchange.body_wanted || !parser.is_header_done())) co_return failure(std::move(trouble));
-  HttpAnswer out;
-  out.status = parser.get().result_int();
-  out.content_type = parser.get()[http::field::content_type];
-  out.body = std::move(parser.get().body());
-  co_return out;
+  co_return co_await read_http_answer(stream, exchange.max_body, exchange.body_wanted);
+}
+
+asio::awaitable<HttpAnswer> read_http_answer(Stream& stream, std::uint64_t max_body, bool body_wanted) {
+  Received received;
+  while (true) {
+    Parser parser;
+    std::string trouble = co_await read_response(stream, parser, received, max_body);
+    HttpAnswer out;
+    out.begun = received.octets > 0;
+    if (!trouble.empty() && (body_wanted || !parser.is_header_done())) {
+      out.error = std::move(trouble);
+      co_return out;
+    }
+    auto& response = parser.get();
+    if (trouble.empty() && response.result_int() / 100 == 1) continue;  // RFC 9110 section 15.2
+    out.status = response.result_int();
+    out.content_type = response[http::field::content_type];
+    out.error_type = response["x-amzn-errortype"];
+    out.retry_after = response[http::field::retry_after];
+    out.keep_alive = trouble.empty() && parser.keep_alive() && received.buffer.size() == 0;
+    out.body = std::move(response.body());
+    co_return out;
+  }
 }
 
 }  // namespace egret::relay

@@ -7,6 +7,7 @@
 #include <string>
 
 #include "relay/net/deadlines.hpp"
+#include "relay/net/stream.hpp"
 #include "relay/net/tls.hpp"
 #include "routing/address.hpp"
 
@@ -26,11 +27,19 @@ struct HttpExchange {
 };
 
 struct HttpAnswer {
-  std::string error;  ///< empty when there is a response; else a text for logs
+  std::string error;   ///< empty when there is a response; else a text for logs
+  bool begun = false;  ///< octets of a response came, whatever became of it
   unsigned status = 0;
   std::string content_type;  ///< as received, with parameters
+  std::string error_type;    ///< X-Amzn-ErrorType
+  std::string retry_after;
+  bool keep_alive = false;  ///< the connection may carry another request
   std::string body;
 };
+
+/// Reads one response from a connection that a request was written to; interim ones (1xx) are passed over. The stream's
+/// deadline counts. `max_body` bounds the body, and with it everything else.
+boost::asio::awaitable<HttpAnswer> read_http_answer(Stream& stream, std::uint64_t max_body, bool body_wanted = true);
 
 /// Connects (10 seconds at most), sends and reads. What the arguments refer to must outlive it. Cancelled by expiring
 /// `deadlines`.

@@ -117,6 +117,11 @@ class TcpStream final : public Stream, private Expirable {
     return socket_.available(ignored) > 0;
   }
   bool timed_out() const override { return timed_out_; }
+  bool gone() override {
+    char octet = 0;
+    return dead_ || recv(socket_.native_handle(), &octet, 1, MSG_PEEK | MSG_DONTWAIT) >= 0 ||
+           (errno != EAGAIN && errno != EWOULDBLOCK && errno != EINTR);
+  }
 
   void interrupt() override {
     error_code ignored;

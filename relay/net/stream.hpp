@@ -54,6 +54,8 @@ class Stream {
   /// Says goodbye in TLS's own way (close_notify), for a second at most, and closes.
   virtual boost::asio::awaitable<void> shutdown() = 0;
   virtual std::string tls_summary() const = 0;  ///< "TLSv1.3 TLS_AES_256_GCM_SHA384", or empty
+  /// The peer has closed, or has sent what nobody asked for: no request may be written any more. Asks the system only.
+  virtual bool gone() = 0;
 };
 
 boost::asio::awaitable<error_code> write_all(Stream& stream, std::string_view bytes);

@@ -97,10 +97,11 @@ void Reputation::report_withdrawn(std::uint64_t message, const std::vector<routi
   });
 }
 
-void Reputation::report_smarthost_refused(std::uint32_t smarthost, std::string reason, routing::AccountTrouble trouble) {
-  boost::asio::post(executor_, [this, smarthost, reason = std::move(reason), trouble] {
+void Reputation::report_smarthost_refused(std::uint32_t smarthost, std::string reason, routing::AccountTrouble trouble,
+                                          routing::Duration at_least) {
+  boost::asio::post(executor_, [this, smarthost, reason = std::move(reason), trouble, at_least] {
     routing::SmarthostState& state = smarthosts_[smarthost];
-    if (!routing::smarthost_refused(state, reason, now(), trouble, config_->smarthosts[smarthost].quota)) return;
+    if (!routing::smarthost_refused(state, reason, now(), trouble, config_->smarthosts[smarthost].quota, at_least)) return;
     Event event;
     event.kind = trouble == routing::AccountTrouble::authentication ? "smarthost-login" : "smarthost-rests";
     event.smarthost = config_->topology.smarthosts[smarthost];
@@ -137,6 +138,17 @@ void Reputation::report_smarthost_delivered(std::uint32_t smarthost) {
 void Reputation::report_canary(std::uint32_t smarthost, bool worked, std::string text) {
   boost::asio::post(executor_, [this, smarthost, worked, text = std::move(text)] {
     readiness_->canary_returned(smarthost, worked, text, now());
+  });
+}
+
+void Reputation::report_account_good(std::uint32_t smarthost) {
+  boost::asio::post(executor_, [this, smarthost] {
+    routing::SmarthostState& state = smarthosts_[smarthost];
+    using routing::AccountTrouble;
+    if (state.trouble != AccountTrouble::paused && state.trouble != AccountTrouble::quota) return;
+    state.resting_until.reset();
+    routing::smarthost_delivered(state, now());
+    publish();
   });
 }
 

@@ -43,12 +43,16 @@ class Reputation {
   /// A message was found to be poison: takes back what it did to every source concerned. Names that are no source of this
   /// configuration are passed over.
   void report_withdrawn(std::uint64_t message, const std::vector<routing::Concerned>& concerned);
-  void report_smarthost_refused(std::uint32_t smarthost, std::string reason, routing::AccountTrouble trouble);
+  /// `at_least`: how long the smarthost itself wants to be left alone.
+  void report_smarthost_refused(std::uint32_t smarthost, std::string reason, routing::AccountTrouble trouble,
+                                routing::Duration at_least = routing::Duration{0});
   /// The smarthost does not take mail of this sender's domain ("" is the null sender).
   void report_sender_refused(std::uint32_t smarthost, std::string domain, std::string reason);
   void report_smarthost_delivered(std::uint32_t smarthost);
   /// A message that went by the smarthost only to see whether that works was taken, or was not.
   void report_canary(std::uint32_t smarthost, bool worked, std::string text);
+  /// The ESP says itself that the account may send and has quota: a rest for either ends.
+  void report_account_good(std::uint32_t smarthost);
 
   /// Control thread only.
   void fold(std::uint32_t source, const routing::Evidence& evidence);

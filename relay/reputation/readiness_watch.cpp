@@ -5,6 +5,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <exception>
 
+#include "config/http_api.hpp"
 #include "config/readiness.hpp"
 #include "relay/doctor/records.hpp"
 #include "relay/doctor/subjects.hpp"
@@ -106,6 +107,7 @@ boost::asio::awaitable<void> ReadinessWatch::look(std::uint32_t smarthost) {
   const auto config = config_;
   const config::Smarthost& host = config->smarthosts[smarthost];
   const config::Readiness& wanted = config::readiness_of(host);
+  const bool by_http = host.api && host.api->delivers;  // SES is asked about the account (AccountWatch); the others show by mail
   const bool early = now() < started_ + std::min(domains_after, wanted.interval);
   if (host.removed || (early && !book_.hurried())) co_return;
   for (const std::string& domain : book_.domains(smarthost, now())) {
@@ -114,7 +116,7 @@ boost::asio::awaitable<void> ReadinessWatch::look(std::uint32_t smarthost) {
     const auto it = known.find(domain);
     if (it == known.end() || it->second.due <= now()) co_await check(smarthost, domain);
   }
-  if (stopping_ || config_ != config || !wanted.check || !wanted.login || host.api || now() < login_due_[smarthost]) co_return;
+  if (stopping_ || config_ != config || !wanted.check || !wanted.login || by_http || now() < login_due_[smarthost]) co_return;
   co_await log_in(smarthost);
 }
 
