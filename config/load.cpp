@@ -9,6 +9,7 @@
 #include "config/config.hpp"
 #include "config/data.hpp"
 #include "config/read_alerts.hpp"
+#include "config/read_esp_events.hpp"
 #include "config/read_ingress.hpp"
 #include "config/replies.hpp"
 #include "config/shipped.hpp"
@@ -78,6 +79,7 @@ class Loader {
     log(root);
     dkim(root);
     read_alerts(root, *config_);
+    read_event_listener(root, *config_);
   }
 
   // ---- egresses --------------------------------------------------------------------------------------------------
@@ -182,6 +184,7 @@ class Loader {
     Section fields = s.section("headers");
     own_headers(fields, out);
     fields.finish();
+    out.events = read_esp_events(s, out.provider);
     for (const char* key : {"cost", "canary", "unready"}) s.unavailable(key);
     return out;
   }
