@@ -20,6 +20,8 @@
 
 namespace egret::relay {
 
+class EspFeedback;  // relay/esp/esp_feedback.hpp
+
 /// What came of reading the configuration again.
 struct ReloadResult {
   bool ok = false;
@@ -42,6 +44,7 @@ struct AdminContext {
   std::vector<Dispatcher*> dispatchers;
   std::function<bool()> ready;
   std::function<boost::asio::awaitable<ReloadResult>()> reload;
+  EspFeedback* esp_feedback = nullptr;
 };
 
 class AdminServer {

@@ -122,8 +122,8 @@ asio::awaitable<std::vector<EspRecord>> EspMail::due(EspWork work, std::size_t m
   return on_thread(std::vector<EspRecord>{}, [this, work, most] { return store_.due(work, most); });
 }
 
-asio::awaitable<void> EspMail::done(EspWork work, std::vector<std::int64_t> ids) {
-  co_await on_thread(true, [this, work, ids = std::move(ids)] {
+asio::awaitable<bool> EspMail::done(EspWork work, std::vector<std::int64_t> ids) {
+  return on_thread(false, [this, work, ids = std::move(ids)] {
     store_.done(work, ids);
     return true;
   });

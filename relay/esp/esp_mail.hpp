@@ -34,7 +34,8 @@ class EspMail {
   boost::asio::awaitable<EspTaken> take(EspDelivery delivery);
   boost::asio::awaitable<EspHistory> history(smtp::MessageId id);
   boost::asio::awaitable<std::vector<EspRecord>> due(EspWork work, std::size_t most);
-  boost::asio::awaitable<void> done(EspWork work, std::vector<std::int64_t> ids);
+  /// False: it could not be noted, and they are due still.
+  boost::asio::awaitable<bool> done(EspWork work, std::vector<std::int64_t> ids);
   boost::asio::awaitable<std::int64_t> complaints(std::string sender, routing::Time since);
 
   EspMetrics& metrics() { return metrics_; }
