@@ -9,6 +9,7 @@
 #include "config/config.hpp"
 #include "config/data.hpp"
 #include "config/read_alerts.hpp"
+#include "config/read_esp_events.hpp"
 #include "config/read_http_api.hpp"
 #include "config/read_ingress.hpp"
 #include "config/read_readiness.hpp"
@@ -80,6 +81,7 @@ class Loader {
     log(root);
     dkim(root);
     read_alerts(root, *config_);
+    read_event_listener(root, *config_);
   }
 
   // ---- egresses --------------------------------------------------------------------------------------------------
@@ -171,6 +173,7 @@ class Loader {
     own_headers(fields, out);
     fields.finish();
     out.readiness = read_readiness(s, preset.records);
+    out.events = read_esp_events(s, out.provider);
     s.unavailable("cost");
     s.unavailable("canary", "it is a key of pools");
     return out;

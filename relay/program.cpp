@@ -19,6 +19,7 @@
 #include "relay/admin/admin.hpp"
 #include "relay/alerts/alerts.hpp"
 #include "relay/delivery/dispatcher.hpp"
+#include "relay/esp/esp_feedback.hpp"
 #include "relay/ingress/ingress.hpp"
 #include "relay/reputation/account_watch.hpp"
 #include "relay/reputation/budget_watch.hpp"
@@ -110,8 +111,10 @@ class Program {
     sts_ = std::make_unique<StsCache>(std::filesystem::path(config_->data_dir), config_->delivery.allow_private);
     ingress_shared_ = std::make_unique<IngressShared>(config_->limits);
     tls_ = std::make_shared<DeliveryTls>(*config_);
+    esp_feedback_ = std::make_unique<EspFeedback>(control_.get_executor(), config_, events_, *spool_, metrics_);
     build_workers(delivery_shared(tls_));
     alerts_ = alerts_of(config_);
+    esp_feedback_->connect(dispatchers());
     credentials_ = std::make_unique<CredentialsWatch>(control_.get_executor(), config_,
                                                       [this](const Credentials& credentials) { publish(credentials); });
     AdminContext context{config_,
@@ -124,12 +127,18 @@ class Program {
                          *guard_,
                          common_.handovers,
                          common_.unknown_replies,
-                         {},
+                         dispatchers(),
                          [this] { return ready_; },
-                         [this] { return reload(); }};
-    context.accounts = account_watch_.get();
-    for (const auto& worker : workers_) context.dispatchers.push_back(worker->dispatcher.get());
+                         [this] { return reload(); },
+                         account_watch_.get(),
+                         esp_feedback_.get()};
     admin_ = std::make_unique<AdminServer>(control_.get_executor(), std::move(context));
+  }
+
+  std::vector<Dispatcher*> dispatchers() const {
+    std::vector<Dispatcher*> out;
+    for (const auto& worker : workers_) out.push_back(worker->dispatcher.get());
+    return out;
   }
 
   /// What each worker works with under the present configuration.
@@ -139,6 +148,7 @@ class Program {
     DeliveryShared out{config_, std::move(tls), *spool_, *reputation_, metrics_, *budgets_, *guard_,
                        common_, nullptr,        nullptr, nullptr,      {},       {}};
     out.sts = config_->delivery.mta_sts ? sts_.get() : nullptr;
+    out.esp_mail = esp_feedback_->mail();
     for (auto& counters : metrics_.sources) out.source_counters.push_back(&counters);
     for (auto& counters : metrics_.smarthosts) out.smarthost_counters.push_back(&counters);
     return out;
@@ -175,6 +185,7 @@ class Program {
     std::vector<Doors> doors;
     for (auto& worker : workers_) doors.push_back(open_listeners(worker->context.get_executor(), *config_, nullptr));
     if (alerts_) alerts_->start();
+    esp_feedback_->start();
     reputation_->start();
     for (std::size_t i = 0; i < workers_.size(); ++i) {
       Worker& worker = *workers_[i];
@@ -283,19 +294,21 @@ class Program {
     std::vector<Doors> doors;
     std::unique_ptr<Prober> prober;
     std::unique_ptr<Alerts> alerts;  ///< null where there are none, or the same as before
+    EspFeedback::Next esp_feedback;
   };
 
   std::optional<Succession> prepare(config::Problems& problems) {
     const auto loaded = config::load_file(config_->file, config::process_environment(), problems);
     if (!loaded) return std::nullopt;
     try {
-      Succession out{config::succeed(*config_, *loaded), nullptr, {}, {}, nullptr, nullptr};
+      Succession out{config::succeed(*config_, *loaded), nullptr, {}, {}, nullptr, nullptr, {}};
       out.credentials = CredentialsWatch::read(*out.config);
       out.tls = std::make_shared<DeliveryTls>(*out.config);
       check_ports_free(*out.config, config_.get());
       for (auto& worker : workers_)
         out.doors.push_back(open_listeners(worker->context.get_executor(), *out.config, config_.get()));
       out.prober = std::make_unique<Prober>(control_.get_executor(), out.config, *reputation_);
+      out.esp_feedback = esp_feedback_->prepare(out.config);
       if (out.config->alerts != config_->alerts) out.alerts = alerts_of(out.config);
       return out;
     } catch (const std::exception& e) {
@@ -309,6 +322,7 @@ class Program {
     const bool same_alerts = config_->alerts == next.config->alerts;
     config_ = next.config;
     tls_ = next.tls;
+    esp_feedback_->adopt_mail(next.esp_feedback);
     const DeliveryShared shared = delivery_shared(next.tls);
     budgets_->configure(*config_);
     state_->configure(config_);
@@ -326,6 +340,7 @@ class Program {
         worker->shared.config = shared.config;
         worker->shared.tls = shared.tls;
         worker->shared.sts = shared.sts;
+        worker->shared.esp_mail = shared.esp_mail;
         worker->shared.source_counters = shared.source_counters;
         worker->shared.smarthost_counters = shared.smarthost_counters;
         worker->dispatcher->configure();
@@ -340,6 +355,7 @@ class Program {
     budget_watch_->configure(config_);
     readiness_watch_->configure(config_);
     account_watch_->configure(config_);
+    co_await esp_feedback_->adopt(std::move(next.esp_feedback));
     if (alerts_ && same_alerts) alerts_->configure(config_);
     if (same_alerts) co_return;
     // The new ones listen before the old ones stop: no event is missed.
@@ -389,6 +405,7 @@ class Program {
     }
     // Beside the workers, whose queues it counts; what happens from now on is in the log.
     if (alerts_) stops_.spawn(alerts_->stop(in(alerts_deadline)), "stop alerts");
+    stops_.spawn(esp_feedback_->stop(), "stop events");
     co_await stops_.wait();
     co_await prober_->stop();
     co_await readiness_watch_->stop();
@@ -427,6 +444,7 @@ class Program {
   std::shared_ptr<const DeliveryTls> tls_;
   std::unique_ptr<StsCache> sts_;
   std::unique_ptr<IngressShared> ingress_shared_;
+  std::unique_ptr<EspFeedback> esp_feedback_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<Alerts> alerts_;
   std::unique_ptr<CredentialsWatch> credentials_;

@@ -8,6 +8,7 @@
 
 #include "config/http_api.hpp"
 #include "config/readiness.hpp"
+#include "relay/esp/esp_feedback.hpp"
 #include "relay/reputation/readiness.hpp"
 #include "relay/runtime/clock.hpp"
 #include "smtp/address.hpp"
@@ -128,6 +129,36 @@ json::object row(const AdminContext& c, const QueueRow& r) {
           {"age_s", std::chrono::duration_cast<std::chrono::seconds>(now() - r.accepted).count()},
           {"next_at", r.state == "scheduled" ? json::value(routing::to_rfc3339(r.next_at)) : json::value()},
           {"reason", r.reason}};
+}
+
+/// What is still known of a message that the history has forgotten: what smarthosts took of it.
+void recall(const EspHistory& esp, MessageHistory& history) {
+  for (const Handover& h : esp.handovers) {
+    history.message_class = h.message_class;
+    history.sender = h.sender;
+    history.accepted = h.accepted;
+    AttemptRecord& attempt = history.attempts.emplace_back();
+    attempt.time = h.time;
+    attempt.egress = h.smarthost;
+    attempt.outcome = "delivered";
+    attempt.esp_id = h.esp_id;
+    attempt.recipients = {h.recipient};
+  }
+}
+
+json::array esp_events(const EspHistory& esp) {
+  json::array out;
+  for (const EspRecord& e : esp.events)
+    out.push_back(json::object{{"time", routing::to_rfc3339(e.time)},
+                               {"kind", routing::to_string(e.kind)},
+                               {"smarthost", e.smarthost},
+                               {"esp_id", e.esp_id},
+                               {"recipient", e.recipient},
+                               {"diagnostic", e.diagnostic},
+                               {"status", e.status},
+                               {"permanent", e.permanent},
+                               {"received", routing::to_rfc3339(e.received)}});
+  return out;
 }
 
 }  // namespace
@@ -397,7 +428,10 @@ asio::awaitable<json::value> message(const AdminContext& c, smtp::MessageId id) 
     std::ranges::move(part->attempts, std::back_inserter(merged.attempts));
   }
   const auto content = co_await c.spool.read(id);
-  if (!known && !content) co_return nullptr;
+  EspHistory esp;
+  if (EspMail* memory = c.esp_feedback ? c.esp_feedback->memory() : nullptr) esp = co_await memory->history(id);
+  if (!known && !content && esp.handovers.empty()) co_return nullptr;
+  if (!known) recall(esp, merged);
   std::ranges::stable_sort(merged.attempts, {}, &AttemptRecord::time);
   std::map<std::string, std::pair<std::string, std::string>> recipients;
   if (content)
@@ -425,7 +459,8 @@ asio::awaitable<json::value> message(const AdminContext& c, smtp::MessageId id) 
   if (content && merged.message_class.empty()) merged.message_class = content->class_name;
   co_return json::object{{"id", smtp::to_string(id)},       {"class", merged.message_class},
                          {"sender", merged.sender},         {"state", content && pending ? "waiting" : "done"},
-                         {"recipients", std::move(listed)}, {"attempts", std::move(attempts)}};
+                         {"recipients", std::move(listed)}, {"attempts", std::move(attempts)},
+                         {"events", esp_events(esp)}};
 }
 
 /// The blocklists that the provider is known to consult.

@@ -7,6 +7,7 @@
 #include <map>
 
 #include "relay/admin/api.hpp"
+#include "relay/esp/esp_feedback.hpp"
 
 namespace egret::relay::api {
 namespace {
@@ -83,6 +84,33 @@ void alerts(Page& page, const config::Config& config, const Metrics& m) {
                static_cast<double>(m.alerts_folded.get()));
 }
 
+void esp_events(Page& page, EspMail& memory) {
+  for (const auto& [name, counts] : memory.metrics().counts()) {
+    for (std::size_t kind = 0; kind < counts.events.size(); ++kind)
+      if (counts.events[kind] > 0)
+        page.counter("egret_esp_events_total", "Events of ESPs that were taken.", static_cast<double>(counts.events[kind]),
+                     {{"smarthost", name}, {"kind", std::string(to_string(static_cast<routing::EspEventKind>(kind)))}});
+    page.counter("egret_esp_events_untied_total", "Events about mail that is not known here.", static_cast<double>(counts.untied),
+                 {{"smarthost", name}});
+    page.counter("egret_esp_events_repeated_total", "Events that were known already.", static_cast<double>(counts.repeated),
+                 {{"smarthost", name}});
+    for (const auto& [reason, count] : counts.refused)
+      page.counter("egret_esp_requests_refused_total", "Webhook requests that were not believed.", static_cast<double>(count),
+                   {{"smarthost", name}, {"reason", reason}});
+  }
+  const auto totals = memory.metrics().totals();
+  const auto total = [&](const char* name, const char* help, std::uint64_t value) {
+    page.counter(name, help, static_cast<double>(value));
+  };
+  total("egret_esp_handovers_dropped_total", "Recipients taken by smarthosts whose events will find no message.",
+        totals.handovers_dropped);
+  total("egret_esp_reports_total", "DSNs made of events.", totals.reports);
+  total("egret_esp_events_forwarded_total", "Events that the operator's webhook took.", totals.forwarded);
+  total("egret_esp_events_forward_retried_total", "Requests to the operator's webhook that are tried again.",
+        totals.forward_retried);
+  total("egret_esp_events_forward_dropped_total", "Events that were not sent on in time, or refused.", totals.forward_dropped);
+}
+
 void traffic(Page& page, const Metrics& m) {
   const auto counter = [&](const char* name, const char* help, const Counter& c) {
     page.counter(name, help, static_cast<double>(c.get()));
@@ -106,6 +134,7 @@ boost::asio::awaitable<std::string> metrics(const AdminContext& c) {
   Page page;
   traffic(page, c.metrics);
   alerts(page, *c.config, c.metrics);
+  if (EspMail* memory = c.esp_feedback ? c.esp_feedback->memory() : nullptr) esp_events(page, *memory);
   const auto& topology = c.config->topology;
   for (std::uint32_t i = 0; i < topology.sources.size(); ++i) {
     if (topology.sources[i].removed) continue;

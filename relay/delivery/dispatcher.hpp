@@ -278,7 +278,7 @@ class Dispatcher {
                                                  bool lesser);
   boost::asio::awaitable<Established> establish(Lane* lane, const Job* job);
   boost::asio::awaitable<Established> establish_at(Lane* lane, const Target* target, routing::IpAddress address, TlsPlan plan);
-  OutgoingOptions outgoing_options(routing::EgressRef egress) const;
+  OutgoingOptions outgoing_options(routing::EgressRef egress, smtp::MessageId id) const;
   Security security_for(const Lane& lane, const Target& target, const TlsPlan& plan) const;
   smtp::ClientOptions client_options(routing::EgressRef egress, const TlsPlan& plan, bool implicit_tls) const;
   boost::asio::awaitable<ConnectResult> connect_from(routing::EgressRef egress, const Target* target, routing::IpAddress address);

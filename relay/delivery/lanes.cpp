@@ -6,6 +6,7 @@
 #include "relay/auth/nonce.hpp"
 #include "relay/delivery/dispatcher.hpp"
 #include "relay/delivery/http_connection.hpp"
+#include "relay/esp/esp_tag.hpp"
 #include "relay/net/via.hpp"
 #include "relay/runtime/log.hpp"
 
@@ -146,13 +147,16 @@ boost::asio::awaitable<JobPtr> Dispatcher::take_following(Lane* lane, const Job*
 /// Sends one job, and perhaps announces the next, which `following` then holds.
 boost::asio::awaitable<AttemptResult> Dispatcher::send_job(Lane* lane, Carrier* connection, Prepared* present,
                                                            Prepared* following, bool lesser) {
-  const OutgoingOptions options = outgoing_options(lane->key.egress);
-  if (!present->transaction)
+  if (!present->transaction) {
+    const OutgoingOptions options = outgoing_options(lane->key.egress, present->job->message->id);
     present->transaction = co_await connection->prepare(present->job->content, present->job->recipients, options, shared_.spool);
+  }
   following->job = co_await take_following(lane, present->job.get(), connection, lesser);
-  if (following->job)
+  if (following->job) {
+    const OutgoingOptions options = outgoing_options(lane->key.egress, following->job->message->id);
     following->transaction =
         co_await connection->prepare(following->job->content, following->job->recipients, options, shared_.spool);
+  }
   co_return co_await connection->send(&*present->transaction, following->job ? &*following->transaction : nullptr, shared_.spool);
 }
 
@@ -339,7 +343,7 @@ boost::asio::awaitable<Dispatcher::Established> Dispatcher::establish(Lane* lane
   co_return last;
 }
 
-OutgoingOptions Dispatcher::outgoing_options(routing::EgressRef egress) const {
+OutgoingOptions Dispatcher::outgoing_options(routing::EgressRef egress, smtp::MessageId id) const {
   OutgoingOptions out;
   out.signers = &shared_.config->dkim;
   if (egress.kind == routing::EgressKind::smarthost) {
@@ -347,6 +351,8 @@ OutgoingOptions Dispatcher::outgoing_options(routing::EgressRef egress) const {
     out.rewrites = shared_.config->smarthosts[egress.index].rewrites;
     out.add = shared_.config->smarthosts[egress.index].add_headers;
     out.keep = shared_.config->smarthosts[egress.index].keep_headers;
+    if (auto tag = esp_tag(shared_.config->smarthosts[egress.index], shared_.config->strip, id))
+      out.add.push_back(std::move(*tag));
   }
   return out;
 }

@@ -2,6 +2,8 @@
 #include <algorithm>
 
 #include "relay/delivery/dispatcher.hpp"
+#include "relay/esp/esp_mail.hpp"
+#include "relay/esp/handover.hpp"
 #include "relay/runtime/log.hpp"
 #include "routing/blame.hpp"
 #include "routing/esp_id.hpp"
@@ -154,6 +156,10 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
       if (snapshot_->smarthosts[egress.index].resting_until) shared_.reputation.report_smarthost_delivered(egress.index);
     } else if (snapshot_->sources[egress.index].with(job->site->provider).wants_successes) {
       shared_.reputation.report(egress.index, routing::Delivered{job->site->provider});
+    }
+    if (!source && shared_.esp_mail) {
+      auto handovers = handovers_of(config, *job, ways.delivered, result, now());
+      if (!handovers.empty()) shared_.esp_mail->sent(std::move(handovers));
     }
     report_relayed(*job, ways.delivered, result);
     if (job->message->pass)
