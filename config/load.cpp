@@ -9,6 +9,7 @@
 #include "config/config.hpp"
 #include "config/data.hpp"
 #include "config/read_alerts.hpp"
+#include "config/read_brakes.hpp"
 #include "config/read_ingress.hpp"
 #include "config/replies.hpp"
 #include "config/shipped.hpp"
@@ -78,6 +79,7 @@ class Loader {
     log(root);
     dkim(root);
     read_alerts(root, *config_);
+    read_brakes(root, *config_);
   }
 
   // ---- egresses --------------------------------------------------------------------------------------------------
