@@ -42,6 +42,7 @@ struct AdminContext {
   std::vector<Dispatcher*> dispatchers;
   std::function<bool()> ready;
   std::function<boost::asio::awaitable<ReloadResult>()> reload;
+  Brakes* brakes = nullptr;  ///< never null in a running program
 };
 
 class AdminServer {

@@ -225,7 +225,7 @@ void Brakes::rise(SenderKind kind, const std::string& name, const routing::Rise&
   event.sender = name;
   event.rule = "baseline";
   event.text = describe(kind, name) + " sends to " + std::to_string(risen.recipients) +
-               " recipients in this hour; his peak hour is " + whole(risen.peak) + ", the mean " + whole(risen.mean);
+               " recipients in this hour; the usual peak hour is " + whole(risen.peak) + ", the mean " + whole(risen.mean);
   event.action = act && config_.observe ? "observed only, not enforced"
                                         : "see what it is: egret senders --by " + std::string(to_string(kind));
   if (kind == SenderKind::user && !act) event.action += "; then, if need be: egret user suspend " + name;

@@ -4,6 +4,7 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include "relay/auth/nonce.hpp"
+#include "relay/brakes/brakes.hpp"
 #include "relay/delivery/dispatcher.hpp"
 #include "relay/net/via.hpp"
 #include "relay/runtime/log.hpp"
@@ -75,8 +76,13 @@ boost::asio::awaitable<JobPtr> Dispatcher::take(Lane* lane) {
     --ready_;
     active_.insert(job.get());
     const bool loaded = co_await load(job.get());
-    if (loaded) co_return job;
+    const auto suspended = loaded && shared_.brakes ? shared_.brakes->suspended(job->content->user) : std::nullopt;
+    if (loaded && !suspended) co_return job;
     active_.erase(job.get());
+    if (suspended) {
+      hold_job(std::move(job), *suspended, true);
+      continue;
+    }
     job->next_at = now() + std::chrono::minutes(5);  // it cannot be read: perhaps later
     schedule(std::move(job));
   }
