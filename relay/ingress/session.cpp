@@ -321,7 +321,7 @@ std::optional<smtp::CommandError> Ingress::Session::admit_recipient(std::string_
 }
 
 /// What the limits of this client, of the user and of the brakes count; of the sender domain only once it is known.
-std::vector<BrakeClaim> Ingress::Session::claims(std::string_view name, std::uint64_t recipients) const {
+std::vector<BrakeClaim> Ingress::Session::claims(std::string_view name, std::uint64_t recipients) {
   BrakeSubject subject;
   subject.client = client_;
   subject.user = name;

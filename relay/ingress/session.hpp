@@ -44,7 +44,7 @@ class Ingress::Session final : private smtp::ServerPolicy {
   smtp::ClientInfo impersonate(const smtp::ForwardedAttributes& attributes) override;
 
   std::optional<smtp::CommandError> over_rate(std::string_view user, std::uint64_t recipients);
-  std::vector<BrakeClaim> claims(std::string_view user, std::uint64_t recipients) const;
+  std::vector<BrakeClaim> claims(std::string_view user, std::uint64_t recipients);
   boost::asio::awaitable<bool> start();
   boost::asio::awaitable<bool> act(smtp::ServerSession::Action action);
   boost::asio::awaitable<bool> start_tls();
