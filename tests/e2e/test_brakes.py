@@ -38,8 +38,7 @@ def relay(egret, tmp_path):
 @contextlib.contextmanager
 def session(user=None, source=None):
     with RawSmtp(source=source) as client:
-        client.reply()
-        client.ask("EHLO client.test")
+        client.hello()
         if user:
             login = base64.b64encode(f"\0{user}\0{PASSWORD}".encode()).decode()
             assert client.ask("AUTH PLAIN " + login).startswith("235")
@@ -232,8 +231,8 @@ def test_a_slowed_user_sends_at_his_rate_and_hears_why(relay, shop, senders):
         assert refusal(client) is None
 
 
-def test_an_operator_suspends_and_the_mail_in_lanes_is_held_too(relay, shop):
-    """The receiver takes no connection, so all his mail waits for one."""
+def test_an_operator_suspends_and_whatever_waits_of_a_user_is_held(relay, shop):
+    """The receiver takes no connection, so all his mail waits."""
     instance = relay({}, delivery={"retry": ["1s"]})
     shop.stop()
     with session("joe") as client:
