@@ -174,7 +174,6 @@ void Brakes::tell(Event event) {
 // ---- deciding ----------------------------------------------------------------------------------------------------
 
 void Brakes::start() {
-  enforce_all();
   look();
 }
 
@@ -283,7 +282,7 @@ void Brakes::enforce(const std::string& user, const routing::JudgedUser* judged)
   if (listener_) listener_(user, state, reason);
 }
 
-/// After a start or another configuration.
+/// After what was saved was put back, or another configuration.
 void Brakes::enforce_all() {
   std::vector<std::string> gone;
   {
@@ -361,6 +360,7 @@ routing::SenderReport Brakes::report(SenderKind kind, std::size_t hours, std::si
 void Brakes::restore(const std::string& name, const std::string& value) {
   if (name == "users") {
     if (auto users = routing::decode_users(value, now())) judge_ = routing::Judge(config_.judge, std::move(*users));
+    enforce_all();  // before any worker runs
   } else if (name == "usual") {
     if (auto memory = routing::decode_usual(value, now())) usual_ = routing::Usual(config_.usual, std::move(*memory));
   } else if (name.starts_with(hour_row)) {
