@@ -9,6 +9,7 @@
 #include "config/config.hpp"
 #include "config/data.hpp"
 #include "config/read_alerts.hpp"
+#include "config/read_brakes.hpp"
 #include "config/read_esp_events.hpp"
 #include "config/read_http_api.hpp"
 #include "config/read_ingress.hpp"
@@ -82,6 +83,7 @@ class Loader {
     dkim(root);
     read_alerts(root, *config_);
     read_event_listener(root, *config_);
+    read_brakes(root, *config_);
   }
 
   // ---- egresses --------------------------------------------------------------------------------------------------

@@ -18,6 +18,7 @@
 #include "config/succession.hpp"
 #include "relay/admin/admin.hpp"
 #include "relay/alerts/alerts.hpp"
+#include "relay/brakes/brakes.hpp"
 #include "relay/delivery/dispatcher.hpp"
 #include "relay/esp/esp_feedback.hpp"
 #include "relay/ingress/ingress.hpp"
@@ -99,6 +100,8 @@ class Program {
     reputation_ = std::make_unique<Reputation>(control_.get_executor(), config_, events_,
                                                [this](auto snapshot) { publish(std::move(snapshot)); });
     guard_ = std::make_unique<Guard>(control_.get_executor(), *config_, *reputation_, events_);
+    brakes_ = std::make_unique<Brakes>(control_.get_executor(), *config_, events_);
+    state_->keep(*brakes_);
     state_->restore(*reputation_, *budgets_, *guard_);
     reputation_->on_changed([this](std::uint32_t source) { state_->changed(source); });
     budget_watch_ = std::make_unique<BudgetWatch>(control_.get_executor(), config_, *budgets_, events_);
@@ -113,6 +116,9 @@ class Program {
     tls_ = std::make_shared<DeliveryTls>(*config_);
     esp_feedback_ = std::make_unique<EspFeedback>(control_.get_executor(), config_, events_, *spool_, metrics_);
     build_workers(delivery_shared(tls_));
+    brakes_->on_change([this](const std::string& user, routing::UserState state, const std::string& reason) {
+      publish_user(user, state, reason);
+    });
     alerts_ = alerts_of(config_);
     esp_feedback_->connect(dispatchers());
     credentials_ = std::make_unique<CredentialsWatch>(control_.get_executor(), config_,
@@ -131,7 +137,8 @@ class Program {
                          [this] { return ready_; },
                          [this] { return reload(); },
                          account_watch_.get(),
-                         esp_feedback_.get()};
+                         esp_feedback_.get(),
+                         brakes_.get()};
     admin_ = std::make_unique<AdminServer>(control_.get_executor(), std::move(context));
   }
 
@@ -149,6 +156,7 @@ class Program {
                        common_, nullptr,        nullptr, nullptr,      {},       {}};
     out.sts = config_->delivery.mta_sts ? sts_.get() : nullptr;
     out.esp_mail = esp_feedback_->mail();
+    out.brakes = brakes_.get();
     for (auto& counters : metrics_.sources) out.source_counters.push_back(&counters);
     for (auto& counters : metrics_.smarthosts) out.smarthost_counters.push_back(&counters);
     return out;
@@ -200,6 +208,7 @@ class Program {
     spool_watch_->start();
     readiness_watch_->start();
     account_watch_->start();
+    brakes_->start();
     credentials_->start();
     sts_->start(control_.get_executor());
     admin_->start();
@@ -236,6 +245,17 @@ class Program {
   void publish(const Credentials& credentials) {
     for (auto& worker : workers_)
       asio::post(worker->context, [ingress = worker->ingress.get(), credentials] { ingress->set_credentials(credentials); });
+  }
+
+  /// Mail of a suspended user that waits is held; of one who is free again, or only slowed, it goes on.
+  void publish_user(const std::string& user, routing::UserState state, const std::string& reason) {
+    for (auto& worker : workers_)
+      asio::post(worker->context, [dispatcher = worker->dispatcher.get(), user, state, reason] {
+        if (state == routing::UserState::suspended)
+          dispatcher->hold_user(user, Brakes::hold_reason(user) + ": " + reason);
+        else
+          dispatcher->release_user(user);
+      });
   }
 
   void wait_for_signal() {
@@ -327,6 +347,7 @@ class Program {
     budgets_->configure(*config_);
     state_->configure(config_);
     guard_->configure(*config_);
+    brakes_->configure(*config_);
     admin_->configure(config_);
     // Its snapshot reaches each worker before the configuration that needs it.
     reputation_->configure(config_);
@@ -416,6 +437,7 @@ class Program {
     spool_watch_->stop();
     reputation_->stop();
     co_await admin_->stop();
+    brakes_->stop();
     state_->stop(*reputation_, *budgets_, *guard_);
     for (auto& worker : workers_) worker->guard.reset();
     for (auto& worker : workers_) worker->context.stop();
@@ -435,6 +457,7 @@ class Program {
   asio::signal_set signals_{control_, SIGTERM, SIGINT, SIGHUP};
   std::unique_ptr<Reputation> reputation_;
   std::unique_ptr<Guard> guard_;
+  std::unique_ptr<Brakes> brakes_;
   std::unique_ptr<BudgetWatch> budget_watch_;
   std::unique_ptr<spool::Watch> spool_watch_;
   std::unique_ptr<ReadinessWatch> readiness_watch_;

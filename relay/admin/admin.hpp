@@ -47,6 +47,7 @@ struct AdminContext {
   std::function<boost::asio::awaitable<ReloadResult>()> reload;
   const AccountWatch* accounts = nullptr;  ///< null: nobody asks ESPs about accounts
   EspFeedback* esp_feedback = nullptr;
+  Brakes* brakes = nullptr;  ///< never null in a running program
 };
 
 class AdminServer {

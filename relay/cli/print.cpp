@@ -142,6 +142,54 @@ std::string print_senders(const json::value& value) {
                        {"REASON", "reason"}});
 }
 
+std::string print_users(const json::value& value) {
+  Table out({"USER", "STATE", "SINCE", "THIS HOUR", "USUAL PEAK", "DELIVERED", "UNKNOWN", "CONTENT", "BLOCKED", "COMPLAINTS",
+             "REASON"});
+  for (const auto& user : value.as_array()) {
+    const auto& day = user.at("day");
+    const bool observed = user.at("observed").as_bool();
+    out.add({get(user, "user"), get(user, "state") + (observed ? " (observed)" : ""), get(user, "since"), get(user, "recipients"),
+             get(user, "usual_peak"), get(day, "delivered"), get(day, "unknown"), get(day, "content"), get(day, "blocked"),
+             get(day, "complaints"), get(user, "reason")});
+  }
+  return out.str();
+}
+
+namespace {
+
+std::vector<std::string> sender_line(std::string name, const json::value& counts) {
+  std::string labels;
+  for (const auto& [label, n] : counts.at("rejects").as_object())
+    labels += (labels.empty() ? "" : ", ") + std::string(label) + ' ' + text(n);
+  return {std::move(name),        get(counts, "messages"),   get(counts, "recipients"),    get(counts, "delivered"),
+          get(counts, "bounced"), get(counts, "complaints"), labels.empty() ? "-" : labels};
+}
+
+}  // namespace
+
+std::string print_top_senders(const json::value& value) {
+  const std::string by = get(value, "by");
+  const std::vector<std::string> columns{"MESSAGES", "RECIPIENTS", "DELIVERED", "BOUNCED", "COMPLAINTS", "REJECTS"};
+  const auto head = [&](const std::string& first) {
+    std::vector<std::string> out{first};
+    out.insert(out.end(), columns.begin(), columns.end());
+    return out;
+  };
+  Table senders(head(by == "user" ? "USER" : by == "sender" ? "SENDER" : by == "domain" ? "DOMAIN" : "NETWORK"));
+  for (const auto& row : value.at("senders").as_array()) {
+    const std::string name = text(row.at("name"));
+    senders.add(sender_line(!name.empty() ? name : by == "user" ? "(no log-in)" : "<>", row));
+  }
+  senders.add(sender_line("(others)", value.at("others")));
+  senders.add(sender_line("(all)", value.at("all")));
+  Table hours(head("HOUR"));
+  for (const auto& hour : value.at("all").at("hourly").as_array()) hours.add(sender_line(get(hour, "hour"), hour));
+  std::string out = senders.str() + "\n" + hours.str();
+  if (const auto* guarded = value.as_object().if_contains("guarded"); guarded && !guarded->as_array().empty())
+    out += "\n" + print_senders(*guarded);
+  return out;
+}
+
 std::string print_queue(const json::value& value) {
   std::string out =
       get(value, "total") + " waiting, " + get(value, "held") + " held, oldest " + get(value, "oldest_age_s") + " s\n";

@@ -241,7 +241,9 @@ bool Dispatcher::try_cached(JobPtr& job) {
 
 /// A sender whose mail is held or slowed (relay/reputation/guard) waits; false when that was dealt with.
 bool Dispatcher::admitted(JobPtr& job) {
-  if (job->message->report || job->content->sender.null()) return true;
+  if (job->message->report) return true;
+  if (!user_admitted(job)) return false;
+  if (job->content->sender.null()) return true;
   const routing::Admission admission = shared_.guard.admit(job->content->sender);
   switch (admission.kind) {
     case routing::Admission::Kind::go:
@@ -276,6 +278,7 @@ void Dispatcher::prepared(JobPtr job, std::map<std::string, std::vector<std::uin
     JobPtr refused = part(*job, recipients);
     refused->last_reply = answer.refusal.to_string();
     note(*refused, answer.refusal.permanent() ? "failed" : "deferred", "", refused->last_reply, "", "dns", recipients);
+    if (answer.refusal.permanent()) count_bounced(*refused, true);
     if (answer.refusal.permanent())
       fail(std::move(refused), std::vector(recipients.size(), answer.refusal), "The address cannot be delivered to.", "");
     else

@@ -87,7 +87,8 @@ enum class QueueAction { retry, hold, release, cancel };
 struct QueueCommand {
   QueueAction action = QueueAction::retry;
   Selector selector;
-  bool bounce = false;  ///< cancel: the sender gets a DSN
+  bool bounce = false;                   ///< cancel: the sender gets a DSN
+  std::string reason{held_by_operator};  ///< of a hold
 };
 
 /// Messages by id; one may be in several lists, and in a list more than once.
@@ -143,6 +144,10 @@ class Dispatcher {
   void hold_job(JobPtr job, const std::string& reason, bool durable);
   /// Mail of a sender who is held no more. On this worker's thread.
   void release_sender(const std::string& sender);
+  /// The user was suspended (relay/brakes): what waits of his mail is held. On this worker's thread.
+  void hold_user(const std::string& user, const std::string& reason);
+  /// He may send again. On this worker's thread.
+  void release_user(const std::string& user);
 
  private:
   struct Lane;
@@ -209,6 +214,8 @@ class Dispatcher {
   boost::asio::awaitable<void> prepare(JobPtr job);
   void prepared(JobPtr job, std::map<std::string, std::vector<std::uint32_t>> by_domain, std::map<std::string, SiteAnswer> sites);
   bool admitted(JobPtr& job);
+  bool user_admitted(JobPtr& job);
+  boost::asio::awaitable<void> hold_mail_of(std::string user, std::string reason);
   bool try_cached(JobPtr& job);
   template <typename Continue>
   void hand_over(Dispatcher& owner, JobPtr job, Continue then);
@@ -296,6 +303,9 @@ class Dispatcher {
                                     routing::AccountTrouble trouble, routing::Duration at_least);
   void retry_one_by_one(JobPtr job, const AttemptResult& result);
   void conclude_trouble(JobPtr job, const AttemptResult& result);
+  void count_outcomes(const Job& job, const AttemptResult& result, const std::vector<routing::Verdict>& verdicts,
+                      const std::vector<std::uint32_t>& failed) const;
+  void count_bounced(const Job& job, bool unknown) const;
   void next_egress(JobPtr job, const std::string& reason);
   bool settled(const Job& job, const Settled& how);
   void remember(const Job& job, const Keep& keep);

@@ -4,6 +4,7 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include "relay/auth/nonce.hpp"
+#include "relay/brakes/brakes.hpp"
 #include "relay/delivery/dispatcher.hpp"
 #include "relay/delivery/http_connection.hpp"
 #include "relay/esp/esp_tag.hpp"
@@ -100,13 +101,18 @@ boost::asio::awaitable<JobPtr> Dispatcher::take(Lane* lane, bool* lesser) {
   co_return nullptr;
 }
 
-/// A job that left its lane, with its body; null when that cannot be read.
+/// A job that left its lane, with its body; null when that cannot be read, or its user is suspended by now.
 boost::asio::awaitable<JobPtr> Dispatcher::loaded(JobPtr job) {
   --load_of(*job).ready;
   active_.insert(job.get());
   const bool good = co_await load(job.get());
-  if (good) co_return job;
+  const auto suspended = good && shared_.brakes ? shared_.brakes->suspended(job->content->user) : std::nullopt;
+  if (good && !suspended) co_return job;
   active_.erase(job.get());
+  if (suspended) {
+    hold_job(std::move(job), *suspended, true);
+    co_return nullptr;
+  }
   job->next_at = now() + std::chrono::minutes(5);  // perhaps later
   schedule(std::move(job));
   co_return nullptr;

@@ -136,6 +136,7 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
     note(*job, what, result.host, outcome.reply.to_string(), ok ? "" : to_string(verdicts[at].label), ok ? "" : verdicts[at].rule,
          who, to_string(outcome.phase), ok && !source ? routing::esp_message_id(provider, outcome.reply) : std::string());
   };
+  count_outcomes(*job, result, verdicts, ways.failed);
   tell(ways.delivered, "delivered");
   tell(ways.failed, "failed");
   tell(ways.retry, "deferred");
@@ -394,6 +395,7 @@ void Dispatcher::fail(JobPtr job, std::vector<smtp::Reply> replies, std::string 
   }
   if (replies.empty()) {
     note(*job, "failed", job->last_host, job->last_reply, "", "max-age", job->recipients);
+    if (job->content) count_bounced(*job, false);
     const auto age = std::chrono::duration_cast<routing::Duration>(job->message->expires - job->message->accepted);
     explanation = "It could not be delivered within " + routing::to_string(age) + ".";
     host = job->last_host;

@@ -120,7 +120,7 @@ boost::asio::awaitable<void> Dispatcher::judge(Selection* selection) {
     const auto envelopes = co_await shared_.spool.envelopes(some);
     for (std::size_t i = 0; i < envelopes.size(); ++i) {
       // Gone meanwhile, or unreadable, which the spool has said in the log: it is not touched.
-      if (!envelopes[i] || !selector.fits_sender(envelopes[i]->sender)) continue;
+      if (!envelopes[i] || !selector.fits_sender(envelopes[i]->sender) || !selector.fits_user(envelopes[i]->user)) continue;
       Judged out;
       for (std::uint32_t r = 0; r < envelopes[i]->recipients.size(); ++r) {
         const std::string& domain = envelopes[i]->recipients[r].domain;
@@ -209,7 +209,7 @@ boost::asio::awaitable<void> Dispatcher::change(const QueueCommand* command, std
   if (command->action == QueueAction::cancel) co_return co_await cancel(std::move(some), command);
   for (auto& job : some) {
     if (command->action == QueueAction::hold) {
-      hold_job(std::move(job), std::string(held_by_operator), true);
+      hold_job(std::move(job), command->reason, true);
     } else if (command->action == QueueAction::release) {
       release_job(std::move(job));
     } else {

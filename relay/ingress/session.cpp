@@ -5,6 +5,7 @@
 #include <boost/asio/use_awaitable.hpp>
 #include <cstring>
 
+#include "relay/brakes/brakes.hpp"
 #include "relay/delivery/pass_through.hpp"
 #include "relay/runtime/log.hpp"
 #include "smtp/text.hpp"
@@ -319,19 +320,41 @@ std::optional<smtp::CommandError> Ingress::Session::admit_recipient(std::string_
   return over_rate(user, 1);
 }
 
+/// What the limits of this client, of the user and of the brakes count; of the sender domain only once it is known.
+std::vector<BrakeClaim> Ingress::Session::claims(std::string_view name, std::uint64_t recipients) {
+  BrakeSubject subject;
+  subject.client = client_;
+  subject.user = name;
+  if (recipients > 0) subject.sender_domain = session_.transaction().mail.reverse_path.domain;
+  subject.recipients = recipients;
+  subject.messages = recipients > 0 && !message_counted_ ? 1 : 0;
+  const config::User* user = !name.empty() && ingress_.credentials_.users ? ingress_.credentials_.users->find(name) : nullptr;
+  if (user) subject.own_rate = user->rate;
+  if (ingress_.delivery_.brakes) subject.barrier = ingress_.delivery_.brakes->barrier(name);
+  return brake_claims(*front_->config, subject);
+}
+
+/// 0 recipients: a message begins, and it is only asked whether there is room.
 std::optional<smtp::CommandError> Ingress::Session::over_rate(std::string_view name, std::uint64_t recipients) {
-  std::optional<routing::Budget> rate = front_->config->limits.rate_per_client;
-  std::string who = "client " + client_.customer().to_string();
-  if (!name.empty()) {
-    const config::User* user = ingress_.credentials_.users ? ingress_.credentials_.users->find(name) : nullptr;
-    rate = user ? user->rate : std::nullopt;
-    who = "user " + std::string(name);
+  Brakes* brakes = ingress_.delivery_.brakes;
+  if (recipients == 0) {
+    message_counted_ = false;
+    if (const auto reason = brakes ? brakes->suspended(name) : std::nullopt)
+      return smtp::CommandError{450, "4.7.1 " + suspended_text(*reason, name)};
   }
-  if (!rate) return std::nullopt;
-  const auto wait = ingress_.shared_.rates.take(who, *rate, recipients, now());
-  if (!wait) return std::nullopt;
-  return smtp::CommandError{450, "4.7.1 " + smtp::printable(who) + " may send to " + std::to_string(rate->recipients) +
-                                     " recipients in " + routing::to_string(rate->per) + ": try again in " + wait_text(*wait)};
+  const auto claimed = claims(name, recipients);
+  for (const bool enforced : {true, false}) {
+    const auto refusal = take_claims(ingress_.shared_.rates, claimed, enforced, now());
+    if (!refusal) continue;
+    const BrakeClaim& claim = claimed[refusal->claim];
+    const routing::Time until = now() + refusal->wait;
+    if (brakes && claim.told) brakes->over_rate(claim.rule, claim.name, claim.what, until, enforced);
+    if (enforced)
+      return smtp::CommandError{
+          450, "4.7.1 " + claim.what + ": try again in " + wait_text(refusal->wait) + ", at " + routing::to_rfc3339(until)};
+  }
+  if (recipients > 0) message_counted_ = true;
+  return std::nullopt;
 }
 
 // ---- the message -------------------------------------------------------------------------------------------------
@@ -444,6 +467,7 @@ void Ingress::Session::log_accepted(const spool::Message& message, const std::st
   ingress_.delivery_.metrics.messages_accepted.add();
   ingress_.delivery_.metrics.recipients_accepted.add(message.recipients.size());
   ingress_.delivery_.metrics.bytes_accepted.add(message.body_size);
+  if (ingress_.delivery_.brakes) ingress_.delivery_.brakes->accepted(message);
   if (!log::enabled(log::Level::info)) return;
   std::vector<log::Field> fields{{"id", smtp::to_string(message.id)},
                                  {"client", message.client},

@@ -7,6 +7,7 @@
 #include <string>
 #include <vector>
 
+#include "relay/ingress/brake_claims.hpp"
 #include "relay/ingress/ingress.hpp"
 #include "relay/net/stream.hpp"
 #include "relay/spool/spool.hpp"
@@ -43,6 +44,7 @@ class Ingress::Session final : private smtp::ServerPolicy {
   smtp::ClientInfo impersonate(const smtp::ForwardedAttributes& attributes) override;
 
   std::optional<smtp::CommandError> over_rate(std::string_view user, std::uint64_t recipients);
+  std::vector<BrakeClaim> claims(std::string_view user, std::uint64_t recipients);
   boost::asio::awaitable<bool> start();
   boost::asio::awaitable<bool> act(smtp::ServerSession::Action action);
   boost::asio::awaitable<bool> start_tls();
@@ -73,6 +75,7 @@ class Ingress::Session final : private smtp::ServerPolicy {
   std::size_t filled_ = 0;
   Deadline request_deadline_ = Deadline::max();
   bool was_in_data_ = false;
+  bool message_counted_ = false;  ///< of this transaction, at its first recipient
   bool reading_ = false;
   bool full_read_ = false;
   smtp::MessageId id_{};

@@ -134,6 +134,8 @@ void State::restore(Reputation& reputation, Budgets& budgets, Guard& guard) {
         budgets.restore(i, {routing::Time(routing::Duration(window)), used});
       }
     }
+    for (Kept* part : kept_)
+      if (part->kind() == kind) part->restore(name, value);
   }
 }
 
@@ -144,7 +146,12 @@ void State::save(Reputation& reputation, Budgets& budgets, Guard& guard) {
   std::vector<std::string> smarthosts;
   for (std::uint32_t i = 0; i < config_->smarthosts.size(); ++i) smarthosts.push_back(encode_smarthost(reputation.smarthost(i)));
   const bool readiness = reputation.readiness().take_changed() || again;
-  if (!budgets.take_changed() && dirty_.empty() && !shaped && !senders && !readiness && smarthosts == smarthosts_saved_) return;
+  std::vector<std::pair<std::string, KeptRow>> rows;
+  for (Kept* part : kept_)
+    for (auto& row : part->take_changed(again)) rows.emplace_back(part->kind(), std::move(row));
+  if (!budgets.take_changed() && dirty_.empty() && !shaped && !senders && !readiness && smarthosts == smarthosts_saved_ &&
+      rows.empty())
+    return;
   try {
     execute("BEGIN");
     for (const std::uint32_t source : dirty_)
@@ -159,6 +166,8 @@ void State::save(Reputation& reputation, Budgets& budgets, Guard& guard) {
       if (readiness) put("readiness", config_->smarthosts[i].name, reputation.readiness().encode(i));
     }
     if (senders) put("guard", "", *senders);
+    for (const auto& [kind, row] : rows) put(kind, row.name, row.value);
+    if (!rows.empty()) execute("DELETE FROM state WHERE value = ''");
     if (shaped) {
       execute("DELETE FROM state WHERE kind = 'shaping'");
       for (std::uint32_t i = 0; i < config_->topology.sources.size(); ++i)

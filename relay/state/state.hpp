@@ -14,6 +14,7 @@
 #include "relay/budgets.hpp"
 #include "relay/reputation/guard.hpp"
 #include "relay/reputation/owner.hpp"
+#include "relay/state/kept.hpp"
 
 struct sqlite3;
 
@@ -25,6 +26,8 @@ class State {
   State(const std::filesystem::path& directory, std::shared_ptr<const config::Config> config);
   ~State();
 
+  /// A part whose rows are kept too, from before restore() until the end of stop().
+  void keep(Kept& part) { kept_.push_back(&part); }
   /// Puts back what was saved, for sources and smarthosts that still exist by name and address.
   void restore(Reputation& reputation, Budgets& budgets, Guard& guard);
   /// Another configuration (config::succeed).
@@ -42,6 +45,7 @@ class State {
   std::shared_ptr<const config::Config> config_;
   sqlite3* db_ = nullptr;
   std::set<std::uint32_t> dirty_;
+  std::vector<Kept*> kept_;
   bool unsaved_ = false;
   std::vector<std::string> smarthosts_saved_;  ///< their states as last written
   std::unique_ptr<boost::asio::steady_timer> timer_;
