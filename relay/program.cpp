@@ -138,7 +138,7 @@ class Program {
   DeliveryShared delivery_shared(std::shared_ptr<const DeliveryTls> tls) {
     while (metrics_.sources.size() < config_->topology.sources.size()) metrics_.sources.emplace_back();
     while (metrics_.smarthosts.size() < config_->smarthosts.size()) metrics_.smarthosts.emplace_back();
-    DeliveryShared out{config_, std::move(tls), *spool_, *reputation_, metrics_, *budgets_, *guard_, common_, {}, {}, {}};
+    DeliveryShared out{config_, std::move(tls), *spool_, *reputation_, metrics_, *budgets_, *guard_, common_, {}, {}, {}, {}, {}};
     out.sts = config_->delivery.mta_sts ? sts_.get() : nullptr;
     out.esp_mail = esp_feedback_->mail();
     for (auto& counters : metrics_.sources) out.source_counters.push_back(&counters);
@@ -311,7 +311,7 @@ class Program {
     const bool same_alerts = config_->alerts == next.config->alerts;
     config_ = next.config;
     tls_ = next.tls;
-    esp_feedback_->adopt_mail(next.esp_feedback);
+    esp_feedback_->adopt_memory(next.esp_feedback, config_);
     const DeliveryShared shared = delivery_shared(next.tls);
     budgets_->configure(*config_);
     state_->configure(config_);
