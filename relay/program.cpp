@@ -342,7 +342,7 @@ class Program {
     const bool same_alerts = config_->alerts == next.config->alerts;
     config_ = next.config;
     tls_ = next.tls;
-    esp_feedback_->adopt_mail(next.esp_feedback);
+    esp_feedback_->adopt_memory(next.esp_feedback, config_);
     const DeliveryShared shared = delivery_shared(next.tls);
     budgets_->configure(*config_);
     state_->configure(config_);

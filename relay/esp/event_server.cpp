@@ -184,7 +184,7 @@ asio::awaitable<bool> EventServer::exchange(Stream* stream, Exchange* state) {
     state->buffer.commit(got.size);
   }
   const auto& head = parser.get();
-  const std::string target = parser.is_header_done() ? std::string(head.target().data(), head.target().size()) : std::string();
+  const std::string target(head.target().data(), head.target().size());  // empty where the first line was not understood
   EventAnswer answer;
   bool keep = false;
   if (error) {
