@@ -11,6 +11,7 @@
 #include "routing/blocklist.hpp"
 #include "routing/reply_rules.hpp"
 #include "routing/site.hpp"
+#include "routing/spending.hpp"
 
 namespace egret::config {
 
@@ -41,6 +42,7 @@ struct SmarthostPreset {
   int connections = 10;
   DkimRule dkim = DkimRule::keep;
   routing::QuotaRenewal quota = routing::QuotaRenewal::midnight;
+  std::optional<routing::Price> cost;      ///< an order of magnitude
   std::vector<std::string> dkim_unsigned;  ///< lower-case names of header fields that the ESP writes itself
 };
 

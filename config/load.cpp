@@ -10,6 +10,7 @@
 #include "config/data.hpp"
 #include "config/read_alerts.hpp"
 #include "config/read_ingress.hpp"
+#include "config/read_spending.hpp"
 #include "config/replies.hpp"
 #include "config/shipped.hpp"
 #include "smtp/address.hpp"
@@ -162,7 +163,7 @@ class Loader {
     login(s, preset, region, out);
     s.text("ca", out.ca);
     if (!out.ca.empty() && !std::ifstream(out.ca)) s.problem("ca", "cannot be read");
-    budget(s, out);
+    read_spending(s, preset.cost, out);
     out.recipients = preset.recipients;
     out.message_size = preset.message_size;
     out.connections = preset.connections;
@@ -182,7 +183,7 @@ class Loader {
     Section fields = s.section("headers");
     own_headers(fields, out);
     fields.finish();
-    for (const char* key : {"cost", "canary", "unready"}) s.unavailable(key);
+    for (const char* key : {"canary", "unready"}) s.unavailable(key);
     return out;
   }
 
@@ -258,14 +259,6 @@ class Loader {
     if (!region.empty()) login.password = smtp::ses_smtp_password(secret, region);
   }
 
-  void budget(Section& s, Smarthost& out) {
-    std::string text;
-    s.text("budget", text);
-    if (text.empty()) return;
-    out.budget = parse_budget(text);
-    if (!out.budget) s.problem("budget", "expected recipients in a period, e.g. 50000/d");
-  }
-
   void pools(Section& root) {
     root.named("pools", [&](const std::string& name, Section& s) {
       routing::PoolInfo pool;
@@ -327,7 +320,7 @@ class Loader {
       s.duration("max_age", out.max_age);
       if (out.max_age.count() <= 0) s.problem("max_age", "expected a duration above 0");
       s.boolean("spill", out.spill);
-      s.unavailable("budget");
+      read_class_budget(s, *config_, out);
       never_mix(s, out);
       config_->classes.push_back(std::move(out));
     });

@@ -23,6 +23,7 @@
 #include "relay/reputation/budget_watch.hpp"
 #include "relay/reputation/prober.hpp"
 #include "relay/runtime/log.hpp"
+#include "relay/state/budget_store.hpp"
 #include "relay/state/state.hpp"
 
 namespace egret::relay {
@@ -96,8 +97,9 @@ class Program {
                                                [this](auto snapshot) { publish(std::move(snapshot)); });
     guard_ = std::make_unique<Guard>(control_.get_executor(), *config_, *reputation_, events_);
     state_->restore(*reputation_, *budgets_, *guard_);
+    budgets_->open(std::make_unique<BudgetStore>(config_->data_dir), now());
     reputation_->on_changed([this](std::uint32_t source) { state_->changed(source); });
-    budget_watch_ = std::make_unique<BudgetWatch>(control_.get_executor(), config_, *budgets_, events_);
+    budget_watch_ = std::make_unique<BudgetWatch>(control_.get_executor(), *budgets_, events_);
     prober_ = std::make_unique<Prober>(control_.get_executor(), config_, *reputation_);
     reputation_->on_check_now([this](std::uint32_t source, const std::string& list) { prober_->check_now(source, list); });
     common_.cache.limit = config_->spool.cache;
@@ -326,7 +328,6 @@ class Program {
     next.prober->inherit(*prober_);
     prober_ = std::move(next.prober);
     prober_->start();
-    budget_watch_->configure(config_);
     if (alerts_ && same_alerts) alerts_->configure(config_);
     if (same_alerts) co_return;
     // The new ones listen before the old ones stop: no event is missed.

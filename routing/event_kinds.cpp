@@ -23,7 +23,7 @@ constexpr EventKind kinds[] = {
     {"smarthost-login", "smarthost", true, false, "a smarthost refuses the login, and rests"},
     {"smarthost-sender", "smarthost-sender", true, false,
      "a smarthost does not take a sender, whose domain is not verified there"},
-    {"budget", "budget", true, false, "a budget is used up, or nearly"},
+    {"budget", "budget", true, false, "half or four fifths of a budget are used, or all of it"},
     {"poison", "poison", true, false, "a message or sender is held because it gets sources blocked"},
     {"list-down", "blocklist", true, true, "a blocklist fails its test points; its answers do not count"},
     {"list-up", "blocklist", true, true, "a blocklist passes its test points again"},

@@ -5,6 +5,7 @@
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include "relay/admin/spending.hpp"
 #include "relay/runtime/clock.hpp"
 #include "smtp/address.hpp"
 #include "smtp/text.hpp"
@@ -162,6 +163,7 @@ json::value pools(const AdminContext& c) {
                                {"fallback", std::move(fallback)},
                                {"when_exhausted", when},
                                {"exhausted", exhausted}});
+    add_pool_spending(c, p, out.back().as_object());
   }
   return out;
 }
@@ -183,21 +185,16 @@ json::value smarthosts(const AdminContext& c) {
     const auto& state = c.reputation.smarthost(i);
     const bool resting = state.resting_until && *state.resting_until > now();
     const EgressCounters& counters = c.metrics.smarthosts[i];
-    out.push_back(json::object{
-        {"name", host.name},
-        {"provider", host.provider},
-        {"state", resting ? "resting" : "ready"},
-        {"until", resting ? time_or_null(state.resting_until) : json::value()},
-        {"reason", state.reason},
-        {"trouble", resting ? json::value(to_string(state.trouble)) : json::value()},
-        {"refused_senders", refused_senders(state)},
-        {"used",
-         json::object{{"messages", counters.delivered.get()}, {"recipients", c.budgets.used(i, now())}, {"cost", nullptr}}},
-        {"budget", host.budget ? json::value(json::object{{"recipients", host.budget->recipients},
-                                                          {"per", routing::to_string(host.budget->per)}})
-                               : json::value()},
-        {"sent", counters.delivered.get()},
-        {"refused", counters.blamed.get()}});
+    out.push_back(json::object{{"name", host.name},
+                               {"provider", host.provider},
+                               {"state", resting ? "resting" : "ready"},
+                               {"until", resting ? time_or_null(state.resting_until) : json::value()},
+                               {"reason", state.reason},
+                               {"trouble", resting ? json::value(to_string(state.trouble)) : json::value()},
+                               {"refused_senders", refused_senders(state)},
+                               {"sent", counters.delivered.get()},
+                               {"refused", counters.blamed.get()}});
+    add_spending(c, i, out.back().as_object());
   }
   return out;
 }

@@ -249,7 +249,7 @@ JobPtr Dispatcher::part(const Job& job, std::vector<std::uint32_t> recipients) c
   auto out = std::make_unique<Job>(job);
   out->recipients = std::move(recipients);
   out->holds_trial = false;
-  out->charged = false;
+  out->charged.reset();
   out->shaped.reset();
   return out;
 }
@@ -388,13 +388,12 @@ void Dispatcher::dispatch(JobPtr job) {
                host.message_size && job->message->size > host.message_size) {
       request.excluded.push_back({egress, "the message is larger than it takes", {}});
       continue;
-    } else if (job->recipients.size() > static_cast<std::size_t>(host.recipients)) {
-      return dispatch_split(std::move(job), static_cast<std::size_t>(host.recipients));
-    } else if (!shared_.budgets.charge(egress.index, job->recipients.size(), now())) {
-      request.excluded.push_back({egress, "budget used up", shared_.budgets.renews(egress.index, now())});
+    } else if (const std::size_t most = most_recipients(*job, egress.index); job->recipients.size() > most) {
+      return dispatch_split(std::move(job), most);
+    } else if (auto refusal = shared_.budgets.charge(egress.index, job->message->message_class, job->recipients.size(), now(),
+                                                     job->charged)) {
+      request.excluded.push_back({egress, std::move(refusal->reason), refusal->until});
       continue;
-    } else {
-      job->charged = true;
     }
     job->egress = egress;
     job->route = routing::explain(route, shared_.config->topology);
@@ -479,6 +478,7 @@ void Dispatcher::hold(JobPtr job, const routing::Hold& reason) {
   HeldKey key{job->pool, job->site->provider, -1, job->site->ipv4, job->site->ipv6, {}};
   if (job->sticky) key.sticky = static_cast<int>(job->sticky->index) * 2 + (job->sticky->kind == routing::EgressKind::smarthost);
   if (refused_somewhere(*job)) key.sender = job->sender_domain;
+  if (shared_.config->classes[job->message->message_class].spending) key.message_class = job->message->message_class;
   HeldJobs& held = held_[key];
   if (held.jobs.empty() || held.reason != reason.reason)
     log::info("holding mail", {{"id", smtp::to_string(job->message->id)},

@@ -73,6 +73,7 @@ boost::asio::awaitable<JobPtr> Dispatcher::take(Lane* lane) {
     JobPtr job = std::move(lane->ready.front());
     lane->ready.pop_front();
     --ready_;
+    if (job->charged && paced(*lane)) shared_.budgets.take_turn(*job->charged, std::chrono::steady_clock::now());
     active_.insert(job.get());
     const bool loaded = co_await load(job.get());
     if (loaded) co_return job;
@@ -98,8 +99,8 @@ int Dispatcher::messages_per_connection(const Lane& lane) const {
 /// The job to announce behind the final dot of the present one: with more waiting than the connections can take, and
 /// on a connection that may carry it.
 boost::asio::awaitable<JobPtr> Dispatcher::take_following(Lane* lane, const Job* present, const Connection* connection) {
-  if (present->holds_trial || lane->ready.empty() || lane->connections < lane_limit(*lane) || !lane->idle.empty() ||
-      connection->messages() + 1 >= messages_per_connection(*lane))
+  if (present->holds_trial || lane->ready.empty() || paced(*lane) || lane->connections < lane_limit(*lane) ||
+      !lane->idle.empty() || connection->messages() + 1 >= messages_per_connection(*lane))
     co_return nullptr;
   co_return co_await take(lane);
 }
@@ -137,7 +138,10 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
   const LaneKey key = lane->key;
   Prepared present;
   while (true) {
-    if (!present.job) present.job = co_await take(lane);
+    if (!present.job) {
+      co_await wait_for_rate(lane);
+      present.job = co_await take(lane);
+    }
     if (!present.job) break;
     // More waits than this connection can take at once: bring up another beside it.
     if (!lane->ready.empty()) kick(*lane);
@@ -159,6 +163,17 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
       version = shared_.config->version;
       lane->opened = true;
       if (!lane->ready.empty()) kick(*lane);
+    }
+    if (!pays(*present.job)) {
+      // It waited into another period, whose budget does not take it. What was announced of it is taken back with the connection.
+      if (present.transaction) {
+        connection->drop();
+        connection.reset();
+      }
+      active_.erase(present.job.get());
+      dispatch(std::move(present.job));
+      present = {};
+      continue;
     }
     const bool reused = connection->messages() > 0;
     Prepared following;
