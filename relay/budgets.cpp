@@ -256,19 +256,18 @@ std::array<Budgets::Account*, 3> Budgets::accounts(std::uint32_t smarthost, std:
 
 std::optional<SpendingRefusal> Budgets::refused(std::uint32_t smarthost, std::uint32_t message_class, std::uint64_t recipients,
                                                 Time now, bool note) const {
-  for (Account* own : accounts(smarthost, message_class)) {
-    const std::string whose = own->smarthost.empty() ? " of class " + own->message_class : "";
+  for (Account* own : accounts(smarthost, message_class))
     for (Counter& counted : own->counters) {
       if (!counted.limit) continue;
-      const auto amount = routing::amount_of(counted.unit, recipients, prices_[smarthost]);
-      const std::string limit = routing::to_string(routing::SpendingLimit{counted.unit, counted.budget()});
-      if (!amount) return SpendingRefusal{"its cost is not known in the currency of the budget" + whose + " (" + limit + ")", {}};
       counted.roll(now);
-      if (counted.fits(*amount)) continue;
+      const auto amount = routing::amount_of(counted.unit, recipients, prices_[smarthost]);
+      if (amount && counted.fits(*amount)) continue;
+      const std::string whose = own->smarthost.empty() ? " of class " + own->message_class : "";
+      const std::string limit = whose + ": " + routing::to_string(routing::SpendingLimit{counted.unit, counted.budget()});
+      if (!amount) return SpendingRefusal{"its cost is not known in the currency of the budget" + limit, {}};
       counted.refused = counted.refused || note;
-      return SpendingRefusal{"budget used up" + whose + ": " + limit, counted.use.window + counted.per};
+      return SpendingRefusal{"budget used up" + limit, counted.use.window + counted.per};
     }
-  }
   return std::nullopt;
 }
 

@@ -475,7 +475,7 @@ void Dispatcher::enqueue(JobPtr job, bool front) {
 
 void Dispatcher::hold(JobPtr job, const routing::Hold& reason) {
   if (settled(*job, {Settled::End::deferred, smtp::make_reply(451, "4.7.1 (local) " + job->route), "", {}})) return;
-  HeldKey key{job->pool, job->site->provider, -1, job->site->ipv4, job->site->ipv6, {}};
+  HeldKey key{job->pool, job->site->provider, -1, job->site->ipv4, job->site->ipv6, {}, {}};
   if (job->sticky) key.sticky = static_cast<int>(job->sticky->index) * 2 + (job->sticky->kind == routing::EgressKind::smarthost);
   if (refused_somewhere(*job)) key.sender = job->sender_domain;
   if (shared_.config->classes[job->message->message_class].spending) key.message_class = job->message->message_class;
