@@ -45,8 +45,10 @@ void Budgets::Counter::roll(Time now) {
   refused = false;
 }
 
-std::uint64_t Budgets::Counter::block() const {
-  return *limit / 100;
+/// A block: that part of the limit, in whole recipients.
+std::uint64_t Budgets::Counter::part(std::uint64_t divisor) const {
+  const std::uint64_t out = *limit / divisor;
+  return out - out % grain;
 }
 
 bool Budgets::Counter::fits(std::uint64_t amount) const {
@@ -190,11 +192,13 @@ bool Budgets::reserve(const std::array<Account*, 3>& accounts, std::uint64_t rec
     const std::lock_guard lock(mutex_);
     for (Account* own : accounts)
       for (std::size_t i = 0; i < own->counters.size(); ++i) {
-        const Counter& counted = own->counters[i];
+        Counter& counted = own->counters[i];
         const std::uint64_t amount = amount_or_0(counted.unit, recipients, price);
+        if (!counted.limit) rows.push_back({own, i, counted.use});  // beside it, so that what is shown fits together
         if (counted.bounded(amount)) continue;
+        counted.grain = std::max<std::uint64_t>(1, amount_or_0(counted.unit, 1, price));
         const std::uint64_t needed = counted.use.used + amount;
-        const std::uint64_t ahead = std::max(needed, std::min(*counted.limit, needed + counted.block()));
+        const std::uint64_t ahead = std::max(needed, std::min(*counted.limit, needed + counted.part(100)));
         rows.push_back({own, i, {counted.use.window, ahead}});
       }
   }
@@ -214,9 +218,10 @@ void Budgets::save(Time now) {
         const bool told = std::exchange(counted.unsaved, false);
         routing::BudgetUse row = counted.use;
         if (counted.limit) {
-          // Twice what the last second took, so that at full speed no charge has to wait either.
+          // Twice what the last second took, so that at full speed charges need not wait either.
           const bool same = counted.use.window == counted.seen.window && counted.use.used > counted.seen.used;
-          const std::uint64_t ahead = std::max(counted.block(), same ? 2 * (counted.use.used - counted.seen.used) : 0);
+          const std::uint64_t speed = same ? 2 * (counted.use.used - counted.seen.used) : 0;
+          const std::uint64_t ahead = std::clamp(speed, counted.part(100), counted.part(20));
           const bool fresh = counted.bound.window == counted.use.window;
           if (fresh) row.used = std::max(row.used, counted.bound.used);
           const bool low = moved && counted.use.used > 0 && (!fresh || counted.bound.used - counted.use.used < ahead / 2);

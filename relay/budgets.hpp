@@ -129,13 +129,14 @@ class Budgets {
     routing::BudgetUse use;
     routing::BudgetUse bound;  ///< as on disk
     routing::BudgetUse seen;   ///< at the last save()
+    std::uint64_t grain = 1;   ///< what one recipient took last: a crash wastes no part of one
     routing::BudgetStage told = routing::BudgetStage::plenty;
     bool refused = false;  ///< something did not fit in this period
     bool unsaved = false;
 
     routing::Budget budget() const { return {limit.value_or(0), per}; }
     void roll(routing::Time now);
-    std::uint64_t block() const;
+    std::uint64_t part(std::uint64_t divisor) const;
     bool fits(std::uint64_t amount) const;
     bool bounded(std::uint64_t amount) const;
     routing::BudgetStage stage() const;

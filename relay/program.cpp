@@ -131,7 +131,7 @@ class Program {
   DeliveryShared delivery_shared(std::shared_ptr<const DeliveryTls> tls) {
     while (metrics_.sources.size() < config_->topology.sources.size()) metrics_.sources.emplace_back();
     while (metrics_.smarthosts.size() < config_->smarthosts.size()) metrics_.smarthosts.emplace_back();
-    DeliveryShared out{config_, std::move(tls), *spool_, *reputation_, metrics_, *budgets_, *guard_, common_, {}, {}, {}};
+    DeliveryShared out{config_, std::move(tls), *spool_, *reputation_, metrics_, *budgets_, *guard_, common_, {}, {}, {}, {}, {}};
     out.sts = config_->delivery.mta_sts ? sts_.get() : nullptr;
     for (auto& counters : metrics_.sources) out.source_counters.push_back(&counters);
     for (auto& counters : metrics_.smarthosts) out.smarthost_counters.push_back(&counters);

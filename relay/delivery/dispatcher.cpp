@@ -353,6 +353,7 @@ void Dispatcher::dispatch(JobPtr job) {
     job->sticky.reset();
   routing::Request request = request_for(*job);
   const std::uint64_t tie_break = random_();
+  std::string unpaid;  // what budgets and rates have to do with a hold
   while (true) {
     routing::Route route = routing::route(shared_.config->topology, *snapshot_, request, now(), tie_break);
     if (route.hold) {
@@ -362,6 +363,7 @@ void Dispatcher::dispatch(JobPtr job) {
         const Keep keep{job->sticky, job->sticky_strict, job->ambiguous};
         return retry_later(std::move(job), keep);
       }
+      route.hold->reason += unpaid;
       return hold(std::move(job), *route.hold);
     }
     const routing::EgressRef egress = route.candidates.front().egress;
@@ -392,6 +394,7 @@ void Dispatcher::dispatch(JobPtr job) {
       return dispatch_split(std::move(job), most);
     } else if (auto refusal = shared_.budgets.charge(egress.index, job->message->message_class, job->recipients.size(), now(),
                                                      job->charged)) {
+      unpaid += (unpaid.empty() ? ": " : "; ") + shared_.config->topology.name(egress) + " " + refusal->reason;
       request.excluded.push_back({egress, std::move(refusal->reason), refusal->until});
       continue;
     }
