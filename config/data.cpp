@@ -3,6 +3,7 @@
 #include <charconv>
 
 #include "config/read_readiness.hpp"
+#include "config/read_spending.hpp"
 #include "config/units.hpp"
 #include "smtp/text.hpp"
 
@@ -237,6 +238,9 @@ std::map<std::string, SmarthostPreset> read_smarthosts(const Tree& tree, const s
       preset.quota = routing::QuotaRenewal::rolling;
     else if (quota != "midnight")
       section.problem("quota", "expected midnight or rolling");
+    std::string cost;
+    section.text("cost", cost);
+    if (!cost.empty() && !(preset.cost = parse_price(cost))) section.problem("cost", "expected a price, e.g. 0.10/1000");
     section.texts("dkim_unsigned", preset.dkim_unsigned);
     for (auto& field : preset.dkim_unsigned) field = smtp::lower(field);
     preset.records = read_esp_records(section);

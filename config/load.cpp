@@ -14,6 +14,7 @@
 #include "config/read_http_api.hpp"
 #include "config/read_ingress.hpp"
 #include "config/read_readiness.hpp"
+#include "config/read_spending.hpp"
 #include "config/replies.hpp"
 #include "config/shipped.hpp"
 #include "smtp/address.hpp"
@@ -154,7 +155,7 @@ class Loader {
     }
     s.text("ca", out.ca);
     if (!out.ca.empty() && !std::ifstream(out.ca)) s.problem("ca", "cannot be read");
-    budget(s, out);
+    read_spending(s, preset.cost, out);
     out.recipients = by_http ? preset.api_recipients : preset.recipients;
     out.message_size = preset.message_size;
     out.connections = preset.connections;
@@ -176,7 +177,6 @@ class Loader {
     fields.finish();
     out.readiness = read_readiness(s, preset.records);
     out.events = read_esp_events(s, out.provider);
-    s.unavailable("cost");
     s.unavailable("canary", "it is a key of pools");
     return out;
   }
@@ -275,14 +275,6 @@ class Loader {
     if (!region.empty()) login.password = smtp::ses_smtp_password(secret, region);
   }
 
-  void budget(Section& s, Smarthost& out) {
-    std::string text;
-    s.text("budget", text);
-    if (text.empty()) return;
-    out.budget = parse_budget(text);
-    if (!out.budget) s.problem("budget", "expected recipients in a period, e.g. 50000/d");
-  }
-
   void pools(Section& root) {
     root.named("pools", [&](const std::string& name, Section& s) {
       routing::PoolInfo pool;
@@ -347,7 +339,7 @@ class Loader {
       s.boolean("spill", out.spill);
       out.weight = name == "transactional" ? 10 : 1;
       s.integer("weight", out.weight, 1, 1000);
-      s.unavailable("budget");
+      read_class_budget(s, *config_, out);
       never_mix(s, out);
       config_->classes.push_back(std::move(out));
     });

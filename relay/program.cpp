@@ -28,6 +28,7 @@
 #include "relay/reputation/readiness_watch.hpp"
 #include "relay/runtime/log.hpp"
 #include "relay/spool/watch.hpp"
+#include "relay/state/budget_store.hpp"
 #include "relay/state/state.hpp"
 
 namespace egret::relay {
@@ -103,8 +104,9 @@ class Program {
     brakes_ = std::make_unique<Brakes>(control_.get_executor(), *config_, events_);
     state_->keep(*brakes_);
     state_->restore(*reputation_, *budgets_, *guard_);
+    budgets_->open(std::make_unique<BudgetStore>(config_->data_dir), now());
     reputation_->on_changed([this](std::uint32_t source) { state_->changed(source); });
-    budget_watch_ = std::make_unique<BudgetWatch>(control_.get_executor(), config_, *budgets_, events_);
+    budget_watch_ = std::make_unique<BudgetWatch>(control_.get_executor(), *budgets_, events_);
     spool_watch_ = std::make_unique<spool::Watch>(control_.get_executor(), *spool_, events_);
     readiness_watch_ = std::make_unique<ReadinessWatch>(control_.get_executor(), config_, *reputation_);
     account_watch_ = std::make_unique<AccountWatch>(control_.get_executor(), config_, *reputation_, events_);
@@ -373,7 +375,6 @@ class Program {
     next.prober->inherit(*prober_);
     prober_ = std::move(next.prober);
     prober_->start();
-    budget_watch_->configure(config_);
     readiness_watch_->configure(config_);
     account_watch_->configure(config_);
     co_await esp_feedback_->adopt(std::move(next.esp_feedback));

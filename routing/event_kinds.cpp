@@ -28,7 +28,7 @@ constexpr EventKind kinds[] = {
     {"canary-failed", "canary", true, false, "a smarthost did not take a message that was to show that it works"},
     {"canary-works", "canary", true, false, "it takes them again"},
     {"smarthost-account", "smarthost-account", true, false, "an ESP says that the account there is limited, or no longer is"},
-    {"budget", "budget", true, false, "a budget is used up, or nearly"},
+    {"budget", "budget", true, false, "half or four fifths of a budget are used, or all of it"},
     {"poison", "poison", true, false, "a message or sender is held because it gets sources blocked"},
     {"list-down", "blocklist", true, true, "a blocklist fails its test points; its answers do not count"},
     {"list-up", "blocklist", true, true, "a blocklist passes its test points again"},

@@ -8,6 +8,7 @@
 
 #include "config/http_api.hpp"
 #include "config/readiness.hpp"
+#include "relay/admin/spending.hpp"
 #include "relay/esp/esp_feedback.hpp"
 #include "relay/reputation/readiness.hpp"
 #include "relay/runtime/clock.hpp"
@@ -197,6 +198,7 @@ json::value pools(const AdminContext& c) {
                                {"fallback", std::move(fallback)},
                                {"when_exhausted", when},
                                {"exhausted", exhausted}});
+    add_pool_spending(c, p, out.back().as_object());
   }
   return out;
 }
@@ -257,27 +259,22 @@ json::value smarthosts(const AdminContext& c) {
     const auto& state = c.reputation.smarthost(i);
     const bool resting = state.resting_until && *state.resting_until > now();
     const EgressCounters& counters = c.metrics.smarthosts[i];
-    out.push_back(json::object{
-        {"name", host.name},
-        {"provider", host.provider},
-        {"state", resting ? "resting" : "ready"},
-        {"until", resting ? time_or_null(state.resting_until) : json::value()},
-        {"reason", state.reason},
-        {"trouble", resting ? json::value(to_string(state.trouble)) : json::value()},
-        {"refused_senders", refused_senders(state)},
-        {"transport", host.api && host.api->delivers ? "http" : "smtp"},
-        {"account", account_of(c, i)},
-        {"used",
-         json::object{{"messages", counters.delivered.get()}, {"recipients", c.budgets.used(i, now())}, {"cost", nullptr}}},
-        {"budget", host.budget ? json::value(json::object{{"recipients", host.budget->recipients},
-                                                          {"per", routing::to_string(host.budget->per)}})
-                               : json::value()},
-        {"sent", counters.delivered.get()},
-        {"refused", counters.blamed.get()},
-        {"readiness", readiness_of(c, i)},
-        {"unready", config::readiness_of(host).allow_unready ? "allow" : "refuse"},
-        {"login", trial_of(c.reputation.readiness().smarthost(i).login)},
-        {"canary", trial_of(c.reputation.readiness().smarthost(i).canary)}});
+    out.push_back(json::object{{"name", host.name},
+                               {"provider", host.provider},
+                               {"state", resting ? "resting" : "ready"},
+                               {"until", resting ? time_or_null(state.resting_until) : json::value()},
+                               {"reason", state.reason},
+                               {"trouble", resting ? json::value(to_string(state.trouble)) : json::value()},
+                               {"refused_senders", refused_senders(state)},
+                               {"transport", host.api && host.api->delivers ? "http" : "smtp"},
+                               {"account", account_of(c, i)},
+                               {"sent", counters.delivered.get()},
+                               {"refused", counters.blamed.get()},
+                               {"readiness", readiness_of(c, i)},
+                               {"unready", config::readiness_of(host).allow_unready ? "allow" : "refuse"},
+                               {"login", trial_of(c.reputation.readiness().smarthost(i).login)},
+                               {"canary", trial_of(c.reputation.readiness().smarthost(i).canary)}});
+    add_spending(c, i, out.back().as_object());
   }
   return out;
 }

@@ -8,6 +8,7 @@
 
 #include "relay/admin/api.hpp"
 #include "relay/esp/esp_feedback.hpp"
+#include "relay/runtime/clock.hpp"
 
 namespace egret::relay::api {
 namespace {
@@ -111,6 +112,42 @@ void esp_events(Page& page, EspMail& memory) {
   total("egret_esp_events_forward_dropped_total", "Events that were not sent on in time, or refused.", totals.forward_dropped);
 }
 
+void limits(Page& page, const std::vector<BudgetLine>& lines, const std::string& kind, const std::string& name) {
+  for (const BudgetLine& line : lines) {
+    if (!line.limit) continue;
+    const double scale = line.unit.money() ? static_cast<double>(routing::nanos) : 1;
+    const Labels labels{{"of", kind},
+                        {"name", name},
+                        {"unit", line.unit.money() ? std::string(line.unit.code()) : "recipients"},
+                        {"per", routing::to_string(line.per)}};
+    page.gauge("egret_budget_limit", "What may be used in a period.", static_cast<double>(*line.limit) / scale, labels);
+    page.gauge("egret_budget_used", "What is used of it in the present period.", static_cast<double>(line.used) / scale, labels);
+  }
+}
+
+void spending(Page& page, const AdminContext& c) {
+  const auto& config = *c.config;
+  for (std::uint32_t k = 0; k < config.classes.size(); ++k)
+    if (!config.classes[k].removed) limits(page, c.budgets.class_lines(k, now()), "class", config.classes[k].name);
+  for (std::uint32_t i = 0; i < config.smarthosts.size(); ++i) {
+    if (config.smarthosts[i].removed) continue;
+    limits(page, c.budgets.smarthost_lines(i, now()), "smarthost", config.smarthosts[i].name);
+    for (std::uint32_t k = 0; k < config.classes.size(); ++k) {
+      if (config.classes[k].removed) continue;
+      const Spent spent = c.budgets.today(i, k, now());
+      Labels labels{{"smarthost", config.smarthosts[i].name}, {"class", config.classes[k].name}};
+      page.gauge("egret_smarthost_recipients_today", "Recipients charged since midnight UTC.",
+                 static_cast<double>(spent.recipients), labels);
+      for (const auto& [unit, amount] : spent.money) {
+        Labels with = labels;
+        with.emplace_back("currency", std::string(unit.code()));
+        page.gauge("egret_smarthost_cost_today", "What they cost.",
+                   static_cast<double>(amount) / static_cast<double>(routing::nanos), with);
+      }
+    }
+  }
+}
+
 void traffic(Page& page, const Metrics& m) {
   const auto counter = [&](const char* name, const char* help, const Counter& c) {
     page.counter(name, help, static_cast<double>(c.get()));
@@ -152,6 +189,7 @@ boost::asio::awaitable<std::string> metrics(const AdminContext& c) {
                  static_cast<double>(count), {{"rule", rule}});
   for (std::uint32_t i = 0; i < topology.smarthosts.size(); ++i)
     if (!c.config->smarthosts[i].removed) egress(page, "smarthost", topology.smarthosts[i], c.metrics.smarthosts[i]);
+  spending(page, c);
   for (const auto& [name, status] : c.prober->status())
     if (status.state != ListStatus::State::disabled) {
       page.gauge("egret_blocklist_in_service", "Whether the list passes its test points.",

@@ -49,6 +49,30 @@ std::string table(const json::value& rows, const std::vector<std::pair<std::stri
   return out.str();
 }
 
+/// {"USD": 1.2}: for people.
+std::string money(const json::value& cost) {
+  std::string out;
+  for (const auto& [currency, amount] : cost.as_object()) {
+    std::array<char, 48> buffer{};
+    std::snprintf(buffer.data(), buffer.size(), "%.6g", amount.to_number<double>());
+    out += (out.empty() ? "" : " + ") + std::string(buffer.data()) + " " + std::string(currency);
+  }
+  return out.empty() ? "-" : out;
+}
+
+std::string spent(const json::value& value) {
+  const std::string cost = money(value.at("cost"));
+  return get(value, "recipients") + " recipients" + (cost == "-" ? "" : ", " + cost);
+}
+
+std::string limits(const json::value& value) {
+  std::string out;
+  for (const auto& limit : value.as_array())
+    out += (out.empty() ? "" : "; ") + get(limit, "budget") + " (used " + get(limit, "used") + ", left " + get(limit, "left") +
+           " until " + get(limit, "period_ends") + ")";
+  return out;
+}
+
 }  // namespace
 
 std::string print_sources(const json::value& value) {
@@ -83,17 +107,30 @@ std::string print_pools(const json::value& value) {
     for (const auto& source : pool.at("sources").as_array())
       out += "  " + get(source, "source") + " weight " + get(source, "weight") + " share " + get(source, "share") + " " +
              get(source, "standing") + "\n";
+    const auto& today = pool.at("failover_today");
+    for (const auto& [name, host] : today.at("by_smarthost").as_object()) {
+      out += "  " + std::string(name) + " today: " + spent(host);
+      const auto& left = host.at("left");
+      if (left.is_object()) out += "; left: " + get(left, "recipients") + " recipients until " + get(left, "period_ends");
+      out += "\n";
+    }
+    for (const auto& [name, budget] : pool.at("class_budgets").as_object())
+      out += "  budget of class " + std::string(name) + ": " + limits(budget) + "\n";
+    if (!today.at("by_smarthost").as_object().empty()) out += "  today's failover cost: " + spent(today) + "\n";
   }
   return out;
 }
 
 std::string print_smarthosts(const json::value& value) {
-  Table out({"SMARTHOST", "PROVIDER", "STATE", "UNTIL", "USED", "BUDGET", "ACCOUNT", "SENT", "REFUSED", "REASON"});
+  Table out({"SMARTHOST", "PROVIDER", "STATE", "UNTIL", "USED", "LEFT", "BUDGET", "RATE", "COST", "TODAY", "ACCOUNT", "SENT",
+             "REFUSED", "REASON"});
   for (const auto& host : value.as_array()) {
-    const bool limited = host.at("budget").is_object();
+    std::string budget;
+    for (const auto& limit : host.at("limits").as_array()) budget += (budget.empty() ? "" : ", ") + get(limit, "budget");
     const bool asked = host.at("account").is_object() && !host.at("account").at("quota_24h").is_null();
     out.add({get(host, "name"), get(host, "provider"), get(host, "state"), get(host, "until"), get(host.at("used"), "recipients"),
-             limited ? get(host.at("budget"), "recipients") + "/" + get(host.at("budget"), "per") : "-",
+             get(host.at("left"), "recipients"), budget.empty() ? "-" : budget, get(host, "rate"), get(host, "cost"),
+             money(host.at("today").at("cost")),
              asked ? get(host.at("account"), "sent_24h") + "/" + get(host.at("account"), "quota_24h") : "-", get(host, "sent"),
              get(host, "refused"), get(host, "reason")});
   }

@@ -302,7 +302,7 @@ JobPtr Dispatcher::part(const Job& job, std::vector<std::uint32_t> recipients) c
   auto out = std::make_unique<Job>(job);
   out->recipients = std::move(recipients);
   out->holds_trial = false;
-  out->charged = false;
+  out->charged.reset();
   out->shaped.reset();
   return out;
 }
@@ -404,6 +404,7 @@ void Dispatcher::dispatch(JobPtr job) {
     job->sticky.reset();
   routing::Request request = request_for(*job);
   const std::uint64_t tie_break = random_();
+  std::string unpaid;  // what budgets and rates have to do with a hold
   while (true) {
     routing::Route route = routing::route(shared_.config->topology, *snapshot_, request, now(), tie_break);
     if (route.hold) {
@@ -413,6 +414,7 @@ void Dispatcher::dispatch(JobPtr job) {
         const Keep keep{job->sticky, job->sticky_strict, job->ambiguous};
         return retry_later(std::move(job), keep);
       }
+      route.hold->reason += unpaid;
       return hold(std::move(job), *route.hold);
     }
     const routing::EgressRef egress = route.candidates.front().egress;
@@ -439,13 +441,13 @@ void Dispatcher::dispatch(JobPtr job) {
                host.message_size && job->message->size > host.message_size) {
       request.excluded.push_back({egress, "the message is larger than it takes", {}});
       continue;
-    } else if (job->recipients.size() > static_cast<std::size_t>(host.recipients)) {
-      return dispatch_split(std::move(job), static_cast<std::size_t>(host.recipients));
-    } else if (!shared_.budgets.charge(egress.index, job->recipients.size(), now())) {
-      request.excluded.push_back({egress, "budget used up", shared_.budgets.renews(egress.index, now())});
+    } else if (const std::size_t most = most_recipients(*job, egress.index); job->recipients.size() > most) {
+      return dispatch_split(std::move(job), most);
+    } else if (auto refusal = shared_.budgets.charge(egress.index, job->message->message_class, job->recipients.size(), now(),
+                                                     job->charged)) {
+      unpaid += (unpaid.empty() ? ": " : "; ") + shared_.config->topology.name(egress) + " " + refusal->reason;
+      request.excluded.push_back({egress, std::move(refusal->reason), refusal->until});
       continue;
-    } else {
-      job->charged = true;
     }
     job->egress = egress;
     job->canary = route.canary && egress.kind == routing::EgressKind::smarthost;
@@ -525,9 +527,10 @@ void Dispatcher::enqueue(JobPtr job, bool front) {
 
 void Dispatcher::hold(JobPtr job, const routing::Hold& reason) {
   if (settled(*job, {Settled::End::deferred, smtp::make_reply(451, "4.7.1 (local) " + job->route), "", {}})) return;
-  HeldKey key{job->pool, job->site->provider, -1, job->site->ipv4, job->site->ipv6, {}};
+  HeldKey key{job->pool, job->site->provider, -1, job->site->ipv4, job->site->ipv6, {}, {}};
   if (job->sticky) key.sticky = static_cast<int>(job->sticky->index) * 2 + (job->sticky->kind == routing::EgressKind::smarthost);
   if (refused_somewhere(*job)) key.sender = job->sender_domain;
+  if (shared_.config->classes[job->message->message_class].spending) key.message_class = job->message->message_class;
   HeldJobs& held = held_[key];
   if (held.jobs.empty() || held.reason != reason.reason)
     log::info("holding mail", {{"id", smtp::to_string(job->message->id)},

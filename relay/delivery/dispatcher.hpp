@@ -162,7 +162,8 @@ class Dispatcher {
     std::string provider;
     int sticky = -1;
     bool ipv4 = true, ipv6 = true;
-    std::optional<std::string> sender;  ///< the sender's domain, where a smarthost of the pool refuses it
+    std::optional<std::string> sender;           ///< the sender's domain, where a smarthost of the pool refuses it
+    std::optional<std::uint32_t> message_class;  ///< where that has a budget of its own
     auto operator<=>(const HeldKey&) const = default;
   };
   struct HeldJobs {
@@ -253,6 +254,13 @@ class Dispatcher {
   void give_back(Job& job, std::size_t used);
   void smarthost_refuses(const Job& job, const std::string& text, routing::AccountTrouble trouble,
                          routing::Duration at_least = routing::Duration{0});
+
+  // Budgets and rates of smarthosts (spending.cpp).
+  std::size_t most_recipients(const Job& job, std::uint32_t smarthost) const;
+  boost::asio::awaitable<void> wait_for_rate(Lane* lane);
+  bool paced(const Lane& lane) const;
+  bool pays(Job& job);
+
   bool refused_somewhere(const Job& job) const;
 
   // Work on many jobs, in slices (slices.cpp).

@@ -37,6 +37,11 @@ boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> Dispatcher::explai
   const auto& config = *shared_.config;
   const Site& site = *out.second.site;
   routing::Request request;
+  const auto served = std::ranges::find_if(config.classes, [&](const auto& c) { return c.pool == pool && !c.removed; });
+  const std::uint32_t message_class = job ? job->message_class
+                                      : served != config.classes.end()
+                                          ? static_cast<std::uint32_t>(served - config.classes.begin())
+                                          : config.first_class();
   for (const auto& route : config.routes)
     if (route.pool && routing::domain_matches(route.domain, domain)) {
       pool = *route.pool;
@@ -71,8 +76,8 @@ boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> Dispatcher::explai
     const routing::EgressRef egress{routing::EgressKind::smarthost, i};
     if (job && smarthost.message_size && job->size > smarthost.message_size)
       request.excluded.push_back({egress, "the message is larger than it takes", {}});
-    else if (smarthost.budget && shared_.budgets.used(i, now()) >= smarthost.budget->recipients)
-      request.excluded.push_back({egress, "budget used up", shared_.budgets.renews(i, now())});
+    else if (const auto refusal = shared_.budgets.refusal(i, message_class, 1, now()))
+      request.excluded.push_back({egress, refusal->reason, refusal->until});
   }
   out.first = routing::route(config.topology, *snapshot_, request, now(), random_());
   co_return out;

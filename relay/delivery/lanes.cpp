@@ -94,6 +94,7 @@ boost::asio::awaitable<JobPtr> Dispatcher::take(Lane* lane, bool* lesser) {
     auto next = lane->ready.pop([&](std::uint32_t its) { return may_serve(*lane, its, *lesser); });
     if (!next) break;
     serve(*lane, *lesser, next->get());
+    if ((*next)->charged && paced(*lane)) shared_.budgets.take_turn(*(*next)->charged, std::chrono::steady_clock::now());
     JobPtr job = co_await loaded(std::move(*next));
     if (job) co_return job;
   }
@@ -136,7 +137,8 @@ int Dispatcher::messages_per_connection(const Lane& lane) const {
 boost::asio::awaitable<JobPtr> Dispatcher::take_following(Lane* lane, const Job* present, const Carrier* connection,
                                                           bool lesser) {
   const std::size_t limit = lane_limit(*lane);
-  if (present->holds_trial || stopping_ || connection->messages() + 1 >= messages_per_connection(*lane) || !connection->chains())
+  if (present->holds_trial || stopping_ || paced(*lane) || connection->messages() + 1 >= messages_per_connection(*lane) ||
+      !connection->chains())
     co_return nullptr;
   if ((lane->connections < limit || !lane->idle.empty()) && work_for(*lane, false)) co_return nullptr;
   // Whose turn it is decides; when that may not be announced, the connection takes it when it is done.
@@ -189,6 +191,7 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
   bool lesser = false;  // what it is busy with is of a class that leaves room for another
   while (true) {
     if (!present.job) {
+      co_await wait_for_rate(lane);
       // With a single connection others than the next one would wait too: there its turn decides alone.
       const auto next = lane->ready.next([&](std::uint32_t its) { return may_serve(*lane, its, lesser); });
       if (next && (lane_limit(*lane) > 1 || !weights_.lesser_at(lane->key.egress, *next))) co_await give_way(*next);
@@ -215,6 +218,17 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
       version = shared_.config->version;
       lane->opened = lane->opened || connection->proven();
       if (!lane->ready.empty()) kick(*lane);
+    }
+    if (!pays(*present.job)) {
+      // It waited into another period, whose budget does not take it. What was announced of it is taken back with the connection.
+      if (present.transaction) {
+        connection->drop();
+        connection.reset();
+      }
+      active_.erase(present.job.get());
+      dispatch(std::move(present.job));
+      present = {};
+      continue;
     }
     const bool reused = connection->messages() > 0;
     Prepared following;

@@ -290,8 +290,8 @@ void Dispatcher::give_back(Job& job, std::size_t used) {
   if (const auto at = std::exchange(job.shaped, std::nullopt); at && used == 0)
     shared_.budgets.shaping.take_back(job.egress.index, job.site->provider,
                                       snapshot_->sources[job.egress.index].with(job.site->provider), job.recipients.size(), *at);
-  if (!std::exchange(job.charged, false)) return;
-  shared_.budgets.refund(job.egress.index, job.recipients.size() - used, now());
+  auto charged = std::exchange(job.charged, std::nullopt);
+  if (charged) shared_.budgets.refund(*charged, job.recipients.size() - used);
 }
 
 /// Nobody spoke.

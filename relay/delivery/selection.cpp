@@ -162,7 +162,7 @@ bool Dispatcher::pick_one(Selection& selection, JobPtr& job, std::string_view st
     picked.push_back(std::move(job));
     return true;
   }
-  if (job->charged) shared_.budgets.refund(job->egress.index, meant.size(), now());
+  if (job->charged) shared_.budgets.refund(*job->charged, meant.size());
   std::erase_if(job->recipients, [&](std::uint32_t r) { return std::ranges::binary_search(meant, r); });
   picked.push_back(part(*job, std::move(meant)));
   return false;

@@ -1,5 +1,6 @@
-// What is small and must outlive the program: standings and budgets, in SQLite beside the spool. Losing it loses no
-// mail. Written from the control thread, at most once a second.
+// What is small and must outlive the program: standings and what is used of budgets, in SQLite beside the spool.
+// Losing it loses no mail. Budgets have a table of their own (budget_store). Written from the control thread, at most once a
+// second.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
