@@ -14,7 +14,7 @@ using routing::Time;
 using routing::Unit;
 
 constexpr Duration day{std::chrono::hours(24)};
-constexpr int most_tries = 4;                         // of a charge to find its bound wide enough
+constexpr int most_tries = 64;                        // to find the bound wide enough: others pay from the same block
 constexpr auto disk_pause = std::chrono::seconds(5);  // before mail is offered again to a disk that took nothing
 constexpr auto shortest_hold = std::chrono::milliseconds(500);
 
