@@ -14,7 +14,7 @@ using routing::Time;
 using routing::Unit;
 
 constexpr Duration day{std::chrono::hours(24)};
-constexpr int most_tries = 4;                         // of a charge to find its bound wide enough
+constexpr int most_tries = 64;                        // to find the bound wide enough: others pay from the same block
 constexpr auto disk_pause = std::chrono::seconds(5);  // before mail is offered again to a disk that took nothing
 constexpr auto shortest_hold = std::chrono::milliseconds(500);
 
@@ -41,6 +41,7 @@ void Budgets::Counter::roll(Time now) {
   const Time window = routing::budget_window({0, per}, now);
   if (window <= use.window) return;
   use = {window, 0};
+  sent = 0;
   told = BudgetStage::plenty;
   refused = false;
 }
@@ -57,7 +58,7 @@ bool Budgets::Counter::fits(std::uint64_t amount) const {
 
 /// Whether the disk knows already that it may be used.
 bool Budgets::Counter::bounded(std::uint64_t amount) const {
-  return !limit || amount == 0 || (bound.window == use.window && use.used + amount <= bound.used);
+  return !limit || amount == 0 || (bound.window == use.window && sent + amount <= bound.used);
 }
 
 BudgetStage Budgets::Counter::stage() const {
@@ -153,6 +154,7 @@ void Budgets::open(std::unique_ptr<BudgetStore> store, Time now) {
   for (const BudgetRow& row : store_->load(now)) {
     Counter& counted = counter(account(row.smarthost, row.message_class), row.unit, row.per);
     counted.use = counted.bound = counted.seen = row.use;
+    counted.sent = row.use.used;
     counted.told = row.told;
     if (counted.limit && *counted.limit != row.limit) counted.told = std::min(counted.told, counted.stage());
     counted.roll(now);
@@ -194,10 +196,11 @@ bool Budgets::reserve(const std::array<Account*, 3>& accounts, std::uint64_t rec
       for (std::size_t i = 0; i < own->counters.size(); ++i) {
         Counter& counted = own->counters[i];
         const std::uint64_t amount = amount_or_0(counted.unit, recipients, price);
-        if (!counted.limit) rows.push_back({own, i, counted.use});  // beside it, so that what is shown fits together
+        if (!counted.limit)
+          rows.push_back({own, i, {counted.use.window, counted.sent}});  // beside it, so that what is shown fits together
         if (counted.bounded(amount)) continue;
         counted.grain = std::max<std::uint64_t>(1, amount_or_0(counted.unit, 1, price));
-        const std::uint64_t needed = counted.use.used + amount;
+        const std::uint64_t needed = counted.sent + amount;
         const std::uint64_t ahead = std::max(needed, std::min(*counted.limit, needed + counted.part(100)));
         rows.push_back({own, i, {counted.use.window, ahead}});
       }
@@ -214,29 +217,28 @@ void Budgets::save(Time now) {
       for (std::size_t i = 0; i < own->counters.size(); ++i) {
         Counter& counted = own->counters[i];
         counted.roll(now);
-        const bool moved = counted.use.window != counted.seen.window || counted.use.used != counted.seen.used;
+        const routing::BudgetUse paid{counted.use.window, counted.sent};
+        const routing::BudgetUse seen = std::exchange(counted.seen, paid);
+        const bool moved = paid.window != seen.window || paid.used != seen.used;
         const bool told = std::exchange(counted.unsaved, false);
-        routing::BudgetUse row = counted.use;
+        const bool fresh = counted.bound.window == paid.window;
+        routing::BudgetUse row = paid;
         if (counted.limit) {
-          // Twice what the last second took, so that at full speed charges need not wait either.
-          const bool same = counted.use.window == counted.seen.window && counted.use.used > counted.seen.used;
-          const std::uint64_t speed = same ? 2 * (counted.use.used - counted.seen.used) : 0;
+          // Twice what the last second took, so that at full speed nothing need wait for the disk either.
+          const bool same = paid.window == seen.window && paid.used > seen.used;
+          const std::uint64_t speed = same ? 2 * (paid.used - seen.used) : 0;
           const std::uint64_t ahead = std::clamp(speed, counted.part(100), counted.part(20));
-          const bool fresh = counted.bound.window == counted.use.window;
           if (fresh) row.used = std::max(row.used, counted.bound.used);
-          const bool low = moved && counted.use.used > 0 && (!fresh || counted.bound.used - counted.use.used < ahead / 2);
-          if (low) row.used = std::max(row.used, std::min(*counted.limit, counted.use.used + ahead));
-          const bool wider = row.used != counted.bound.used || row.window != counted.bound.window;
-          counted.seen = counted.use;
-          if (!told && !(moved && wider)) continue;
-        } else {
-          counted.seen = counted.use;
-          if (!moved && !told) continue;
+          if (moved && paid.used > 0 && row.used - paid.used < ahead / 2)
+            row.used = std::max(row.used, std::min(*counted.limit, paid.used + ahead));
         }
-        rows.push_back({own.get(), i, row});
+        const bool same_row = fresh && row.used == counted.bound.used;
+        if (told || (moved && !same_row)) rows.push_back({own.get(), i, row});
       }
   }
   write(rows);
+  // Charges are refused until the disk takes something again.
+  if (store_ && store_->failing()) store_->commit({});
 }
 
 void Budgets::close(Time now) {
@@ -246,8 +248,9 @@ void Budgets::close(Time now) {
     const std::lock_guard lock(mutex_);
     for (const auto& [key, own] : accounts_)
       for (std::size_t i = 0; i < own->counters.size(); ++i) {
-        own->counters[i].roll(now);
-        rows.push_back({own.get(), i, own->counters[i].use});
+        Counter& counted = own->counters[i];
+        counted.roll(now);
+        rows.push_back({own.get(), i, {counted.use.window, counted.sent}});
       }
   }
   write(rows);
@@ -300,38 +303,53 @@ std::optional<SpendingRefusal> Budgets::refusal(std::uint32_t smarthost, std::ui
 
 std::optional<SpendingRefusal> Budgets::charge(std::uint32_t smarthost, std::uint32_t message_class, std::uint64_t recipients,
                                                Time now, std::optional<Charge>& out, bool its_turn) {
+  const std::lock_guard lock(mutex_);
+  const auto concerned = accounts(smarthost, message_class);
+  const auto& price = prices_[smarthost];
+  if (auto no = refused(smarthost, message_class, recipients, now, true)) return no;
+  if (!its_turn)
+    if (auto no = too_fast(smarthost, message_class, now)) return no;
+  const bool limited = std::ranges::any_of(concerned, [](const Account* own) {
+    return std::ranges::any_of(own->counters, [](const Counter& counted) { return counted.limit.has_value(); });
+  });
+  if (limited && store_ && store_->failing())
+    return SpendingRefusal{"what is used of its budget cannot be saved", now + disk_pause};
+  for (Account* own : concerned)
+    for (Counter& counted : own->counters) {
+      counted.roll(now);
+      counted.use.used += amount_or_0(counted.unit, recipients, price);
+    }
+  out = Charge{now, price.value_or(routing::Price{}), static_cast<std::uint32_t>(recipients), smarthost, message_class};
+  out->waits = !its_turn && paces_[smarthost].rate.has_value();
+  if (out->waits) paces_[smarthost].waiting[message_class] += recipients;
+  return std::nullopt;
+}
+
+bool Budgets::pay(Charge& charge) {
+  const auto price = price_of(charge);
   for (int i = 0; i < most_tries; ++i) {
     std::array<Account*, 3> concerned{};
-    std::optional<routing::Price> price;
     {
       const std::lock_guard lock(mutex_);
-      concerned = accounts(smarthost, message_class);
-      price = prices_[smarthost];
-      for (Account* own : concerned)
-        for (Counter& counted : own->counters) counted.roll(now);
-      if (auto no = refused(smarthost, message_class, recipients, now, true)) return no;
-      if (!its_turn)
-        if (auto no = too_fast(smarthost, message_class, now)) return no;
+      if (charge.sent) return true;
+      concerned = accounts(charge.smarthost, charge.message_class);
       const bool bounded = !store_ || std::ranges::all_of(concerned, [&](const Account* own) {
-        return std::ranges::all_of(
-            own->counters, [&](const Counter& counted) { return counted.bounded(amount_or_0(counted.unit, recipients, price)); });
+        return std::ranges::all_of(own->counters, [&](const Counter& counted) {
+          return counted.bounded(amount_or_0(counted.unit, charge.recipients, price));
+        });
       });
       if (bounded) {
         for (Account* own : concerned)
-          for (Counter& counted : own->counters) counted.use.used += amount_or_0(counted.unit, recipients, price);
-        out = Charge{now,
-                     price.value_or(routing::Price{}),
-                     static_cast<std::uint32_t>(recipients),
-                     smarthost,
-                     message_class,
-                     !its_turn && paces_[smarthost].rate.has_value()};
-        if (out->waits) paces_[smarthost].waiting[message_class] += recipients;
-        return std::nullopt;
+          for (Counter& counted : own->counters)
+            if (routing::budget_window({0, counted.per}, charge.when) == counted.use.window)
+              counted.sent += amount_or_0(counted.unit, charge.recipients, price);
+        charge.sent = true;
+        return true;
       }
     }
-    if (!reserve(concerned, recipients, price)) break;
+    if (!reserve(concerned, charge.recipients, price)) break;
   }
-  return SpendingRefusal{"what is used of its budget cannot be saved", now + disk_pause};
+  return false;
 }
 
 void Budgets::refund(Charge& charge, std::uint64_t recipients) {
@@ -343,7 +361,9 @@ void Budgets::refund(Charge& charge, std::uint64_t recipients) {
     for (Counter& counted : own->counters) {
       if (routing::budget_window({0, counted.per}, charge.when) != counted.use.window) continue;
       if (counted.unit == Unit::messages() && charge.recipients > 0) continue;
-      counted.use.used -= std::min(counted.use.used, amount_or_0(counted.unit, recipients, price_of(charge)));
+      const std::uint64_t amount = amount_or_0(counted.unit, recipients, price_of(charge));
+      counted.use.used -= std::min(counted.use.used, amount);
+      if (charge.sent) counted.sent -= std::min(counted.sent, amount);
     }
   if (!charge.waits) return;
   auto& waiting = paces_[charge.smarthost].waiting[charge.message_class];
@@ -429,12 +449,13 @@ std::vector<BudgetLine> Budgets::class_lines(std::uint32_t message_class, Time n
 Spent Budgets::today(std::uint32_t smarthost, std::uint32_t message_class, Time now) const {
   Spent out;
   const std::lock_guard lock(mutex_);
-  for (const BudgetLine& line : lines(*pairs_[smarthost * classes_.size() + message_class], now)) {
-    if (line.per != day) continue;
-    if (line.unit.money())
-      out.money[line.unit] += line.used;
-    else if (line.unit == Unit())
-      out.recipients += line.used;
+  for (Counter& counted : pairs_[smarthost * classes_.size() + message_class]->counters) {
+    counted.roll(now);
+    if (counted.per != day) continue;
+    if (counted.unit.money())
+      out.money[counted.unit] += counted.sent;
+    else if (counted.unit == Unit())
+      out.recipients += counted.sent;
   }
   return out;
 }

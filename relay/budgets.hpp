@@ -4,7 +4,8 @@
 // together, which says what failover costs. An account counts in one or more units and periods; some of the counters
 // are limited.
 //
-// A limited counter is safe over a crash: on disk (relay/state/budget_store) stands a *bound*, and never is more taken
+// A job is charged when its route is found, which keeps others from taking the same money; it is paid for when it is sent.
+// A limited counter is safe over a crash: on disk (relay/state/budget_store) stands a *bound*, and never is more paid
 // than the bound says. Bounds run ahead of use in blocks, so that few charges wait for the disk; after a crash the whole
 // bound counts as used: at most a block is wasted, and nothing is ever spent twice. A stop writes down what was
 // really used. Counters without a limit are saved within a second.
@@ -39,6 +40,7 @@ struct Charge {
   std::uint32_t smarthost = 0;
   std::uint32_t message_class = 0;
   bool waits = false;  ///< for its turn by the smarthost's rate
+  bool sent = false;   ///< or about to be: see pay()
 };
 
 /// Why a smarthost is not to be used now, for people, and until when.
@@ -92,11 +94,13 @@ class Budgets {
   /// Saves what was really used. After the last charge.
   void close(routing::Time now);
 
-  /// Takes the recipients from every budget concerned, if they fit into all; waits for the disk when the bound is reached.
+  /// Takes the recipients from every budget concerned, if they fit into all.
   /// `its_turn`: it has waited for the rate already.
   std::optional<SpendingRefusal> charge(std::uint32_t smarthost, std::uint32_t message_class, std::uint64_t recipients,
                                         routing::Time now, std::optional<Charge>& out, bool its_turn = false);
-  /// The same without taking anything.
+  /// Before it is sent; waits for the disk when the bound is reached. False: it could not be written down, do not send.
+  bool pay(Charge& charge);
+  /// The same as charge() without taking anything.
   std::optional<SpendingRefusal> refusal(std::uint32_t smarthost, std::uint32_t message_class, std::uint64_t recipients,
                                          routing::Time now) const;
   /// Gives back `recipients` of what was charged. What was taken in a period that is over is gone.
@@ -127,6 +131,7 @@ class Budgets {
     routing::Duration per{};
     std::optional<std::uint64_t> limit;
     routing::BudgetUse use;
+    std::uint64_t sent = 0;    ///< of that, what is paid for
     routing::BudgetUse bound;  ///< as on disk
     routing::BudgetUse seen;   ///< at the last save()
     std::uint64_t grain = 1;   ///< what one recipient took last: a crash wastes no part of one

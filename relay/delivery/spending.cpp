@@ -40,10 +40,19 @@ boost::asio::awaitable<void> Dispatcher::wait_for_rate(Lane* lane) {
 /// A job is charged when its route is found, and counts in the period in which it is sent: what waited into another
 /// is charged anew. False when the budgets do not take it; then nothing is charged.
 bool Dispatcher::pays(Job& job) {
-  if (!job.charged || shared_.budgets.current(*job.charged, now())) return true;
+  if (!job.charged) return true;
+  if (shared_.budgets.current(*job.charged, now())) {
+    if (shared_.budgets.pay(*job.charged)) return true;
+    give_back(job, 0);
+    return false;
+  }
   const Charge before = *job.charged;
   give_back(job, 0);
-  return !shared_.budgets.charge(before.smarthost, before.message_class, job.recipients.size(), now(), job.charged, true);
+  if (shared_.budgets.charge(before.smarthost, before.message_class, job.recipients.size(), now(), job.charged, true))
+    return false;
+  if (shared_.budgets.pay(*job.charged)) return true;
+  give_back(job, 0);
+  return false;
 }
 
 }  // namespace egret::relay

@@ -116,7 +116,7 @@ bool BudgetStore::commit(const std::vector<BudgetRow>& rows) {
     return true;
   } catch (const std::exception& e) {
     // Every job would say so again.
-    if (!std::exchange(failing_, true)) log::error("budgets could not be saved", {{"reason", e.what()}});
+    if (!failing_.exchange(true)) log::error("budgets could not be saved", {{"reason", e.what()}});
     sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);
     return false;
   }

@@ -2,6 +2,7 @@
 // said is there after a crash of the machine too.
 #pragma once
 
+#include <atomic>
 #include <cstdint>
 #include <filesystem>
 #include <string>
@@ -36,12 +37,14 @@ class BudgetStore {
   std::vector<BudgetRow> load(routing::Time now);
   /// All or none, durable. False, with a line in the log, when the disk does not take it.
   bool commit(const std::vector<BudgetRow>& rows);
+  /// Whether the last commit failed. Thread-safe.
+  bool failing() const { return failing_; }
 
  private:
   void execute(const char* sql);
 
   sqlite3* db_ = nullptr;
-  bool failing_ = false;
+  std::atomic<bool> failing_{false};
 };
 
 }  // namespace egret::relay

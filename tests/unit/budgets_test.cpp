@@ -69,7 +69,7 @@ class Ledger : public testing::Test {
     const auto refusal = budgets_->charge(host, of_class, n, now, charge_);
     why_ = refusal ? refusal->reason : "";
     until_ = refusal ? refusal->until : std::nullopt;
-    return !refusal;
+    return !refusal && budgets_->pay(*charge_);
   }
   std::uint64_t used(std::uint32_t host, Unit unit, Time now = midnight, routing::Duration per = 24h) {
     for (const auto& line : budgets_->smarthost_lines(host, now))
@@ -204,6 +204,19 @@ TEST_F(Ledger, WastesABlockAtMostInACrash) {
   EXPECT_LE(used(0, Unit()), 50u + 10u) << "a hundredth";
 }
 
+TEST_F(Ledger, WastesNothingOfWhatWasNotSentYet) {
+  config_.smarthosts[0].spending = spending({recipients(100)});
+  start();
+  std::optional<Charge> waits;
+  ASSERT_FALSE(budgets_->charge(0, 0, 90, midnight, waits));
+  ASSERT_TRUE(charge(0, 0, 10));
+  ASSERT_FALSE(charge(0, 0, 1)) << "it is promised to what waits";
+  budgets_->save(midnight);
+  crash();
+  EXPECT_LE(used(0, Unit()), 15u);
+  EXPECT_GE(used(0, Unit()), 10u);
+}
+
 TEST_F(Ledger, WastesNothingWhereItIsStopped) {
   config_.smarthosts[0].spending = spending({recipients(1000)});
   start();
@@ -235,11 +248,14 @@ TEST_F(Ledger, SpendsNothingThatCannotBeSaved) {
   sqlite3* other = nullptr;
   ASSERT_EQ(sqlite3_open((directory_ / "state.db").c_str(), &other), SQLITE_OK);
   ASSERT_EQ(sqlite3_exec(other, "BEGIN IMMEDIATE", nullptr, nullptr, nullptr), SQLITE_OK);
+  EXPECT_FALSE(charge(0, 0, 1)) << "not to be sent";
+  budgets_->refund(*charge_, 1);
   EXPECT_FALSE(charge(0, 0, 1));
   EXPECT_EQ(why_, "what is used of its budget cannot be saved");
   EXPECT_GT(until_, midnight);
   EXPECT_TRUE(charge(1, 0, 1)) << "no limit, nothing to be safe for";
   sqlite3_close(other);
+  budgets_->save(midnight);
   EXPECT_TRUE(charge(0, 0, 1));
 }
 
@@ -253,7 +269,7 @@ TEST_F(Ledger, NeverExceedsABudgetChargedFromManyThreads) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < 300; ++i) {
         std::optional<Charge> mine;
-        if (budgets_->charge(0, t % 2, 1, midnight, mine)) continue;
+        if (budgets_->charge(0, t % 2, 1, midnight, mine) || !budgets_->pay(*mine)) continue;
         if (i % 5 == 0) {
           budgets_->refund(*mine, 1);
           continue;

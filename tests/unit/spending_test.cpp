@@ -2,6 +2,7 @@
 
 #include <gtest/gtest.h>
 
+#include "config/config.hpp"
 #include "config/read_spending.hpp"
 #include "routing/budget_stage.hpp"
 
@@ -70,6 +71,30 @@ TEST(Amount, IsSoManyRecipientsAsItPaysInFull) {
   EXPECT_EQ(recipients_in(usd, 299, Price{100, usd}), 2u);
   EXPECT_EQ(recipients_in(Unit(), 7, std::nullopt), 7u);
   EXPECT_FALSE(recipients_in(usd, 299, Price{0, usd})) << "any number";
+}
+
+TEST(Spending, TakesThePresetsCostAndTheTightestLimitAsRecipients) {
+  config::Problems problems;
+  const auto config = config::load_text(R"(
+hostname: relay.example.com
+listeners: [{address: "127.0.0.1:2525"}]
+sources: {out1: {address: 192.0.2.1}}
+smarthosts:
+  ses: {provider: ses, region: eu-west-1, username: u, password: p, budget: [300000/d, 20 USD/d], rate: 14/s}
+  other: {address: "smtp.example.net:587"}
+pools: {transactional: {sources: [out1], fallback: [ses]}}
+classes: {transactional: {budget: 5 USD/d}}
+)",
+                                        "test.yaml", {}, problems);
+  ASSERT_TRUE(config) << problems.size();
+  const auto& ses = config->smarthosts.at(0);
+  ASSERT_TRUE(ses.spending && config->classes.at(0).spending);
+  EXPECT_EQ(ses.spending->cost, (Price{100'000, usd}));
+  EXPECT_EQ(ses.spending->limits.size(), 2u);
+  EXPECT_EQ(ses.spending->rate.value().recipients, 14u);
+  EXPECT_EQ(ses.budget.value().recipients, 200'000u);
+  EXPECT_EQ(config->classes.at(0).spending->limits.at(0), parse_limit("5 USD/d"));
+  EXPECT_FALSE(config->smarthosts.at(1).spending);
 }
 
 TEST(Unit, IsKnownByItsCode) {
