@@ -121,6 +121,7 @@ class Program {
     brakes_->on_change([this](const std::string& user, routing::UserState state, const std::string& reason) {
       publish_user(user, state, reason);
     });
+    esp_feedback_->on_event([this](const EspRecord& record) { count_esp_event(record); });
     alerts_ = alerts_of(config_);
     esp_feedback_->connect(dispatchers());
     credentials_ = std::make_unique<CredentialsWatch>(control_.get_executor(), config_,
@@ -148,6 +149,14 @@ class Program {
     std::vector<Dispatcher*> out;
     for (const auto& worker : workers_) out.push_back(worker->dispatcher.get());
     return out;
+  }
+
+  /// What an ESP says of mail that it took speaks for or against who sent it.
+  void count_esp_event(const EspRecord& record) {
+    if (!record.handover) return;
+    const Handover& mail = *record.handover;
+    if (record.kind == routing::EspEventKind::complained) brakes_->complained(mail.user, mail.sender);
+    if (record.kind == routing::EspEventKind::bounced && record.permanent) brakes_->bounced_later(mail.user, mail.sender);
   }
 
   /// What each worker works with under the present configuration.

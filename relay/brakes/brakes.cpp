@@ -137,6 +137,20 @@ void Brakes::complained(std::string_view user, std::string_view sender, std::uin
   counts.complaints = recipients;
   routing::UserOutcomes outcomes;
   outcomes.complaints = recipients;
+  heard_of(user, sender, counts, outcomes);
+}
+
+void Brakes::bounced_later(std::string_view user, std::string_view sender, std::uint64_t recipients) {
+  routing::SenderCounts counts;
+  counts.bounced = recipients;
+  routing::UserOutcomes outcomes;
+  outcomes.unknown = recipients;
+  heard_of(user, sender, counts, outcomes);
+}
+
+/// What became of a message that is gone.
+void Brakes::heard_of(std::string_view user, std::string_view sender, const routing::SenderCounts& counts,
+                      const routing::UserOutcomes& outcomes) {
   const std::string key = routing::PoisonGuard::key_of(sender);
   const std::size_t at = key.rfind('@');
   const std::string_view domain = at == std::string::npos ? std::string_view{} : std::string_view(key).substr(at + 1);

@@ -69,6 +69,8 @@ class Brakes final : public Kept {
   void outcome(const spool::Message& message, const routing::SenderCounts& counts, const routing::UserOutcomes& outcomes);
   /// A recipient called a delivered message spam. `user` and `sender` as in its envelope, empty where they are not known.
   void complained(std::string_view user, std::string_view sender, std::uint64_t recipients = 1);
+  /// A smarthost took a message and found out later that there is no such recipient.
+  void bounced_later(std::string_view user, std::string_view sender, std::uint64_t recipients = 1);
   /// A rate is exceeded until then: told once for each name, rate and period. `what` is "user joe may send to ...".
   void over_rate(std::string_view rule, std::string_view name, const std::string& what, routing::Time until, bool enforced);
 
@@ -106,6 +108,8 @@ class Brakes final : public Kept {
     routing::Time queued{};  ///< turns were promised up to here
   };
 
+  void heard_of(std::string_view user, std::string_view sender, const routing::SenderCounts& counts,
+                const routing::UserOutcomes& outcomes);
   template <typename Count>
   void count(std::string_view user, std::string_view sender, std::string_view domain, std::string_view client, Count add);
   void look();
