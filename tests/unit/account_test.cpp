@@ -169,7 +169,7 @@ TEST(SmarthostRest, ForAQuotaRefusedJustBeforeMidnightIsNotNothing) {
   EXPECT_EQ(s.resting_until, midnight - 1s + 1min);
 }
 
-TEST(Account, RestsAsLongAsTheSmarthostAsksForAndNotLongerThanADay) {
+TEST(SmarthostRest, IsAsLongAsTheSmarthostAsksForAndADayAtMost) {
   const auto rest = [](Duration at_least) {
     SmarthostState s;
     smarthost_refused(s, "slow", evening, rate, QuotaRenewal::midnight, at_least);
