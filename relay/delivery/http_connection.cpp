@@ -137,6 +137,7 @@ boost::asio::awaitable<AttemptResult> HttpConnection::send(const Transaction* tr
   out.tls = tls_summary();
   const std::size_t count = transaction->envelope.recipients.size();
   out.kind = Kind::answered;
+  // Whoever cannot be named in the request is refused here; all others get the API's answer.
   const auto unnamed = smtp::make_reply(553, "5.6.7 (local) the API does not take internationalised addresses");
   out.outcomes.assign(count, {transaction->refusal.value_or(unnamed), transaction->refusal ? Phase::mail : Phase::rcpt});
   const std::vector<bool> named = nameable(transaction->envelope);
@@ -184,7 +185,8 @@ boost::asio::awaitable<AttemptResult> HttpConnection::send(const Transaction* tr
     fail(verdict.outcome.reply.to_string());
     co_return broken(Kind::ambiguous);
   }
-  proven_ = proven_ || taken || verdict.outcome.reply.code != 535;
+  // What is said of the message, or of too many, is said to a customer who is known.
+  proven_ = proven_ || (verdict.outcome.phase == Phase::final_dot && verdict.outcome.reply.code != 535);
   out.one_by_one = verdict.one_by_one;
   out.retry_after = verdict.retry_after;
   for (std::size_t i = 0; i < count; ++i)

@@ -51,9 +51,8 @@ void Dispatcher::conclude(JobPtr job, const AttemptResult& result) {
 
 /// A request was refused for one of its recipients: the others must not share its fate.
 void Dispatcher::retry_one_by_one(JobPtr job, const AttemptResult& result) {
-  log::info(
-      "one recipient was refused, and the message with it: each is tried on its own",
-      {{"id", smtp::to_string(job->message->id)}, {"host", result.host}, {"reply", result.outcomes.front().reply.to_string()}});
+  const smtp::RecipientOutcome& said = result.outcomes.front();
+  note(*job, "deferred", result.host, said.reply.to_string(), "", "one-by-one", job->recipients, to_string(said.phase));
   give_back(*job, 0);
   dispatch_split(std::move(job), 1);
 }

@@ -51,9 +51,11 @@ void AccountWatch::start() {
 boost::asio::awaitable<void> AccountWatch::stop() {
   stopping_ = true;
   timer_.cancel();
-  resolver_.cancel();
-  deadlines_.expire_all();
-  co_await tasks_.wait();
+  // Again and again: a question goes on to the next address when one fails.
+  co_await tasks_.wait_or(std::chrono::steady_clock::now(), [this] {
+    resolver_.cancel();
+    deadlines_.expire_all();
+  });
 }
 
 void AccountWatch::configure(std::shared_ptr<const config::Config> config) {

@@ -1,6 +1,7 @@
 """Mail by ESPs' HTTP APIs: octet for octet, signed and logged in as they want it, what they answer understood, and an outcome
 that nobody knows kept to the same ESP."""
 
+import datetime
 import json
 
 import pytest
@@ -112,22 +113,11 @@ ERROR = "x-amzn-ErrorType"
 
 @pytest.mark.parametrize("kind, answer, trouble", [
     ("ses", (429, {"message": "Maximum sending rate exceeded."}, {ERROR: "TooManyRequestsException:"}), "rate"),
-    ("ses", (429, {"message": "Daily message quota exceeded"}, {ERROR: "TooManyRequestsException"}), "quota"),
-    ("ses", (400, {"message": "limit"}, {ERROR: "LimitExceededException"}), "quota"),
-    ("ses", (400, {"message": "restricted"}, {ERROR: "AccountSuspendedException"}), "paused"),
     ("ses", (400, {"message": "paused"}, {ERROR: "SendingPausedException"}), "paused"),
-    ("ses", (403, {"message": "User `u' is not authorized to perform `ses:SendEmail'"}, {ERROR: "AccessDeniedException"}),
-     "authentication"),
-    ("ses", (404, {"message": "Configuration set <x> does not exist."}, {ERROR: "NotFoundException"}), "none"),
     ("ses", (503, b"<html>unavailable</html>"), "none"),
     ("mailgun", (402, {"message": "Payment Required"}), "paused"),
-    ("mailgun", (403, {"message": "Domain mg.sender.test is not allowed to send: unverified"}), "paused"),
     ("mailgun", (403, b"Forbidden"), "authentication"),
-    ("mailgun", (500, b"oops"), "none"),
     ("sparkpost", (420, {"errors": [{"message": "Exceed Sending Limit (hourly)", "code": "2102"}]}), "hourly-quota"),
-    ("sparkpost", (420, {"errors": [{"message": "exceeded", "code": "2103"}]}), "quota"),
-    ("sparkpost", (403, {"errors": [{"message": "Forbidden."}]}), "authentication"),
-    ("sparkpost", (429, {"errors": [{"message": "slow"}]}), "rate"),
 ])
 def test_what_is_about_the_account_lets_it_rest_and_the_next_smarthost_takes_the_mail(egret, api, authority, kind, answer, trouble):
     first, second = api("esp1", kind), api("esp2", "mailgun")
@@ -160,7 +150,6 @@ def test_retry_after_is_obeyed(egret, api, authority):
     state = wait.until(lambda: [s for s in [instance.smarthosts()["esp1"]] if s["until"]], 10, "it rests")[0]
     (event,) = instance.events(kind="smarthost-rests")
     assert state["trouble"] == "rate" and state["until"] > event["time"]
-    import datetime
     rest = datetime.datetime.fromisoformat(state["until"][:19]) - datetime.datetime.fromisoformat(event["time"][:19])
     assert 595 <= rest.total_seconds() <= 605
 
@@ -201,7 +190,7 @@ def test_one_bad_recipient_does_not_cost_the_others_their_mail(egret, api, autho
     id = send(letter(), to=["one@shop.test", "two@shop.test"]).id
     wait.until(lambda: len(server.messages) == 2, 10, "each has it")
     assert sorted(r for m in server.messages for r in m.recipients) == ["one@shop.test", "two@shop.test"]
-    assert {r["state"] for r in instance.message(id)["recipients"]} == {"delivered"}
+    wait.until(lambda: {r["state"] for r in instance.message(id)["recipients"]} == {"delivered"}, 10, "both are done")
 
 
 @pytest.mark.parametrize("answer", [CLOSE, HANG, (504, b"gateway timeout")])
@@ -279,22 +268,3 @@ def test_doctor_tries_the_login_and_sends_nothing(egret, api, authority, kind):
     assert found["smarthost good"]["result"] == "ok" and "login accepted" in found["smarthost good"]["text"]
     assert found["smarthost wrong"]["result"] == "fail" and "(HTTP 40" in found["smarthost wrong"]["text"]
     assert server.submissions == []
-
-
-@pytest.mark.parametrize("settings, problem", [
-    ({"provider": "sendgrid", "password": "x"}, "has no HTTP API that takes a message as it is"),
-    ({"provider": "generic", "address": "smtp.x.test:587"}, "has no HTTP API"),
-    ({"provider": "mailgun", "password": "x"}, "domain: is required for mailgun with transport: http"),
-    ({"provider": "sparkpost"}, "password: is required"),
-    ({"provider": "ses", "region": "eu-west-1", "username": "A", "password": "x"}, "the API wants the secret_key"),
-    ({"provider": "ses", "username": "A", "secret_key": "x"}, "region: is required"),
-    ({"provider": "sparkpost", "password": "x", "address": "smtp.x.test:587"}, "is for transport: smtp"),
-    ({"provider": "sparkpost", "password": "x", "endpoint": "http://api.x.test"}, "http is for loopback addresses only"),
-    ({"provider": "sparkpost", "password": "x", "endpoint": "https://api.x.test/path"}, "without user and path"),
-    ({"provider": "sparkpost", "password": "x", "poll_account": "5m"}, "is for the provider ses only"),
-    ({"provider": "ses", **PRESETS["ses"], "poll_account": "5s"}, "expected 1m to 1d"),
-    ({"provider": "sparkpost", "password": "x y"}, "printable"),
-])
-def test_a_configuration_that_cannot_be_meant_is_refused(egret, settings, problem):
-    done = egret(start=False, smarthosts={"esp": {"transport": "http", **settings}}).check()
-    assert done.returncode == 1 and problem in done.stdout + done.stderr

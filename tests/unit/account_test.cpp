@@ -169,6 +169,19 @@ TEST(SmarthostRest, ForAQuotaRefusedJustBeforeMidnightIsNotNothing) {
   EXPECT_EQ(s.resting_until, midnight - 1s + 1min);
 }
 
+TEST(SmarthostRest, IsAsLongAsTheSmarthostAsksForAndADayAtMost) {
+  const auto rest = [](Duration at_least) {
+    SmarthostState s;
+    smarthost_refused(s, "slow", evening, rate, QuotaRenewal::midnight, at_least);
+    return *s.resting_until - evening;
+  };
+  EXPECT_EQ(rest(0s), 5s);
+  EXPECT_EQ(rest(1s), 5s);
+  EXPECT_EQ(rest(10min), 10min);
+  EXPECT_EQ(rest(1000h), 24h);
+  EXPECT_EQ(rest(-5s), 5s);
+}
+
 TEST(SmarthostRest, ForALoginStartsAtFiveMinutesAndGrowsToAnHour) {
   SmarthostState s;
   Time now = evening;
