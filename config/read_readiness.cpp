@@ -62,7 +62,7 @@ void schedule(Section& smarthost, Readiness& out) {
   if (out.interval < 100ms || out.interval > 30 * 24h) s.problem("interval", "expected 100ms to 30d");
   out.retry = std::min(out.retry, out.interval);
   s.duration("retry", out.retry);
-  if (out.retry < 100ms || out.retry > out.interval) s.problem("retry", "expected 100ms to interval");
+  if (out.interval >= 100ms && (out.retry < 100ms || out.retry > out.interval)) s.problem("retry", "expected 100ms to interval");
   s.texts("domains", out.domains);
   if (out.domains.size() > max_domains) s.problem("domains", "expected at most " + std::to_string(max_domains));
   for (auto& domain : out.domains) {

@@ -185,11 +185,16 @@ void Reputation::tick() {
     }
     fold(i, routing::Tick{});
   }
-  if (readiness_->take_republish() || dirty_) publish();
+  publish_readiness();
+  if (dirty_) publish();
   timer_.expires_after(tick_interval);
   timer_.async_wait([this](const boost::system::error_code& error) {
     if (!error) tick();
   });
+}
+
+void Reputation::publish_readiness() {
+  if (readiness_->take_republish()) publish();
 }
 
 void Reputation::publish() {

@@ -66,6 +66,8 @@ class Reputation {
   Events& events() { return events_; }
   /// What was found out beforehand of smarthosts; its `seen` is for any thread.
   ReadinessBook& readiness() const { return *readiness_; }
+  /// Publishes at once what the book says now, if that is something else than before.
+  void publish_readiness();
   /// Puts back what was saved before the program ended.
   void restore(std::uint32_t source, routing::SourceState state) { states_[source] = std::move(state); }
   void restore_smarthost(std::uint32_t index, routing::SmarthostState state) { smarthosts_[index] = std::move(state); }

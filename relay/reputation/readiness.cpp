@@ -188,6 +188,7 @@ void ReadinessBook::tell_canary(std::uint32_t smarthost, const Trial& canary) {
 
 // ---- state.db -----------------------------------------------------------------------------------------------------
 
+// Not saved: when the next check is due. A restart may have brought another configuration, so all is looked at soon after.
 std::string ReadinessBook::encode(std::uint32_t smarthost) const {
   const SmarthostReadiness& host = hosts_[smarthost];
   json::array domains;
@@ -196,8 +197,7 @@ std::string ReadinessBook::encode(std::uint32_t smarthost) const {
                                    {"ready", found.ready},
                                    {"reason", found.reason},
                                    {"advice", found.advice},
-                                   {"checked", time_value(found.checked)},
-                                   {"due", time_value(found.due)}});
+                                   {"checked", time_value(found.checked)}});
   return json::serialize(
       json::object{{"domains", std::move(domains)}, {"login", encode_trial(host.login)}, {"canary", encode_trial(host.canary)}});
 }
@@ -214,7 +214,6 @@ void ReadinessBook::restore(std::uint32_t smarthost, std::string_view text, Time
       found.reason = json::value_to<std::string>(entry.at("reason"));
       found.advice = json::value_to<std::string>(entry.at("advice"));
       found.checked = time_of(entry.at("checked"));
-      found.due = time_of(entry.at("due")).value_or(Time{});
       auto domain = json::value_to<std::string>(entry.at("domain"));
       // Who sent before the restart is checked on as long as if there had been none.
       if (found.checked) seen.add(domain, std::min(*found.checked, now));

@@ -131,6 +131,7 @@ boost::asio::awaitable<void> ReadinessWatch::check(std::uint32_t smarthost, std:
                         : *verdict.ready ? wanted.interval
                                          : wanted.retry;
   book_.checked(smarthost, domain, verdict, now(), now() + jittered(next));
+  owner_.publish_readiness();
 }
 
 boost::asio::awaitable<void> ReadinessWatch::log_in(std::uint32_t smarthost) {

@@ -253,7 +253,7 @@ def test_a_canary_takes_about_its_share(egret, shop, smarthost, authority):
     assert canary["failed"] is None and not instance.events(kind="canary-failed")
     routes = [instance.message(id)["attempts"][0] for id in ids]
     for attempt in routes:
-        assert ("canary" in attempt["route"]) == (attempt["egress"] == "esp"), attempt
+        assert ("canary: shows" in attempt["route"]) == (attempt["egress"] == "esp"), attempt
     assert instance.smarthosts()["esp"]["used"]["recipients"] == len(upstream.messages)
 
 

@@ -89,6 +89,7 @@ TEST(ReadinessBook, WhatItKnowsOutlivesARestart) {
   EXPECT_EQ(after.unready(0)->at("a.test").reason, "no record");
   EXPECT_TRUE(after.smarthost(0).login.failing());
   EXPECT_EQ(after.smarthost(0).canary.worked, now);
+  EXPECT_EQ(after.smarthost(0).domains.at("a.test").due, Time{}) << "it is not looked at after the restart";
   after.checked(0, "a.test", verdict(false, "no record"), now, now);
   EXPECT_EQ(kinds(events), std::vector<std::string>{"smarthost-unready"}) << "the restart made news of it";
   after.restore(0, "{\"domains\": 7}", now);
