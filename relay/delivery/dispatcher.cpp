@@ -641,6 +641,7 @@ boost::asio::awaitable<void> Dispatcher::stop(Deadline deadline) {
   timer_.cancel();
   slices_.cancel();
   // What is still to be worked on rests; who waits for a verdict has it.
+  while (auto job = released_.pop()) release_job(std::move(*job));
   while (auto job = again_.pop()) schedule(std::move(*job));
   for (auto& group : unreached_)
     while (auto job = group.jobs.pop()) schedule(std::move(*job));

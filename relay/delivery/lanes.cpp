@@ -192,9 +192,6 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
   while (true) {
     if (!present.job) {
       co_await wait_for_rate(lane);
-      // With a single connection others than the next one would wait too: there its turn decides alone.
-      const auto next = lane->ready.next([&](std::uint32_t its) { return may_serve(*lane, its, lesser); });
-      if (next && (lane_limit(*lane) > 1 || !weights_.lesser_at(lane->key.egress, *next))) co_await give_way(*next);
       present.job = co_await take(lane, &lesser);
     }
     if (!present.job) break;
@@ -257,7 +254,13 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
       conclude(std::move(present.job), result);
     }
     present = std::move(following);
-    if (present.job) serve(*lane, lesser, present.job.get());
+    if (present.job) {
+      serve(*lane, lesser, present.job.get());
+    } else if (const auto next = lane->ready.next([&](std::uint32_t its) { return may_serve(*lane, its, lesser); });
+               next && (lane_limit(*lane) > 1 || !weights_.lesser_at(lane->key.egress, *next))) {
+      // With a single connection others than the next one would wait too: there its turn decides alone.
+      co_await give_way(*next);
+    }
     const bool worn = connection->messages() >= messages_per_connection(*lane) || version != shared_.config->version;
     if (!connection->usable() || (!present.job && worn)) {
       co_await connection->quit();
