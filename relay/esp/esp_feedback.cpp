@@ -42,6 +42,7 @@ void EspFeedback::start_server() {
 }
 
 asio::awaitable<void> EspFeedback::stop() {
+  if (desk_) desk_->break_off();
   if (server_) co_await server_->stop();
   if (forwarder_) co_await forwarder_->stop();
   if (desk_) co_await desk_->stop();

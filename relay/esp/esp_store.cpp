@@ -2,8 +2,6 @@
 
 #include <algorithm>
 
-#include "smtp/text.hpp"
-
 namespace egret::relay {
 namespace {
 
@@ -19,8 +17,8 @@ CREATE TABLE IF NOT EXISTS handover(
   sender TEXT NOT NULL, recipient TEXT NOT NULL, class TEXT NOT NULL, user TEXT NOT NULL, accepted INTEGER NOT NULL,
   time INTEGER NOT NULL, envid TEXT NOT NULL, orcpt TEXT NOT NULL, utf8 INTEGER NOT NULL, dsn INTEGER NOT NULL,
   reported INTEGER NOT NULL DEFAULT 0);
-CREATE INDEX IF NOT EXISTS handover_message ON handover(message);
-CREATE INDEX IF NOT EXISTS handover_esp_id ON handover(esp_id) WHERE esp_id <> '';
+CREATE INDEX IF NOT EXISTS handover_message ON handover(message, recipient COLLATE NOCASE);
+CREATE INDEX IF NOT EXISTS handover_esp_id ON handover(esp_id, recipient COLLATE NOCASE) WHERE esp_id <> '';
 CREATE TABLE IF NOT EXISTS event(
   id INTEGER PRIMARY KEY AUTOINCREMENT, smarthost TEXT NOT NULL, key TEXT NOT NULL, kind TEXT NOT NULL,
   esp_id TEXT NOT NULL, handover INTEGER, message INTEGER, sender TEXT NOT NULL, recipient TEXT NOT NULL,
@@ -128,31 +126,25 @@ void EspStore::add(const std::vector<Handover>& handovers) {
 /// is that one, however the ESP spells it. The latest handover wins: a message may have been handed over more than once.
 std::optional<std::pair<std::int64_t, Handover>> EspStore::find(const std::string& smarthost, const routing::EspEvent& event,
                                                                 bool* reported) {
-  const std::string wanted = smtp::lower(event.recipient);
-  const auto choose = [&](Statement& rows) -> std::optional<std::pair<std::int64_t, Handover>> {
-    std::optional<std::pair<std::int64_t, Handover>> sole;
-    bool one = true;
-    while (rows.step()) {
-      Handover h = read_handover(rows, 0);
-      const bool same = smtp::lower(h.recipient) == wanted;
-      if (same || !sole) *reported = rows.integer(14) != 0;
-      if (same) return std::pair{rows.integer(0), std::move(h)};
-      if (sole && sole->second.recipient != h.recipient) one = false;
-      if (!sole) sole = std::pair{rows.integer(0), std::move(h)};
+  const auto first = [&](const std::string& condition, const auto& key) -> std::optional<std::pair<std::int64_t, Handover>> {
+    for (const char* choice :
+         {"h.recipient = ?3 COLLATE NOCASE",
+          "?3 <> '' AND NOT EXISTS(SELECT 1 FROM handover o WHERE o.message = h.message AND o.smarthost = h.smarthost AND "
+          "o.recipient <> h.recipient)"}) {
+      Statement rows(db_, (std::string("SELECT ") + handover_columns + " FROM handover h WHERE " + condition +
+                           " AND h.smarthost = ?2 AND " + choice + " ORDER BY h.id DESC LIMIT 1")
+                              .c_str());
+      rows.bind(1, key).bind(2, smarthost).bind(3, event.recipient);
+      if (!rows.step()) continue;
+      *reported = rows.integer(14) != 0;
+      return std::pair{rows.integer(0), read_handover(rows, 0)};
     }
-    return one ? sole : std::nullopt;
+    return std::nullopt;
   };
-  const std::string select = std::string("SELECT ") + handover_columns + " FROM handover h WHERE ";
-  if (const auto ours = smtp::parse_message_id(event.our_id)) {
-    Statement rows(db_, (select + "h.message = ? AND h.smarthost = ? ORDER BY h.id DESC LIMIT 10000").c_str());
-    rows.bind(1, static_cast<std::int64_t>(*ours)).bind(2, smarthost);
-    if (auto found = choose(rows)) return found;
-  }
-  for (const std::string& id : event.esp_ids) {
-    Statement rows(db_, (select + "h.esp_id = ? AND h.esp_id <> '' AND h.smarthost = ? ORDER BY h.id DESC LIMIT 10000").c_str());
-    rows.bind(1, id).bind(2, smarthost);
-    if (auto found = choose(rows)) return found;
-  }
+  if (const auto ours = smtp::parse_message_id(event.our_id))
+    if (auto found = first("h.message = ?1", static_cast<std::int64_t>(*ours))) return found;
+  for (const std::string& id : event.esp_ids)
+    if (auto found = first("h.esp_id = ?1 AND h.esp_id <> ''", id)) return found;
   return std::nullopt;
 }
 

@@ -23,6 +23,7 @@ constexpr auto refusals_every = 10min;    // one event for each smarthost and re
 constexpr auto complaints_every = 1h;     // one event for each sender
 constexpr auto complaints_counted = 24h;  // what that event counts
 constexpr std::size_t max_senders = 1000;
+constexpr std::size_t max_unsigned_json = 512 * 1024;  // read before it is believed; SNS sends 256 kB at most
 constexpr std::size_t reports_at_once = 100;
 constexpr auto pause_in_trouble = 30s;
 
@@ -141,6 +142,9 @@ asio::awaitable<EventAnswer> EventDesk::handle(std::string target, EventRequest 
   const config::EspEvents& settings = *host->events;
   if (!settings.allow.empty() && !routing::in_any(settings.allow, request.client))
     co_return refused(host->name, EventRefusal::address, request.client);
+  const bool signed_inside = settings.format == routing::EspFormat::ses || settings.format == routing::EspFormat::mailgun;
+  if (signed_inside && request.body.size() > max_unsigned_json)
+    co_return refused(host->name, EventRefusal::too_large, request.client);
   if (settings.format == routing::EspFormat::ses) co_return co_await handle_sns(host, &request);
   std::string token;
   const EventRefusal refusal = check_event_request(settings, request, now(), token);

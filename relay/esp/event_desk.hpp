@@ -50,6 +50,8 @@ class EventDesk {
 
   void start();
   void configure(std::shared_ptr<const config::Config> config);
+  /// Nothing is fetched any more: whoever waits for that is answered.
+  void break_off() { sns_.break_off(); }
   boost::asio::awaitable<void> stop();
 
   /// `target` is the request's: "/events/NAME".
