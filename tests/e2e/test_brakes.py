@@ -51,7 +51,7 @@ def deliver(client, *recipients, sender="app@sender.test", marker=None):
         assert (reply := client.ask(command)).startswith("250"), reply
     assert client.ask("DATA").startswith("354")
     client.send(stuffed(letter(marker)))
-    return receipt(client.reply())
+    return receipt(client.reply()).id
 
 
 def refusal(client, sender="app@sender.test", to="user@shop.test"):
