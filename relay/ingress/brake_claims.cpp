@@ -13,6 +13,8 @@ class Builder {
 
   void add(std::string_view kind, std::string_view name, std::string_view rule, const routing::Budget& rate, bool messages,
            bool enforced) {
+    // A further recipient of a message that was counted: asking for room would refuse the last message its others.
+    if (messages && subject_.messages == 0 && subject_.recipients > 0) return;
     BrakeClaim out;
     const std::string who = std::string(kind) + ' ' + std::string(name);
     out.claim = {who, rate, messages ? subject_.messages : subject_.recipients, messages};
@@ -59,8 +61,11 @@ std::vector<BrakeClaim> brake_claims(const config::Config& config, const BrakeSu
                 enforced);
   if (subject.barrier && subject.barrier->state == routing::UserState::slowed) {
     out.add("slowed user", subject.user, "slowed", brakes.slow_rate, true, true);
-    out.claims().back().told = false;
-    out.claims().back().what += std::string(", because ") + smtp::printable(smtp::cut_text(subject.barrier->reason, 200));
+    for (BrakeClaim& claim : out.claims()) {
+      if (claim.rule != "slowed") continue;
+      claim.told = false;
+      claim.what += ", because " + smtp::printable(smtp::cut_text(subject.barrier->reason, 200));
+    }
   }
   return std::move(out.claims());
 }

@@ -19,8 +19,8 @@ struct BrakeSubject {
   std::string_view sender_domain;  ///< empty: not known yet, or the null sender
   std::optional<routing::Budget> own_rate;
   std::optional<Brakes::Barrier> barrier;
-  std::uint64_t messages = 0;  ///< 0: only ask
-  std::uint64_t recipients = 0;
+  std::uint64_t messages = 0;    ///< 1 with the first recipient of a message
+  std::uint64_t recipients = 0;  ///< 0, without a message either: only ask whether there is room
 };
 
 struct BrakeClaim {

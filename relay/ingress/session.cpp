@@ -350,8 +350,8 @@ std::optional<smtp::CommandError> Ingress::Session::over_rate(std::string_view n
     const routing::Time until = now() + refusal->wait;
     if (brakes && claim.told) brakes->over_rate(claim.rule, claim.name, claim.what, until, enforced);
     if (enforced)
-      return smtp::CommandError{
-          450, "4.7.1 " + claim.what + ": try again in " + wait_text(refusal->wait) + ", at " + routing::to_rfc3339(until)};
+      return smtp::CommandError{450, "4.7.1 " + claim.what + ", used up until " + routing::to_rfc3339(until) + ": try again in " +
+                                         wait_text(refusal->wait)};
   }
   if (recipients > 0) message_counted_ = true;
   return std::nullopt;

@@ -4,6 +4,7 @@ import base64
 import contextlib
 import ctypes
 import json
+import re
 
 import pytest
 
@@ -51,7 +52,7 @@ def deliver(client, *recipients, sender="app@sender.test", marker=None):
         assert (reply := client.ask(command)).startswith("250"), reply
     assert client.ask("DATA").startswith("354")
     client.send(stuffed(letter(marker)))
-    return receipt(client.reply())
+    return receipt(client.reply()).id
 
 
 def refusal(client, sender="app@sender.test", to="user@shop.test"):
@@ -90,13 +91,13 @@ def test_a_users_messages_and_recipients_have_a_rate(relay, shop):
         deliver(client, "a@shop.test", "b@shop.test")
         deliver(client, "c@shop.test")
         reply = refusal(client)
-        assert reply.startswith("450 4.7.1 user joe may send 2 messages in 1h: try again in 3") and " at 20" in reply
+        assert re.fullmatch(r"450 4\.7\.1 user joe may send 2 messages in 1h, used up until 20\S+Z: try again in 3\d+ s", reply), reply
         assert "user joe may send 2 messages" in refusal(client)
     with session("ann") as client:
         deliver(client, *(f"{n}@shop.test" for n in range(4)))
         assert client.ask("MAIL FROM:<app@sender.test>").startswith("250")
         assert client.ask("RCPT TO:<5@shop.test>").startswith("250")
-        assert client.ask("RCPT TO:<6@shop.test>").startswith("450 4.7.1 user ann may send to 5 recipients in 1h: ")
+        assert client.ask("RCPT TO:<6@shop.test>").startswith("450 4.7.1 user ann may send to 5 recipients in 1h, ")
     with session("big") as client:
         deliver(client, *(f"{n}@shop.test" for n in range(20)))  # the users file has the last word
     events = wait.until(lambda: len(found := instance.events(kind="rate-exceeded")) == 2 and found, 5, "each is told once")
@@ -112,9 +113,9 @@ def test_networks_and_sender_domains_have_rates_of_their_own(relay, shop):
     with session(source="127.0.7.2") as client:
         deliver(client, "a@shop.test", sender="y@ONE.test")
     with session(source="127.0.7.3") as client:
-        assert refusal(client).startswith("450 4.7.1 client network 127.0.7.0/24 may send 2 messages in 1h: ")
+        assert refusal(client).startswith("450 4.7.1 client network 127.0.7.0/24 may send 2 messages in 1h, ")
     with session(source="127.0.8.1") as client:
-        assert refusal(client, "z@one.test").startswith("450 4.7.1 sender domain one.test may send to 3 recipients in 1h: ")
+        assert refusal(client, "z@one.test").startswith("450 4.7.1 sender domain one.test may send to 3 recipients in 1h, ")
         assert refusal(client, "z@two.test") is None
     rules = {"127.0.7.0/24": "rate-per-network", "one.test": "rate-per-sender-domain"}
     wait.until(lambda: {e["sender"]: e["rule"] for e in instance.events(kind="rate-exceeded")} == rules, 5, "both are told")
@@ -179,7 +180,6 @@ def test_a_compromised_user_is_slowed_then_suspended_and_nobody_else(relay, shop
         deliver(client, *(f"good{n}@shop.test" for n in range(5)), "nobody@shop.test")
     with session("joe") as client:
         waiting = deliver(client, "later@shop.test", marker="waiting")
-        instance.until_state(waiting, "waiting")
         wait.until(lambda: instance.message(waiting)["attempts"], 10, "it was tried")
         for n in range(3):
             deliver(client, f"nobody{n}@shop.test")

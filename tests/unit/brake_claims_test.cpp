@@ -47,6 +47,18 @@ TEST(BrakeClaims, CountMessagesAndRecipientsInEveryPeriod) {
   EXPECT_EQ(take(0, 1, 61min), "user joe may send to 4 recipients in 1d");
 }
 
+TEST(BrakeClaims, TheLastMessageMayHaveMoreRecipients) {
+  const auto config = config_of("{user: {messages: 1/h}, suspend: {rate: 1/h}}");
+  Rates rates;
+  BrakeSubject subject = joe(1, 1);
+  subject.barrier = Brakes::Barrier{routing::UserState::slowed, "why"};
+  EXPECT_FALSE(take_claims(rates, brake_claims(config, subject), true, {}));
+  subject.messages = 0;
+  EXPECT_FALSE(take_claims(rates, brake_claims(config, subject), true, {}));
+  subject.recipients = 0;
+  EXPECT_TRUE(take_claims(rates, brake_claims(config, subject), true, {}));
+}
+
 TEST(BrakeClaims, WhatIsRefusedTakesNothingAnywhere) {
   const auto config = config_of("{user: {recipients: 1/h}, network: {recipients: 2/h}}");
   Rates rates;
