@@ -16,6 +16,8 @@ namespace {
 constexpr std::size_t max_preparing = 64;
 constexpr std::size_t max_ready = 50'000;  // jobs with a connection to wait for; the rest rests on disk
 constexpr std::size_t max_kept = 20'000;
+constexpr std::size_t most_due = 1'000;                     // made ready in memory; more than that rests on disk though it is due
+constexpr std::size_t refill_below = 128, refill_by = 128;  // of each class
 constexpr std::size_t most_stuck = 8;  // held jobs that are offered again in vain before the rest of their kind waits on
 constexpr auto unreadable_pause = std::chrono::minutes(5);
 constexpr auto kept_time = std::chrono::hours(4);
@@ -32,6 +34,7 @@ Dispatcher::Dispatcher(const boost::asio::any_io_executor& executor, std::uint32
       resolver_(executor, shared.config->dns),
       sites_(resolver_, shared.config, shared.sts, deadlines),
       random_(std::random_device{}()),
+      resting_([this](std::uint32_t of, routing::Time accepted) { return accepted + shared_.config->classes[of].max_age; }),
       timer_(executor),
       tasks_(executor) {}
 
@@ -69,6 +72,10 @@ void Dispatcher::submit(std::shared_ptr<const spool::Message> message, std::shar
   // With the cache full the body is left on disk and read back when there is a connection for it.
   if (job->message->pass || !shared_.common.cache.full()) job->content = shared_.common.cache.count(std::move(message));
   if (!stopping_ && ready_ < max_ready && job->content && try_cached(job)) return;
+  if (due_.size() >= most_due) {
+    job->content.reset();
+    if (Resting::fits(*job)) return resting_.add(std::move(job));
+  }
   due_.push_back(std::move(job));
   pump();
 }
@@ -116,7 +123,7 @@ void Dispatcher::recover(const spool::Recovered& message) {
   for (const auto& group : message.groups) ref->open += static_cast<std::uint32_t>(group.recipients.size());
   for (const auto& group : message.groups) {
     auto job = std::make_unique<Job>();
-    job->message = ref;
+    job->message = message.groups.size() == 1 ? std::move(ref) : ref;
     for (const auto& [index, state] : group.recipients) job->recipients.push_back(index);
     job->attempts = group.attempts;
     job->next_at = group.next_at;
@@ -131,6 +138,8 @@ void Dispatcher::recover(const spool::Recovered& message) {
       job->sticky = {routing::EgressKind::smarthost, *host};
     if (group.held)
       withheld_[group.hold_reason.empty() ? std::string(held_by_operator) : group.hold_reason].add(std::move(job));
+    else if (Resting::fits(*job))
+      resting_.add(std::move(job));
     else
       scheduled_.push_back(std::move(job));
   }
@@ -142,7 +151,9 @@ void Dispatcher::start() {
 }
 
 void Dispatcher::pump() {
-  while (!stopping_ && preparing_ < max_preparing && ready_ < max_ready && !due_.empty()) {
+  while (!stopping_ && preparing_ < max_preparing && ready_ < max_ready) {
+    if (due_.size() < refill_below) refill();
+    if (due_.empty()) break;
     JobPtr job = std::move(due_.front());
     due_.pop_front();
     ++preparing_;
@@ -592,6 +603,18 @@ bool Dispatcher::refused_somewhere(const Job& job) const {
 
 // ---- time --------------------------------------------------------------------------------------------------------
 
+/// Makes some of what rests and is due ready, of each class, so that none waits behind a crowd of another.
+void Dispatcher::refill() {
+  if (resting_.empty() || stopping_) return;
+  for (auto& job : resting_.take_due(now(), refill_by)) due_.push_back(std::move(job));
+}
+
+void Dispatcher::rest_job(JobPtr job) {
+  if (Resting::fits(*job)) return resting_.add(std::move(job));
+  scheduled_.push_back(std::move(job));
+  std::ranges::push_heap(scheduled_, LaterFirst{});
+}
+
 /// Puts the job to rest until job->next_at: only its id stays in memory.
 void Dispatcher::schedule(JobPtr job) {
   release_trial(*job);
@@ -603,14 +626,15 @@ void Dispatcher::schedule(JobPtr job) {
   job->site.reset();
   job->tried.clear();
   job->route.clear();
-  scheduled_.push_back(std::move(job));
-  std::ranges::push_heap(scheduled_, LaterFirst{});
+  rest_job(std::move(job));
   arm();
 }
 
 void Dispatcher::arm() {
   if (stopping_) return;
   routing::Time next = scheduled_.empty() ? routing::Time::max() : scheduled_.front()->next_at;
+  // What is due and still rests waits for room, which pump() looks for whenever there is some.
+  if (!resting_.empty()) next = std::min(next, std::max(resting_.next(), now() + std::chrono::milliseconds(100)));
   for (const auto& [key, held] : held_) {
     next = std::min(next, held.first_expiry);
     if (held.until) next = std::min(next, *held.until);
@@ -665,6 +689,22 @@ boost::asio::awaitable<void> Dispatcher::stop(Deadline deadline) {
 
 // ---- for the API -------------------------------------------------------------------------------------------------
 
+/// A million of them at most: no strings but those of the rows that are asked for.
+void Dispatcher::list_resting(const QueueFilter& filter, QueueSummary& out) const {
+  const routing::Time time = now();
+  resting_.each([&](const Resting::Row& row) {
+    ++out.total;
+    ++out.by_class[row.message_class];
+    if (!out.oldest || row.accepted < *out.oldest) out.oldest = row.accepted;
+    if (out.rows.size() >= filter.limit || (filter.message_class && *filter.message_class != row.message_class)) return;
+    const char* const state = row.next_at <= time ? "ready" : "scheduled";
+    if (!filter.state.empty() && filter.state != state) return;
+    const MessageHistory* known = history_.find(row.id);
+    out.rows.push_back({row.id, row.message_class, "", "", state, row.accepted, row.next_at, row.attempts, row.recipients,
+                        known ? known->sender : "", row.last_reply});
+  });
+}
+
 QueueSummary Dispatcher::queue(const QueueFilter& filter) const {
   QueueSummary out;
   const auto add = [&](const Job& job, const char* state, const std::string& egress, const std::string& reason) {
@@ -685,6 +725,7 @@ QueueSummary Dispatcher::queue(const QueueFilter& filter) const {
   const auto name = [&](const Job& job) { return shared_.config->topology.name(job.egress); };
   for (const auto& job : due_) add(*job, "ready", "", job->last_reply);
   for (const auto& job : scheduled_) add(*job, "scheduled", "", job->last_reply);
+  list_resting(filter, out);
   for (const auto& [key, held] : held_)
     for (const auto& job : held.jobs) add(*job, "held", "", held.reason);
   for (const auto& [reason, held] : withheld_)

@@ -20,6 +20,7 @@
 #include "relay/delivery/connection.hpp"
 #include "relay/delivery/history.hpp"
 #include "relay/delivery/job.hpp"
+#include "relay/delivery/resting.hpp"
 #include "relay/delivery/selector.hpp"
 #include "relay/delivery/shared.hpp"
 #include "relay/dns/sites.hpp"
@@ -224,6 +225,9 @@ class Dispatcher {
   void schedule(JobPtr job);
   void arm();
   void look();
+  void rest_job(JobPtr job);
+  void refill();
+  void list_resting(const QueueFilter& filter, QueueSummary& out) const;
 
   // Lanes (lanes.cpp).
   void kick(Lane& lane);
@@ -286,7 +290,8 @@ class Dispatcher {
   History history_;
 
   std::deque<JobPtr> due_;         ///< to be prepared
-  std::vector<JobPtr> scheduled_;  ///< heap by next_at
+  Resting resting_;                ///< what waits for its time
+  std::vector<JobPtr> scheduled_;  ///< of that, what Resting does not take; heap by next_at
   std::map<HeldKey, HeldJobs> held_;
   std::map<std::string, HeldJobs> withheld_;  ///< by the operator or a guard, by reason: no standing releases them
   std::list<std::deque<JobPtr>> changing_;    ///< picked by operators' commands that are under way

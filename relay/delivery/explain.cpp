@@ -17,6 +17,7 @@ std::vector<WaitingJob> Dispatcher::jobs_of(smtp::MessageId id) const {
   };
   for (const auto& job : due_) add(*job, "ready");
   for (const auto& job : scheduled_) add(*job, "scheduled");
+  for (const auto& job : resting_.copies_of(id)) add(*job, job->next_at <= now() ? "ready" : "scheduled");
   for (const auto& [key, held] : held_)
     for (const auto& job : held.jobs) add(*job, "held");
   for (const auto& [reason, held] : withheld_)

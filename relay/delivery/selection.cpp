@@ -66,6 +66,10 @@ void Dispatcher::visit_resting(Visit visit) {
   std::erase_if(due_, [&](JobPtr& job) { return visit(job, "ready", false); });
   if (std::erase_if(scheduled_, [&](JobPtr& job) { return visit(job, "scheduled", false); }) > 0)
     std::ranges::make_heap(scheduled_, LaterFirst{});
+  std::vector<JobPtr> changed;
+  const routing::Time time = now();
+  resting_.erase_if([&](JobPtr& job) { return visit(job, job->next_at <= time ? "ready" : "scheduled", false); }, changed);
+  for (auto& job : changed) rest_job(std::move(job));
   for (auto& [key, group] : held_) std::erase_if(group.jobs, [&](JobPtr& job) { return visit(job, "held", false); });
   std::erase_if(held_, [](const auto& entry) { return entry.second.jobs.empty(); });
   for (auto& [reason, group] : withheld_) std::erase_if(group.jobs, [&](JobPtr& job) { return visit(job, "held", true); });
