@@ -89,10 +89,12 @@ void Inspection::read_segment(std::uint32_t number, bool last, const ListedSegme
     if (empty) return notes_.push_back(file->path().string() + ": made and never used");
     damage_.push_back({file->path().string(), number, 0, segment_header_size, problem});  // its records may still be read
   }
+  std::memcpy(&created_ms_[number], header.data() + 16, sizeof(std::uint64_t));
   scan(*file, last, listed);
 }
 
-/// Reads on behind whatever cannot be read, at the next record that can.
+/// Reads on behind whatever cannot be read, at the next record that can. A sender cannot put one into a body: a record's
+/// header holds NULs, which no stored message does.
 void Inspection::scan(const SegmentFile& file, bool last, const ListedSegment* listed) {
   const MappedSegment mapped(file);
   const std::uint64_t size = mapped.octets().size();
@@ -225,8 +227,13 @@ void Inspection::conclude() {
   std::ranges::sort(lost_, {}, &Lost::id);
 }
 
-bool Inspection::after_loss(const State& state) const {
-  return last_loss_ && *last_loss_ > std::pair<std::uint32_t, std::uint64_t>(state.segment, state.offset);
+/// Whether something was lost that may have spoken of the message: behind its ACCEPT, or in front of it when that may be
+/// a copy from an older segment. An id begins with the time of the message, which tells how old it is.
+bool Inspection::after_loss(std::uint64_t id, const State& state) const {
+  if (!last_loss_) return false;
+  if (*last_loss_ > std::pair<std::uint32_t, std::uint64_t>(state.segment, state.offset)) return true;
+  const auto next = created_ms_.upper_bound(last_loss_->first);
+  return next != created_ms_.end() && id >> 20 <= next->second;
 }
 
 /// Whether the CHUNK record is there as a whole.
@@ -248,7 +255,7 @@ std::optional<Found> Inspection::found(std::uint64_t id, const State& state) con
   std::uint64_t size = payload.size() - *envelope_size(payload);
   for (const Extent& extent : envelope->extents) size += extent.length;
   if (size != envelope->body_size) return std::nullopt;
-  Found out{std::move(*envelope), state.segment, state.offset, state.length, {}, false, after_loss(state)};
+  Found out{std::move(*envelope), state.segment, state.offset, state.length, {}, false, after_loss(id, state)};
   std::vector<Progress> history;
   for (const auto& record : state.progress)
     if (auto progress = decode_progress(id, record)) history.push_back(std::move(*progress));
@@ -322,13 +329,15 @@ boost::asio::awaitable<Trouble> store(const Inspection* from, Spool* to, const F
 
 }  // namespace
 
-Salvaged salvage(const Inspection& from, const std::filesystem::path& to) {
+Salvaged salvage(const Inspection& from, const std::filesystem::path& to, std::uint32_t new_segment_size) {
   std::error_code error;
   if (std::filesystem::exists(to, error) && !(std::filesystem::is_directory(to) && std::filesystem::is_empty(to)))
     throw std::runtime_error(to.string() + " is there already: salvage writes into a new directory");
   Salvaged out;
   out.lost = from.lost();
-  Spool spool(Options{to, 0}, [](const Recovered&) {});
+  Options options{to, 0};
+  options.segment_size = new_segment_size;
+  Spool spool(options, [](const Recovered&) {});
   boost::asio::io_context io;
   constexpr std::size_t at_once = 500;  // they share a sync
   std::vector<std::unique_ptr<Found>> batch;

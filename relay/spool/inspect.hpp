@@ -81,13 +81,14 @@ class Inspection {
   void conclude();
   std::optional<Found> found(std::uint64_t id, const State& state) const;
   bool chunk_good(const Extent& extent) const;
-  bool after_loss(const State& state) const;
+  bool after_loss(std::uint64_t id, const State& state) const;
   std::filesystem::path path_of(std::uint32_t segment) const { return segment_path(directory_, segment); }
 
   std::filesystem::path directory_;
   std::map<std::uint64_t, State> messages_;
   std::map<std::uint64_t, Lost> suspects_;                            ///< of ACCEPT records that cannot be read
   std::optional<std::pair<std::uint32_t, std::uint64_t>> last_loss_;  ///< where the last lost records were: (segment, offset)
+  std::map<std::uint32_t, std::uint64_t> created_ms_;                 ///< of the segments, by their headers
   std::vector<Damage> damage_;
   std::vector<std::string> notes_;
   std::vector<Lost> lost_;
@@ -116,6 +117,6 @@ struct Salvaged {
 
 /// Writes what waits and can be read into a new spool. `to` must not exist, or be empty. Throws std::runtime_error
 /// where it cannot be written.
-Salvaged salvage(const Inspection& from, const std::filesystem::path& to);
+Salvaged salvage(const Inspection& from, const std::filesystem::path& to, std::uint32_t new_segment_size = segment_size);
 
 }  // namespace egret::relay::spool
