@@ -108,17 +108,17 @@ void Inspection::scan(const SegmentFile& file, bool last, const ListedSegment* l
     const WalkResult end = mapped.judge_end(at);
     const bool sealed_here = listed && listed->sealed && at < listed->length;
     if (end.clean && !sealed_here) break;
-    if (end.torn && last && !sealed_here) {
-      notes_.push_back(file.path().string() + ": a torn tail at offset " + std::to_string(at) +
-                       ", never acknowledged: the start cuts it off");
-      break;
-    }
     if (at >= size) break;  // cut off: said already
     std::uint64_t next = (at + 8) & ~std::uint64_t{7};
     while (next < size && !mapped.record_at(next)) next += 8;
     next = std::min(next, size);
     holes.emplace_back(at, next);
-    suspect(file, at, next);
+    if (end.torn && last && !sealed_here)
+      notes_.push_back(file.path().string() + ": a torn tail at offset " + std::to_string(at) +
+                       ", never acknowledged: the start cuts it off" +
+                       (next < size ? "; salvage saves what can be read behind it" : ""));
+    else
+      suspect(file, at, next);
     if (next == size) break;
     at = next;
   }
