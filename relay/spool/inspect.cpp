@@ -259,7 +259,7 @@ std::optional<Found> Inspection::found(std::uint64_t id, const State& state) con
   std::vector<Progress> history;
   for (const auto& record : state.progress)
     if (auto progress = decode_progress(id, record)) history.push_back(std::move(*progress));
-  out.groups = pending_groups(out.envelope.id, static_cast<std::uint32_t>(out.envelope.recipients.size()), history);
+  out.groups = pending_groups(out.envelope.id, static_cast<std::uint32_t>(out.envelope.recipients.size()), std::move(history));
   out.body_lost = !std::ranges::all_of(out.envelope.extents, [&](const Extent& extent) { return chunk_good(extent); });
   return out;
 }

@@ -142,7 +142,7 @@ void Recovery::each(const std::function<void(RecoveredMessage)>& visit) const {
         stop(segments_[e->segment].file->path(), 0, "its hint holds a PROGRESS that makes no sense: remove the hint");
       history.push_back(std::move(*progress));
     }
-    out.groups = pending_groups(smtp::MessageId{begin->id}, out.accept.recipients, history);
+    out.groups = pending_groups(smtp::MessageId{begin->id}, out.accept.recipients, std::move(history));
     visit(std::move(out));
   });
 }
@@ -177,7 +177,17 @@ void Recovery::settle() {
   for (const auto& path : stale) std::filesystem::remove(path, ignored);
 }
 
-std::vector<Progress> pending_groups(smtp::MessageId id, std::uint32_t recipients, const std::vector<Progress>& history) {
+std::vector<Progress> pending_groups(smtp::MessageId id, std::uint32_t recipients, std::vector<Progress> history) {
+  if (recipients == 1 && history.size() <= 1) {  // nearly all of a long queue
+    if (history.empty()) history.emplace_back();
+    Progress& only = history.front();
+    const bool speaks = !only.recipients.empty() && only.recipients.front().first == 0;
+    if (speaks && only.recipients.front().second != RecipientState::pending) return {};
+    if (!speaks) only = {};
+    only.id = id;
+    only.recipients.assign(1, {0, RecipientState::pending});
+    return history;
+  }
   std::vector<const Progress*> latest(recipients, nullptr);
   std::vector<RecipientState> states(recipients, RecipientState::pending);
   for (const Progress& p : history)

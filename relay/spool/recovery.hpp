@@ -80,6 +80,6 @@ class Recovery {
 };
 
 /// Pending recipients of a message, grouped by the record that last spoke of them.
-std::vector<Progress> pending_groups(smtp::MessageId id, std::uint32_t recipients, const std::vector<Progress>& history);
+std::vector<Progress> pending_groups(smtp::MessageId id, std::uint32_t recipients, std::vector<Progress> history);
 
 }  // namespace egret::relay::spool
