@@ -13,8 +13,8 @@ struct SpoolCommand {
   bool as_json = false;
 };
 
-/// Each returns the exit code: 0, 1 where there is damage (verify) or something could not be saved (salvage), 2 where
-/// the command could not be carried out. Throw std::runtime_error with one line for people.
+/// Each returns the exit code: 0, or 1 where there is damage (verify) or something could not be saved (salvage). Throw
+/// std::runtime_error with one line for people where the command cannot be carried out.
 int spool_verify(const SpoolCommand& command);
 int spool_dump(const SpoolCommand& command);
 int spool_salvage(const SpoolCommand& command);
