@@ -1,5 +1,6 @@
 #include "relay/program.hpp"
 
+#include <malloc.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -81,14 +82,15 @@ class Program {
   int run() {
     check_ports_free(*config_, nullptr);
     state_ = std::make_unique<State>(std::filesystem::path(config_->data_dir), config_);
-    std::vector<spool::Recovered> waiting;
-    spool_ =
-        std::make_unique<spool::Spool>(spool_options(*config_), [&](spool::Recovered m) { waiting.push_back(std::move(m)); });
+    spool_ = std::make_unique<spool::Spool>(spool_options(*config_));
     build();
-    if (!waiting.empty()) log::info("messages waiting from before", {{"count", std::to_string(waiting.size())}});
-    for (const auto& message : waiting)
-      workers_[static_cast<std::uint64_t>(message.id) % workers_.size()]->dispatcher->recover(message);
-    waiting = {};
+    spool_->start([&](const spool::Recovered& message) {
+      const auto id = static_cast<std::uint64_t>(message.id);
+      workers_[(id ^ id >> 20) % workers_.size()]->dispatcher->recover(message);
+    });
+    malloc_trim(0);  // what reading the spool took
+    if (const auto waiting = spool_->counters().waiting)
+      log::info("messages waiting from before", {{"count", std::to_string(waiting)}});
     start();
     control_.run();
     if (failure_) std::rethrow_exception(failure_);

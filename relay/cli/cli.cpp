@@ -15,6 +15,7 @@
 #include "relay/cli/queue.hpp"
 #include "relay/cli/replay.hpp"
 #include "relay/cli/simulate.hpp"
+#include "relay/cli/spool.hpp"
 #include "relay/net/tls.hpp"
 #include "relay/program.hpp"
 
@@ -310,6 +311,24 @@ int run_cli(int argc, char** argv) {
   sender->require_subcommand(1);
   sub = remote(*sender, "release", "end the hold of a sender", [&] { return release_sender(o); });
   sub->add_option("sender", o.name, "envelope sender address")->required();
+  CLI::App* spool = app.add_subcommand("spool", "look at a spool on disk, and save what can be saved of it");
+  spool->require_subcommand(1);
+  SpoolCommand on_disk;
+  const auto offline = [&](const char* name, const char* help, int (*what)(const SpoolCommand&)) {
+    return add(*spool, name, help, [&o, &on_disk, what] {
+      on_disk.config = o.file;
+      on_disk.as_json = o.as_json;
+      return what(on_disk);
+    });
+  };
+  offline("verify", "read every record and name each damage; exit 1 if there is any", spool_verify)
+      ->add_option("directory", on_disk.directory, "a spool or data_dir, in place of the configuration's");
+  sub = offline("dump", "list what waits, or write one message to standard output", spool_dump);
+  sub->add_option("id", on_disk.id, "message id");
+  sub->add_option("--directory", on_disk.directory, "a spool or data_dir, in place of the configuration's");
+  sub = offline("salvage", "write what can be saved to a new spool; the old one is not changed", spool_salvage);
+  sub->add_option("to", on_disk.to, "the new spool's directory")->required();
+  sub->add_option("--directory", on_disk.directory, "a spool or data_dir, in place of the configuration's");
   CLI::App* replies = app.add_subcommand("replies", "what receivers said");
   replies->require_subcommand(1);
   remote(*replies, "unknown", "refusals that no rule understood, the most frequent first",

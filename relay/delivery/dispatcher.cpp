@@ -22,6 +22,8 @@ constexpr std::size_t max_ready = 50'000;       // of a class, with a connection
 constexpr std::size_t most_due = 256;           // of a class, whose time has come, in one go
 constexpr std::size_t long_queue = 100;         // jobs
 constexpr std::size_t max_kept = 20'000;
+constexpr std::size_t most_resting_due = 1'000;  // of a class, made ready in memory; more than that rests though it is due
+constexpr std::size_t refill_below = 128, refill_by = 128;  // of a class
 constexpr auto unreadable_pause = std::chrono::minutes(5);
 constexpr auto kept_time = std::chrono::hours(4);
 constexpr std::size_t recipients_per_job = 100;  // what every server must take (RFC 5321 section 4.5.3.1.8)
@@ -38,6 +40,7 @@ Dispatcher::Dispatcher(const boost::asio::any_io_executor& executor, std::uint32
       sites_(resolver_, shared.config, shared.sts, deadlines),
       random_(std::random_device{}()),
       weights_(*shared.config),
+      resting_([this](std::uint32_t of, routing::Time accepted) { return accepted + shared_.config->classes[of].max_age; }),
       timer_(executor),
       slices_(executor),
       tasks_(executor) {}
@@ -96,6 +99,10 @@ void Dispatcher::submit(std::shared_ptr<const spool::Message> message, std::shar
   if (!stopping_ && load_of(*job).ready < max_ready && try_cached(job)) return;
   // With the cache full the body is left on disk and read back when there is a connection for it.
   if (!keeps_body(*job)) job->content.reset();
+  if (!job->message->pass && due_.size(job->message->message_class) >= most_resting_due) {
+    job->content.reset();
+    if (Resting::fits(*job)) return resting_.add(std::move(job));
+  }
   push(due_, std::move(job));
   pump();
 }
@@ -143,7 +150,7 @@ void Dispatcher::recover(const spool::Recovered& message) {
   for (const auto& group : message.groups) ref->open += static_cast<std::uint32_t>(group.recipients.size());
   for (const auto& group : message.groups) {
     auto job = std::make_unique<Job>();
-    job->message = ref;
+    job->message = message.groups.size() == 1 ? std::move(ref) : ref;
     for (const auto& [index, state] : group.recipients) job->recipients.push_back(index);
     job->attempts = group.attempts;
     job->next_at = group.next_at;
@@ -156,11 +163,14 @@ void Dispatcher::recover(const spool::Recovered& message) {
       job->sticky = {routing::EgressKind::source, *source};
     else if (const auto host = shared_.config->smarthost_named(group.sticky))
       job->sticky = {routing::EgressKind::smarthost, *host};
-    const int weight = weights_.of(ref->message_class);
+    const std::uint32_t its = job->message->message_class;
     if (group.held)
-      withheld_[group.hold_reason.empty() ? std::string(held_by_operator) : group.hold_reason].add(std::move(job), weight);
+      withheld_[group.hold_reason.empty() ? std::string(held_by_operator) : group.hold_reason].add(std::move(job),
+                                                                                                   weights_.of(its));
+    else if (Resting::fits(*job))
+      resting_.add(std::move(job));
     else
-      scheduled_[ref->message_class].push_back({job->next_at, std::move(job)});
+      scheduled_[its].push_back({job->next_at, std::move(job)});
   }
 }
 
@@ -189,6 +199,7 @@ void Dispatcher::pump() {
     return load.preparing < (preparing_ < max_preparing_all ? max_preparing : 1) && load.ready < max_ready;
   };
   while (!stopping_) {
+    refill();
     auto job = due_.pop(has_place);
     if (!job) break;
     ++preparing_;
@@ -573,6 +584,20 @@ bool Dispatcher::refused_somewhere(const Job& job) const {
 
 // ---- time --------------------------------------------------------------------------------------------------------
 
+/// Makes some of what rests and is due ready, of each class that has little there.
+void Dispatcher::refill() {
+  if (resting_.empty() || stopping_) return;
+  const auto wanted = [this](std::uint32_t message_class) { return due_.size(message_class) < refill_below; };
+  for (auto& job : resting_.take_due(now(), refill_by, wanted)) push(due_, std::move(job));
+}
+
+void Dispatcher::rest_job(JobPtr job) {
+  if (Resting::fits(*job)) return resting_.add(std::move(job));
+  auto& heap = scheduled_[job->message->message_class];
+  heap.push_back({job->next_at, std::move(job)});
+  std::ranges::push_heap(heap, LaterFirst{});
+}
+
 /// Puts the job to rest until job->next_at: only its id stays in memory.
 void Dispatcher::schedule(JobPtr job) {
   release_trial(*job);
@@ -584,9 +609,7 @@ void Dispatcher::schedule(JobPtr job) {
   job->site.reset();
   job->tried.clear();
   job->route.clear();
-  auto& heap = scheduled_[job->message->message_class];
-  heap.push_back({job->next_at, std::move(job)});
-  std::ranges::push_heap(heap, LaterFirst{});
+  rest_job(std::move(job));
   arm();
 }
 
@@ -595,6 +618,8 @@ void Dispatcher::arm() {
   routing::Time next = routing::Time::max();
   for (const auto& [message_class, heap] : scheduled_)
     if (!heap.empty()) next = std::min(next, heap.front().at);
+  // What is due and still rests waits for room, which pump() looks for whenever there is some.
+  if (!resting_.empty()) next = std::min(next, std::max(resting_.next(), now() + std::chrono::milliseconds(100)));
   for (const auto& [key, held] : held_) {
     next = std::min(next, held.first_expiry);
     if (held.until) next = std::min(next, *held.until);
@@ -655,6 +680,22 @@ boost::asio::awaitable<void> Dispatcher::stop(Deadline deadline) {
 
 // ---- for the API -------------------------------------------------------------------------------------------------
 
+/// A million of them at most: no strings but those of the rows that are asked for.
+void Dispatcher::list_resting(const QueueFilter& filter, QueueSummary& out) const {
+  const routing::Time time = now();
+  resting_.each([&](const Resting::Row& row) {
+    ++out.total;
+    ++out.by_class[row.message_class];
+    if (!out.oldest || row.accepted < *out.oldest) out.oldest = row.accepted;
+    if (out.rows.size() >= filter.limit || (filter.message_class && *filter.message_class != row.message_class)) return;
+    const char* const state = row.next_at <= time ? "ready" : "scheduled";
+    if (!filter.state.empty() && filter.state != state) return;
+    const MessageHistory* known = history_.find(row.id);
+    out.rows.push_back({row.id, row.message_class, "", "", state, row.accepted, row.next_at, row.attempts, row.recipients,
+                        known ? known->sender : "", row.last_reply});
+  });
+}
+
 QueueSummary Dispatcher::queue(const QueueFilter& filter) const {
   QueueSummary out;
   // Neighbours mostly have the same site: one look-up for all of them.
@@ -685,6 +726,7 @@ QueueSummary Dispatcher::queue(const QueueFilter& filter) const {
   for (const auto& group : unreached_) group.jobs.for_each([&](const JobPtr& job) { add(*job, "ready", "", job->last_reply); });
   for (const auto& [message_class, heap] : scheduled_)
     for (const auto& entry : heap) add(*entry.job, "scheduled", "", entry.job->last_reply);
+  list_resting(filter, out);
   for (const auto& [key, held] : held_) held.jobs.for_each([&](const JobPtr& job) { add(*job, "held", "", held.reason); });
   for (const auto& [reason, held] : withheld_) held.jobs.for_each([&](const JobPtr& job) { add(*job, "held", "", reason); });
   for (const auto& jobs : changing_)

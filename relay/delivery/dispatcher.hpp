@@ -21,6 +21,7 @@
 #include "relay/delivery/connection.hpp"
 #include "relay/delivery/history.hpp"
 #include "relay/delivery/job.hpp"
+#include "relay/delivery/resting.hpp"
 #include "relay/delivery/selector.hpp"
 #include "relay/delivery/shared.hpp"
 #include "relay/dns/sites.hpp"
@@ -276,6 +277,9 @@ class Dispatcher {
   void schedule(JobPtr job);
   void arm();
   void look();
+  void rest_job(JobPtr job);
+  void refill();
+  void list_resting(const QueueFilter& filter, QueueSummary& out) const;
 
   // Lanes (lanes.cpp).
   void kick(Lane& lane);
@@ -352,7 +356,8 @@ class Dispatcher {
   JobQueue again_;                                             ///< to be decided anew, in slices
   JobQueue released_;                                          ///< from a hold, to be prepared
   std::list<Unreached> unreached_;                             ///< to be concluded, in slices
-  std::map<std::uint32_t, std::vector<Scheduled>> scheduled_;  ///< by class; heaps by time
+  Resting resting_;                                            ///< what waits for its time
+  std::map<std::uint32_t, std::vector<Scheduled>> scheduled_;  ///< of that, what Resting does not take, by class; heaps by time
   std::map<HeldKey, HeldJobs> held_;
   std::deque<HeldKey> offers_;                ///< of held_, to be offered again in slices
   std::map<std::string, HeldJobs> withheld_;  ///< by the operator or a guard, by reason: no standing releases them

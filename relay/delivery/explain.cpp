@@ -21,6 +21,7 @@ std::vector<WaitingJob> Dispatcher::jobs_of(smtp::MessageId id) const {
   for (const auto& group : unreached_) group.jobs.for_each(ready);
   for (const auto& [message_class, heap] : scheduled_)
     for (const auto& entry : heap) add(*entry.job, "scheduled");
+  for (const auto& job : resting_.copies_of(id)) add(*job, job->next_at <= now() ? "ready" : "scheduled");
   for (const auto& [key, group] : held_) group.jobs.for_each(held);
   for (const auto& [reason, group] : withheld_) group.jobs.for_each(held);
   for (const auto& [key, lane] : lanes_) lane->ready.for_each(ready);

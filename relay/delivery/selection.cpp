@@ -69,6 +69,10 @@ void Dispatcher::visit_resting(Visit visit) {
   for (auto& [message_class, heap] : scheduled_)
     if (std::erase_if(heap, [&](Scheduled& entry) { return visit(entry.job, "scheduled", false); }) > 0)
       std::ranges::make_heap(heap, LaterFirst{});
+  std::vector<JobPtr> changed;
+  const routing::Time time = now();
+  resting_.erase_if([&](JobPtr& job) { return visit(job, job->next_at <= time ? "ready" : "scheduled", false); }, changed);
+  for (auto& job : changed) rest_job(std::move(job));
   for (auto& [key, group] : held_) group.jobs.erase_if([&](JobPtr& job) { return visit(job, "held", false); });
   std::erase_if(held_, [](const auto& entry) { return entry.second.jobs.empty(); });
   for (auto& [reason, group] : withheld_) group.jobs.erase_if([&](JobPtr& job) { return visit(job, "held", true); });
