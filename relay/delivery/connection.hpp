@@ -86,8 +86,8 @@ class Connection {
  private:
   /// Writes what the session has to say and reads the reply to it.
   boost::asio::awaitable<bool> converse(smtp::Reply& out);
+  bool flush_now();
   boost::asio::awaitable<bool> flush(Deadline deadline);
-  boost::asio::awaitable<bool> read_reply(Deadline deadline, smtp::Reply& out);
   boost::asio::awaitable<bool> handshake();
   smtp::Envelope envelope(const Outgoing& outgoing, const std::vector<std::uint32_t>& recipients) const;
   boost::asio::awaitable<bool> send_body(const Outgoing* outgoing, std::string_view behind, spool::Spool& spool);

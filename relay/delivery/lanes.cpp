@@ -74,7 +74,8 @@ boost::asio::awaitable<JobPtr> Dispatcher::take(Lane* lane) {
     lane->ready.pop_front();
     --ready_;
     active_.insert(job.get());
-    const bool loaded = co_await load(job.get());
+    bool loaded = job->content != nullptr;
+    if (!loaded) loaded = co_await load(job.get());
     if (loaded) co_return job;
     active_.erase(job.get());
     job->next_at = now() + std::chrono::minutes(5);  // it cannot be read: perhaps later

@@ -54,6 +54,9 @@ class Stream {
   /// Says goodbye in TLS's own way (close_notify), for a second at most, and closes.
   virtual boost::asio::awaitable<void> shutdown() = 0;
   virtual std::string tls_summary() const = 0;  ///< "TLSv1.3 TLS_AES_256_GCM_SHA384", or empty
+  /// Writes what the socket takes at once, and says how many octets that was: mostly all of it, which spares waiting.
+  /// Whatever is left, and every error, is write()'s. Nothing under TLS.
+  virtual std::size_t write_now(std::span<const boost::asio::const_buffer> buffers) = 0;
 };
 
 boost::asio::awaitable<error_code> write_all(Stream& stream, std::string_view bytes);
