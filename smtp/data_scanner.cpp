@@ -111,10 +111,11 @@ bool DataScanner::plain(std::string_view text, bool crlf) const {
 }
 
 void DataScanner::store_plain(std::string_view lines, Body& out) {
-  if (contains(lines, '\0')) fail(DataProblem::nul);
-  if (lines.empty() || problem_ != DataProblem::none) return;
+  const std::size_t nul = lines.find('\0');
+  if (nul != std::string_view::npos) lines = lines.substr(0, lines.rfind('\n', nul) + 1);
   eight_bit_ = eight_bit_ || has_eight_bit(lines);
   out.append(lines);
+  if (nul != std::string_view::npos) fail(DataProblem::nul);
 }
 
 void DataScanner::swallow(std::string_view& in) {

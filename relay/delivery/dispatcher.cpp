@@ -601,8 +601,10 @@ void Dispatcher::schedule(JobPtr job) {
     return;
   job->content.reset();
   job->site.reset();
-  job->tried.clear();
-  job->route.clear();
+  // It rests beside perhaps a hundred thousand others: what this round took is given back, not only emptied.
+  std::vector<routing::Excluded>().swap(job->tried);
+  std::string().swap(job->route);
+  std::string().swap(job->tls);
   scheduled_.push_back(std::move(job));
   std::ranges::push_heap(scheduled_, LaterFirst{});
   arm();

@@ -335,13 +335,12 @@ std::optional<smtp::CommandError> Ingress::Session::admit_recipient(std::string_
 
 std::optional<smtp::CommandError> Ingress::Session::over_rate(std::string_view name, std::uint64_t recipients) {
   std::optional<routing::Budget> rate = front_->config->limits.rate_per_client;
-  std::string who = "client " + client_.customer().to_string();
   if (!name.empty()) {
     const config::User* user = ingress_.credentials_.users ? ingress_.credentials_.users->find(name) : nullptr;
     rate = user ? user->rate : std::nullopt;
-    who = "user " + std::string(name);
   }
   if (!rate) return std::nullopt;
+  const std::string who = name.empty() ? "client " + client_.customer().to_string() : "user " + std::string(name);
   const auto wait = ingress_.shared_.rates.take(who, *rate, recipients, now());
   if (!wait) return std::nullopt;
   return smtp::CommandError{450, "4.7.1 " + smtp::printable(who) + " may send to " + std::to_string(rate->recipients) +
