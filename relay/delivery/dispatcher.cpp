@@ -607,8 +607,10 @@ void Dispatcher::schedule(JobPtr job) {
     return;
   job->content.reset();
   job->site.reset();
-  job->tried.clear();
-  job->route.clear();
+  // It rests beside perhaps a hundred thousand others: what this round took is given back, not only emptied.
+  std::vector<routing::Excluded>().swap(job->tried);
+  std::string().swap(job->route);
+  std::string().swap(job->tls);
   rest_job(std::move(job));
   arm();
 }

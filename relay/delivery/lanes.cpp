@@ -106,7 +106,8 @@ boost::asio::awaitable<JobPtr> Dispatcher::take(Lane* lane, bool* lesser) {
 boost::asio::awaitable<JobPtr> Dispatcher::loaded(JobPtr job) {
   --load_of(*job).ready;
   active_.insert(job.get());
-  const bool good = co_await load(job.get());
+  bool good = job->content != nullptr;
+  if (!good) good = co_await load(job.get());
   const auto suspended = good && shared_.brakes ? shared_.brakes->suspended(job->content->user) : std::nullopt;
   if (good && !suspended) co_return job;
   active_.erase(job.get());

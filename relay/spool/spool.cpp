@@ -123,29 +123,48 @@ std::shared_ptr<const Message> read_envelope(const SegmentFile& file, const Plac
 /// Completions of one batch, handed to each thread in one piece.
 class Completions {
  public:
-  template <class T>
-  void add(Waiting<T> waiting, T value) {
-    if (!waiting.operation) return;
-    auto& list = by_home_[waiting.home];
-    list.push_back([operation = std::shared_ptr<Operation<T>>(std::move(waiting.operation)), value = std::move(value)]() mutable {
-      operation->complete(std::move(value));
-    });
+  void add(Waiting<Trouble> waiting, Trouble value) {
+    if (waiting.operation) of(waiting.home).accepts.emplace_back(std::move(waiting.operation), value);
+  }
+  void add(Waiting<Spool::StoredChunk> waiting, Spool::StoredChunk value) {
+    if (waiting.operation) of(waiting.home).chunks.emplace_back(std::move(waiting.operation), value);
   }
   void send() {
-    for (auto& [home, list] : by_home_)
-      asio::post(home, [list = std::move(list)]() mutable {
-        for (auto& complete : list) complete();
+    for (Home& home : homes_) {
+      const asio::any_io_executor executor = home.executor;
+      asio::post(executor, [home = std::move(home)] {
+        for (const auto& [operation, value] : home.accepts) operation->complete(value);
+        for (const auto& [operation, value] : home.chunks) operation->complete(value);
       });
-    by_home_.clear();
+    }
+    homes_.clear();
   }
 
  private:
-  struct Less {
-    bool operator()(const asio::any_io_executor& a, const asio::any_io_executor& b) const { return key(a) < key(b); }
-    static const void* key(const asio::any_io_executor& e) { return &asio::query(e, asio::execution::context); }
+  struct Home {
+    asio::any_io_executor executor;
+    std::vector<std::pair<OperationPtr<Trouble>, Trouble>> accepts;
+    std::vector<std::pair<OperationPtr<Spool::StoredChunk>, Spool::StoredChunk>> chunks;
   };
-  std::map<asio::any_io_executor, std::vector<std::function<void()>>, Less> by_home_;
+  static const void* context_of(const asio::any_io_executor& e) { return &asio::query(e, asio::execution::context); }
+
+  /// There are as many as workers: few.
+  Home& of(const asio::any_io_executor& executor) {
+    const void* context = context_of(executor);
+    for (Home& home : homes_)
+      if (context_of(home.executor) == context) return home;
+    return homes_.emplace_back(Home{executor, {}, {}});
+  }
+  std::vector<Home> homes_;
 };
+
+/// Nobody waits for these: they can ride along with what comes next.
+bool lazy(const Item& item) {
+  return std::holds_alternative<DoneItem>(item) || std::holds_alternative<ProgressItem>(item) ||
+         std::holds_alternative<AbandonItem>(item);
+}
+
+constexpr auto lazy_write = std::chrono::milliseconds(10);  // the longest that they wait for company
 
 }  // namespace
 
@@ -220,14 +239,18 @@ class Spool::Impl {
   std::vector<Item> deferred_;  // DONE and PROGRESS that found no room; tried again when there is some
   bool dirty_ = false;
   Deadline dirty_since_{};
+  Deadline handed_in_{};  // when the oldest lazy item of the present batch came, else its beginning
   Deadline reserve_checked_{};
   Deadline reclaimed_{};
 
   std::mutex mutex_;
   std::condition_variable wake_;
   std::vector<Item> queue_;
+  Deadline first_lazy_ = Deadline::max();  ///< when the oldest item of the queue that nobody waits for was handed in
+  bool urgent_ = false;                    ///< the queue holds something that somebody waits for
   bool stop_ = false;
   bool sleeping_ = false;
+  bool lazy_wakes_ = false;  ///< the writer sleeps for longer than lazy items may wait
   asio::thread_pool readers_{1};
   std::thread writer_;
 };
@@ -311,12 +334,20 @@ void Spool::Impl::save_segments(std::optional<std::uint32_t> without, bool closi
 
 // ---- handing in --------------------------------------------------------------------------------------------------
 
+/// The end of a delivery does not wake the writer while it will wake soon: under load that saves a wake-up and a write
+/// for each message.
 void Spool::Impl::push(Item item) {
+  const bool can_wait = lazy(item);
   bool notify = false;
   {
     const std::lock_guard lock(mutex_);
     queue_.push_back(std::move(item));
-    notify = sleeping_;
+    if (!can_wait)
+      urgent_ = true;
+    else if (first_lazy_ == Deadline::max())
+      first_lazy_ = std::chrono::steady_clock::now();
+    notify = sleeping_ && (!can_wait || lazy_wakes_);
+    if (notify) sleeping_ = false;
   }
   if (notify) wake_.notify_one();
 }
@@ -332,23 +363,35 @@ smtp::MessageId Spool::Impl::next_id() {
 
 // ---- the writer --------------------------------------------------------------------------------------------------
 
+/// Waits until there is something to write, or to sync, or a second has passed. `items` holds the batch before.
 bool Spool::Impl::next_batch(std::vector<Item>& items) {
+  bool busy = !items.empty();  // more will come soon: short naps, out of which nobody has to wake the writer
+  items.clear();
   std::unique_lock lock(mutex_);
-  sleeping_ = true;
-  const auto ready = [&] { return stop_ || !queue_.empty(); };
-  if (dirty_ && trouble.load() != Trouble::broken)
-    wake_.wait_until(lock, dirty_since_ + options_.lazy_sync, ready);
-  else
-    wake_.wait_for(lock, std::chrono::seconds(1), ready);
-  sleeping_ = false;
+  const Deadline begun = std::chrono::steady_clock::now();
+  const Deadline end =
+      dirty_ && trouble.load() != Trouble::broken ? dirty_since_ + options_.lazy_sync : begun + std::chrono::seconds(1);
+  for (Deadline time = begun; !stop_ && !urgent_ && time < end; time = std::chrono::steady_clock::now()) {
+    if (!queue_.empty() && time >= first_lazy_ + lazy_write) break;
+    Deadline until = end;
+    if (!queue_.empty())
+      until = std::min(until, first_lazy_ + lazy_write);
+    else if (busy)
+      until = std::min(until, time + lazy_write);
+    lazy_wakes_ = queue_.empty() && !busy;
+    sleeping_ = true;
+    busy = wake_.wait_until(lock, until) == std::cv_status::no_timeout;
+    sleeping_ = false;
+  }
   items.swap(queue_);
+  urgent_ = false;
+  handed_in_ = std::min(std::exchange(first_lazy_, Deadline::max()), std::chrono::steady_clock::now());
   return !(stop_ && items.empty());
 }
 
 void Spool::Impl::run() {
   std::vector<Item> items;
   while (true) {
-    items.clear();
     const bool more = next_batch(items);
     check_reserve();
     Batch batch;
@@ -610,7 +653,7 @@ void Spool::Impl::flush(Batch& batch) {
   batch.parts.clear();
   batch.start = batch.end;
   segment.used = batch.end;
-  if (!dirty_) dirty_since_ = std::chrono::steady_clock::now();
+  if (!dirty_) dirty_since_ = handed_in_;
   dirty_ = true;
 }
 
