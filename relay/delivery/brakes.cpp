@@ -84,10 +84,10 @@ boost::asio::awaitable<void> Dispatcher::hold_mail_of(std::string user, std::str
 void Dispatcher::release_user(const std::string& user) {
   const std::string reason = Brakes::hold_reason(user);
   for (auto it = withheld_.lower_bound(reason); it != withheld_.end() && it->first.starts_with(reason);) {
-    for (auto& job : it->second.jobs) release_job(std::move(job));
+    released_.splice(it->second.jobs);
     it = withheld_.erase(it);
   }
-  pump();
+  work();
 }
 
 }  // namespace egret::relay
