@@ -19,6 +19,9 @@ void read_budgets(Section& s, std::string_view key, std::vector<routing::Budget>
     else
       s.problem(key, "expected a count in a period, e.g. 500/h or [2000/h, 10000/d]");
   }
+  for (std::size_t i = 0; i < out.size(); ++i)
+    for (std::size_t j = 0; j < i; ++j)
+      if (out[i].per == out[j].per) s.problem(key, "expected one limit for each period");
   if (out.size() > max_limits) s.problem(key, "expected at most " + std::to_string(max_limits));
 }
 

@@ -99,11 +99,11 @@ routing::Admission Brakes::admit(std::string_view user) {
   // A clock set back must not make the wait longer than one interval.
   one.next = std::min(one.next, time + interval);
   if (time >= one.next) {
-    one.next = time + interval;
+    one.next = std::max(one.next, time - interval) + interval;  // who comes a little late delays nobody behind him
     return {};
   }
   // Everybody who waits is given a time of his own, or all would ask again at each turn.
-  one.queued = std::clamp(one.queued, one.next, time + most_ahead);
+  one.queued = std::clamp(one.queued, one.next, std::max<routing::Time>(one.next, time + most_ahead));
   const routing::Time turn = one.queued;
   one.queued += interval;
   return {Kind::wait, turn, "user " + std::string(user) + " is slowed: " + one.reason};
@@ -326,7 +326,10 @@ bool Brakes::suspend(const std::string& user) {
 
 bool Brakes::resume(const std::string& user) {
   auto change = judge_.resume(user, now());
-  if (!change) return false;
+  if (!change) {
+    if (listener_) listener_(user, UserState::free, "");  // mail may be held for a suspension that was never saved
+    return false;
+  }
   change->reason = "let go by the operator";
   changed(*change, "operator");
   return true;

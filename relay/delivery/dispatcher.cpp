@@ -6,6 +6,7 @@
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
+#include "relay/brakes/brakes.hpp"
 #include "relay/dns/idn.hpp"
 #include "relay/reputation/readiness.hpp"
 #include "relay/runtime/log.hpp"
@@ -135,6 +136,13 @@ boost::asio::awaitable<spool::Trouble> Dispatcher::take_over(std::shared_ptr<con
   co_return spool::Trouble::none;
 }
 
+/// A hold is on disk before the suspension that it is for; one that was let go, or was never saved, holds nothing.
+bool Dispatcher::hold_is_over(std::string_view reason) const {
+  const std::size_t at = reason.find(" is suspended: ");
+  return shared_.brakes && reason.starts_with("user ") && at != std::string_view::npos &&
+         !shared_.brakes->suspended(reason.substr(5, at - 5));
+}
+
 void Dispatcher::recover(const spool::Recovered& message) {
   const auto known = shared_.config->class_named(message.class_name);
   if (!known)
@@ -164,7 +172,7 @@ void Dispatcher::recover(const spool::Recovered& message) {
     else if (const auto host = shared_.config->smarthost_named(group.sticky))
       job->sticky = {routing::EgressKind::smarthost, *host};
     const std::uint32_t its = job->message->message_class;
-    if (group.held)
+    if (group.held && !hold_is_over(group.hold_reason))
       withheld_[group.hold_reason.empty() ? std::string(held_by_operator) : group.hold_reason].add(std::move(job),
                                                                                                    weights_.of(its));
     else if (Resting::fits(*job))
@@ -198,6 +206,8 @@ void Dispatcher::pump() {
     const Load& load = load_of(message_class);
     return load.preparing < (preparing_ < max_preparing_all ? max_preparing : 1) && load.ready < max_ready;
   };
+  // What is prepared at once comes back here: the loop goes on with it, where a call in a call would fill the stack.
+  if (std::exchange(pumping_, true)) return;
   while (!stopping_) {
     refill();
     auto job = due_.pop(has_place);
@@ -206,6 +216,7 @@ void Dispatcher::pump() {
     ++load_of(**job).preparing;
     tasks_.spawn(prepare(std::move(*job)), "prepare");
   }
+  pumping_ = false;
 }
 
 /// Reads the job back where it rested and finds the sites of its recipients.
@@ -413,6 +424,11 @@ void Dispatcher::dispatch(JobPtr job) {
   if (job->sticky && !job->sticky_strict && job->sticky->kind == routing::EgressKind::source &&
       !routing::in_service(snapshot_->sources[job->sticky->index].with(job->site->provider).standing))
     job->sticky.reset();
+  if (job->sticky && !job->sticky_strict && job->sticky->kind == routing::EgressKind::smarthost) {
+    const routing::SmarthostSnapshot& host = snapshot_->smarthosts[job->sticky->index];
+    if ((host.resting_until && now() < *host.resting_until) || routing::find_barred(host, job->sender_domain, now()))
+      job->sticky.reset();
+  }
   routing::Request request = request_for(*job);
   const std::uint64_t tie_break = random_();
   std::string unpaid;  // what budgets and rates have to do with a hold
@@ -439,7 +455,9 @@ void Dispatcher::dispatch(JobPtr job) {
       if (const auto wait = shape(*job, egress.index)) {
         if (trial) shared_.common.trials.release(egress.index, job->site->provider);
         // Throttled, and the class does not spill: it waits for its source, whatever else is free.
-        if (!wait->cap && job->tried.empty() && !shared_.config->classes[job->message->message_class].spill) {
+        const bool tried_source =
+            std::ranges::any_of(job->tried, [](const auto& tried) { return tried.egress.kind == routing::EgressKind::source; });
+        if (!wait->cap && !tried_source && !shared_.config->classes[job->message->message_class].spill) {
           job->route = "hold: " + shared_.config->topology.name(egress) + " is " + wait->reason;
           return hold(std::move(job), {wait->reason, wait->until});
         }

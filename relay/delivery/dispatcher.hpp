@@ -236,6 +236,7 @@ class Dispatcher {
   void enqueue(JobPtr job, bool front = false);
   void hold(JobPtr job, const routing::Hold& hold);
   void release_job(JobPtr job);
+  bool hold_is_over(std::string_view reason) const;
   void end_withheld(routing::Time time);
 
   // What an operator selects (selection.cpp).
@@ -373,6 +374,7 @@ class Dispatcher {
   boost::asio::steady_timer slices_;
   bool working_ = false;
   bool stopping_ = false;
+  bool pumping_ = false;
   TaskGroup tasks_;
 };
 

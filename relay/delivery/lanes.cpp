@@ -96,7 +96,7 @@ boost::asio::awaitable<JobPtr> Dispatcher::take(Lane* lane, bool* lesser) {
     serve(*lane, *lesser, next->get());
     if ((*next)->charged && paced(*lane)) shared_.budgets.take_turn(*(*next)->charged, std::chrono::steady_clock::now());
     JobPtr job = co_await loaded(std::move(*next));
-    if (job) co_return job;
+    if (job || paced(*lane)) co_return job;  // at a rate, the next one has a turn of its own
   }
   serve(*lane, *lesser, nullptr);
   co_return nullptr;
@@ -202,6 +202,10 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
       active_.erase(present.job.get());
       prepare_again(std::move(present.job));
       break;
+    }
+    if (connection && !present.transaction && version != shared_.config->version) {
+      co_await connection->quit();
+      connection.reset();
     }
     if (!connection) {
       Established opened = co_await establish(lane, present.job.get());

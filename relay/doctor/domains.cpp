@@ -150,7 +150,7 @@ std::string alignment(const config::Config& config, const std::string& domain) {
   std::string out = signs ? "egret signs for it" : "egret does not sign for it";
   std::string unsigned_by;
   for (const auto& host : config.smarthosts)
-    if (!host.removed && (host.dkim == config::DkimRule::strip || !signs))
+    if (!host.removed && (host.dkim != config::DkimRule::sign || !signs))
       unsigned_by += (unsigned_by.empty() ? "" : ", ") + host.name;
   if (!unsigned_by.empty()) out += "; by " + unsigned_by + " only the ESP's own key for this domain aligns (RFC 9989)";
   return out;

@@ -82,11 +82,11 @@ EspKeyFact judge_key(const config::Config& config, routing::EspKeyName key, cons
   return out;
 }
 
-/// Our signature counts at an ESP that leaves it as it is, and only with its key published.
+/// Our signature counts where one is made, and only with its key published.
 boost::asio::awaitable<RecordState> own_key(const config::Config* config, const config::Smarthost* host, Resolver* resolver,
                                             std::string domain, bool strict) {
   RecordState out = RecordState::missing;
-  if (host->dkim == config::DkimRule::strip) co_return out;
+  if (host->dkim != config::DkimRule::sign) co_return out;
   for (const auto* signer : signers_of(*config, domain)) {
     if (strict && signer->domain != domain) continue;
     const DnsReply reply = co_await resolver->query(signer->selector + "._domainkey." + signer->domain, DnsType::txt);

@@ -43,8 +43,8 @@ std::optional<RateRefusal> Rates::take(const std::vector<RateClaim>& claims, rou
     std::erase_if(windows_, [&](const auto& w) { return w.second.start + w.second.per <= now; });
     // Names that were made up to be used once must not be what ends the limits of the others.
     if (windows_.size() >= max_windows) std::erase_if(windows_, [](const auto& w) { return w.second.used <= 2; });
-    if (windows_.size() >= max_windows)
-      windows_.clear();  // more clients than that in one period: no limit is better than no mail
+    // More clients than that in one period: no limit is better than no mail, or than a search for room at each recipient.
+    if (windows_.size() >= max_windows / 10 * 9) windows_.clear();
   }
   std::vector<Window*> windows;  // a map's entries stay where they are
   for (std::size_t i = 0; i < claims.size(); ++i) {

@@ -146,7 +146,8 @@ void ReadinessBook::hurry(Time now) {
 /// The map is replaced, never changed: snapshots share it.
 void ReadinessBook::rebuild(std::uint32_t smarthost) {
   auto next = std::make_shared<routing::RefusedSenders>();
-  if (!config_->smarthosts[smarthost].removed)
+  const config::Smarthost& host = config_->smarthosts[smarthost];
+  if (!host.removed && config::readiness_of(host).check)
     for (const auto& [domain, found] : hosts_[smarthost].domains)
       if (!found.ready) (*next)[domain] = {found.reason, Time::max()};
   const auto& present = unready_[smarthost];
