@@ -37,13 +37,14 @@ Spent& Spent::operator+=(const Spent& o) {
 // ---- counters ----------------------------------------------------------------------------------------------------
 
 /// A clock set back must not hand out the same period twice.
-void Budgets::Counter::roll(Time now) {
+bool Budgets::Counter::roll(Time now) {
   const Time window = routing::budget_window({0, per}, now);
-  if (window <= use.window) return;
+  if (window <= use.window) return false;
   use = {window, 0};
   sent = 0;
   told = BudgetStage::plenty;
   refused = false;
+  return true;
 }
 
 /// A block: that part of the limit, in whole recipients.
@@ -61,6 +62,11 @@ bool Budgets::Counter::bounded(std::uint64_t amount) const {
   return !limit || amount == 0 || (bound.window == use.window && sent + amount <= bound.used);
 }
 
+/// Whether paying so much would pass the limit, which a reload may have set below what was charged.
+bool Budgets::Counter::exceeded(std::uint64_t amount) const {
+  return limit && amount > 0 && (sent > *limit || amount > *limit - sent);
+}
+
 BudgetStage Budgets::Counter::stage() const {
   if (!limit) return BudgetStage::plenty;
   return refused ? BudgetStage::used_up : routing::budget_stage(use.used, budget());
@@ -72,17 +78,23 @@ Budgets::Account& Budgets::account(const std::string& smarthost, const std::stri
   return *out;
 }
 
-Budgets::Counter& Budgets::counter(Account& account, Unit unit, Duration per) {
+Budgets::Counter& Budgets::counter(Account& account, Unit unit, Duration per) const {
   for (Counter& known : account.counters)
     if (known.unit == unit && known.per == per) return known;
   Counter& out = account.counters.emplace_back();
   out.unit = unit;
   out.per = per;
+  out.since = generation_;
   return out;
 }
 
+/// Charges are told from those of the period before by the generation, not by the clock, which may be set back.
+void Budgets::roll(Counter& counted, Time now) const {
+  if (counted.roll(now)) counted.since = ++generation_;
+}
+
 /// A limit that is another than before is told of anew, as far as it is used less now.
-void Budgets::limit(Account& account, const config::Spending& spending) {
+void Budgets::limit(Account& account, const config::Spending& spending) const {
   for (const auto& limit : spending.limits) {
     Counter& counted = counter(account, limit.unit, limit.budget.per);
     const bool same = counted.limit == limit.budget.recipients;
@@ -104,6 +116,7 @@ Budgets::~Budgets() = default;
 void Budgets::configure(const config::Config& config) {
   shaping.configure(config.topology.sources.size());
   const std::lock_guard lock(mutex_);
+  ++generation_;
   smarthosts_.clear();
   classes_.clear();
   pairs_.clear();
@@ -157,7 +170,7 @@ void Budgets::open(std::unique_ptr<BudgetStore> store, Time now) {
     counted.sent = row.use.used;
     counted.told = row.told;
     if (counted.limit && *counted.limit != row.limit) counted.told = std::min(counted.told, counted.stage());
-    counted.roll(now);
+    roll(counted, now);
   }
 }
 
@@ -186,8 +199,8 @@ bool Budgets::write(const std::vector<Writing>& rows) {
 }
 
 /// Lets the bounds run ahead far enough for a charge, and a block further.
-bool Budgets::reserve(const std::array<Account*, 3>& accounts, std::uint64_t recipients,
-                      const std::optional<routing::Price>& price) {
+bool Budgets::reserve(const std::array<Account*, 3>& accounts, const Charge& charge) {
+  const auto price = price_of(charge);
   const std::lock_guard writing(writing_);
   std::vector<Writing> rows;
   {
@@ -195,7 +208,9 @@ bool Budgets::reserve(const std::array<Account*, 3>& accounts, std::uint64_t rec
     for (Account* own : accounts)
       for (std::size_t i = 0; i < own->counters.size(); ++i) {
         Counter& counted = own->counters[i];
-        const std::uint64_t amount = amount_or_0(counted.unit, recipients, price);
+        if (!counted.has(charge)) continue;
+        const std::uint64_t amount = amount_or_0(counted.unit, charge.recipients, price);
+        if (counted.exceeded(amount)) return false;
         if (!counted.limit)
           rows.push_back({own, i, {counted.use.window, counted.sent}});  // beside it, so that what is shown fits together
         if (counted.bounded(amount)) continue;
@@ -216,7 +231,7 @@ void Budgets::save(Time now) {
     for (const auto& [key, own] : accounts_)
       for (std::size_t i = 0; i < own->counters.size(); ++i) {
         Counter& counted = own->counters[i];
-        counted.roll(now);
+        roll(counted, now);
         const routing::BudgetUse paid{counted.use.window, counted.sent};
         const routing::BudgetUse seen = std::exchange(counted.seen, paid);
         const bool moved = paid.window != seen.window || paid.used != seen.used;
@@ -236,9 +251,9 @@ void Budgets::save(Time now) {
         if (told || (moved && !same_row)) rows.push_back({own.get(), i, row});
       }
   }
+  // While the disk fails, charges are refused. What it did not take is among these rows each second, so that it is asked
+  // with something to write: an empty transaction succeeds on a full disk, too.
   write(rows);
-  // Charges are refused until the disk takes something again.
-  if (store_ && store_->failing()) store_->commit({});
 }
 
 void Budgets::close(Time now) {
@@ -249,7 +264,7 @@ void Budgets::close(Time now) {
     for (const auto& [key, own] : accounts_)
       for (std::size_t i = 0; i < own->counters.size(); ++i) {
         Counter& counted = own->counters[i];
-        counted.roll(now);
+        roll(counted, now);
         rows.push_back({own.get(), i, {counted.use.window, counted.sent}});
       }
   }
@@ -267,7 +282,7 @@ std::optional<SpendingRefusal> Budgets::refused(std::uint32_t smarthost, std::ui
   for (Account* own : accounts(smarthost, message_class))
     for (Counter& counted : own->counters) {
       if (!counted.limit) continue;
-      counted.roll(now);
+      roll(counted, now);
       const auto amount = routing::amount_of(counted.unit, recipients, prices_[smarthost]);
       if (amount && counted.fits(*amount)) continue;
       const std::string whose = own->smarthost.empty() ? " of class " + own->message_class : "";
@@ -316,10 +331,11 @@ std::optional<SpendingRefusal> Budgets::charge(std::uint32_t smarthost, std::uin
     return SpendingRefusal{"what is used of its budget cannot be saved", now + disk_pause};
   for (Account* own : concerned)
     for (Counter& counted : own->counters) {
-      counted.roll(now);
+      roll(counted, now);
       counted.use.used += amount_or_0(counted.unit, recipients, price);
     }
-  out = Charge{now, price.value_or(routing::Price{}), static_cast<std::uint32_t>(recipients), smarthost, message_class};
+  out = Charge{now,          price.value_or(routing::Price{}), generation_, static_cast<std::uint32_t>(recipients), smarthost,
+               message_class};
   out->waits = !its_turn && paces_[smarthost].rate.has_value();
   if (out->waits) paces_[smarthost].waiting[message_class] += recipients;
   return std::nullopt;
@@ -333,21 +349,24 @@ bool Budgets::pay(Charge& charge) {
       const std::lock_guard lock(mutex_);
       if (charge.sent) return true;
       concerned = accounts(charge.smarthost, charge.message_class);
-      const bool bounded = !store_ || std::ranges::all_of(concerned, [&](const Account* own) {
-        return std::ranges::all_of(own->counters, [&](const Counter& counted) {
-          return counted.bounded(amount_or_0(counted.unit, charge.recipients, price));
-        });
-      });
+      bool bounded = true;
+      for (const Account* own : concerned)
+        for (const Counter& counted : own->counters) {
+          if (!counted.has(charge)) continue;
+          const std::uint64_t amount = amount_or_0(counted.unit, charge.recipients, price);
+          if (counted.exceeded(amount)) return false;
+          bounded = bounded && (!store_ || counted.bounded(amount));
+        }
       if (bounded) {
         for (Account* own : concerned)
           for (Counter& counted : own->counters)
-            if (routing::budget_window({0, counted.per}, charge.when) == counted.use.window)
-              counted.sent += amount_or_0(counted.unit, charge.recipients, price);
+            if (counted.has(charge)) counted.sent += amount_or_0(counted.unit, charge.recipients, price);
         charge.sent = true;
+        stop_waiting(charge);
         return true;
       }
     }
-    if (!reserve(concerned, charge.recipients, price)) break;
+    if (!reserve(concerned, charge)) break;
   }
   return false;
 }
@@ -359,7 +378,7 @@ void Budgets::refund(Charge& charge, std::uint64_t recipients) {
   charge.recipients -= static_cast<std::uint32_t>(recipients);
   for (Account* own : accounts(charge.smarthost, charge.message_class))
     for (Counter& counted : own->counters) {
-      if (routing::budget_window({0, counted.per}, charge.when) != counted.use.window) continue;
+      if (!counted.has(charge)) continue;
       if (counted.unit == Unit::messages() && charge.recipients > 0) continue;
       const std::uint64_t amount = amount_or_0(counted.unit, recipients, price_of(charge));
       counted.use.used -= std::min(counted.use.used, amount);
@@ -373,9 +392,11 @@ void Budgets::refund(Charge& charge, std::uint64_t recipients) {
 bool Budgets::current(const Charge& charge, Time now) const {
   const std::lock_guard lock(mutex_);
   for (const Account* own : accounts(charge.smarthost, charge.message_class))
-    for (const Counter& counted : own->counters)
-      if (counted.limit && routing::budget_window({0, counted.per}, now) > routing::budget_window({0, counted.per}, charge.when))
-        return false;
+    for (const Counter& counted : own->counters) {
+      if (!counted.limit) continue;
+      if (!counted.has(charge)) return false;
+      if (routing::budget_window({0, counted.per}, now) > routing::budget_window({0, counted.per}, charge.when)) return false;
+    }
   return true;
 }
 
@@ -405,14 +426,18 @@ Duration Budgets::wait(std::uint32_t smarthost, Instant now) const {
   return std::chrono::ceil<Duration>(pace.next - now);
 }
 
+/// Also where its smarthost has no rate any more: another reload may bring one.
+void Budgets::stop_waiting(Charge& charge) {
+  if (!std::exchange(charge.waits, false)) return;
+  auto& waiting = paces_[charge.smarthost].waiting[charge.message_class];
+  waiting -= std::min<std::uint64_t>(waiting, charge.recipients);
+}
+
 /// No bursts: the turn after this one comes when the rate has made up for these recipients.
 void Budgets::take_turn(Charge& charge, Instant now) {
   const std::lock_guard lock(mutex_);
   Pace& pace = paces_[charge.smarthost];
-  if (std::exchange(charge.waits, false)) {
-    auto& waiting = pace.waiting[charge.message_class];
-    waiting -= std::min<std::uint64_t>(waiting, charge.recipients);
-  }
+  stop_waiting(charge);
   if (!pace.rate) return;
   const std::chrono::nanoseconds step =
       std::chrono::nanoseconds(pace.rate->per) / static_cast<std::int64_t>(pace.rate->recipients);
@@ -450,7 +475,7 @@ Spent Budgets::today(std::uint32_t smarthost, std::uint32_t message_class, Time 
   Spent out;
   const std::lock_guard lock(mutex_);
   for (Counter& counted : pairs_[smarthost * classes_.size() + message_class]->counters) {
-    counted.roll(now);
+    roll(counted, now);
     if (counted.per != day) continue;
     if (counted.unit.money())
       out.money[counted.unit] += counted.sent;
@@ -466,7 +491,7 @@ std::vector<BudgetNews> Budgets::take_news(Time now) {
   for (const auto& [key, own] : accounts_)
     for (Counter& counted : own->counters) {
       if (!counted.limit) continue;
-      counted.roll(now);
+      roll(counted, now);
       const BudgetStage present = counted.stage();
       // Attempts take and give back: what was told once holds for the period. What was passed in one step is told, too.
       for (const auto stage : {BudgetStage::half, BudgetStage::low, BudgetStage::used_up}) {

@@ -35,7 +35,8 @@ class BudgetStore;
 /// What a job was charged, for giving it back.
 struct Charge {
   routing::Time when{};
-  routing::Price price;  ///< without amount where the smarthost has none
+  routing::Price price;          ///< without amount where the smarthost has none
+  std::uint64_t generation = 0;  ///< it is in the counters whose period began before
   std::uint32_t recipients = 0;
   std::uint32_t smarthost = 0;
   std::uint32_t message_class = 0;
@@ -98,14 +99,15 @@ class Budgets {
   /// `its_turn`: it has waited for the rate already.
   std::optional<SpendingRefusal> charge(std::uint32_t smarthost, std::uint32_t message_class, std::uint64_t recipients,
                                         routing::Time now, std::optional<Charge>& out, bool its_turn = false);
-  /// Before it is sent; waits for the disk when the bound is reached. False: it could not be written down, do not send.
+  /// Before it is sent; waits for the disk when the bound is reached. False: it could not be written down, or a limit has
+  /// become less than that, do not send.
   bool pay(Charge& charge);
   /// The same as charge() without taking anything.
   std::optional<SpendingRefusal> refusal(std::uint32_t smarthost, std::uint32_t message_class, std::uint64_t recipients,
                                          routing::Time now) const;
   /// Gives back `recipients` of what was charged. What was taken in a period that is over is gone.
   void refund(Charge& charge, std::uint64_t recipients);
-  /// Whether each period that it was charged in still lasts, so that it may be sent now.
+  /// Whether each period that it was charged in still lasts, and each limit knows of it, so that it may be sent now.
   bool current(const Charge& charge, routing::Time now) const;
   /// As many recipients as may ever be charged at once; at least one.
   std::size_t most_recipients(std::uint32_t smarthost, std::uint32_t message_class) const;
@@ -132,6 +134,7 @@ class Budgets {
     std::optional<std::uint64_t> limit;
     routing::BudgetUse use;
     std::uint64_t sent = 0;    ///< of that, what is paid for
+    std::uint64_t since = 0;   ///< the generation in which it was made, or its period began
     routing::BudgetUse bound;  ///< as on disk
     routing::BudgetUse seen;   ///< at the last save()
     std::uint64_t grain = 1;   ///< what one recipient took last: a crash wastes no part of one
@@ -140,10 +143,12 @@ class Budgets {
     bool unsaved = false;
 
     routing::Budget budget() const { return {limit.value_or(0), per}; }
-    void roll(routing::Time now);
+    bool roll(routing::Time now);
+    bool has(const Charge& charge) const { return since <= charge.generation; }
     std::uint64_t part(std::uint64_t divisor) const;
     bool fits(std::uint64_t amount) const;
     bool bounded(std::uint64_t amount) const;
+    bool exceeded(std::uint64_t amount) const;
     routing::BudgetStage stage() const;
   };
   struct Account {
@@ -163,14 +168,16 @@ class Budgets {
   };
 
   Account& account(const std::string& smarthost, const std::string& message_class);
-  static Counter& counter(Account& account, routing::Unit unit, routing::Duration per);
-  static void limit(Account& account, const config::Spending& spending);
+  Counter& counter(Account& account, routing::Unit unit, routing::Duration per) const;
+  void limit(Account& account, const config::Spending& spending) const;
+  void roll(Counter& counted, routing::Time now) const;
   std::array<Account*, 3> accounts(std::uint32_t smarthost, std::uint32_t message_class) const;
   std::optional<SpendingRefusal> refused(std::uint32_t smarthost, std::uint32_t message_class, std::uint64_t recipients,
                                          routing::Time now, bool note) const;
   std::optional<SpendingRefusal> too_fast(std::uint32_t smarthost, std::uint32_t message_class, routing::Time now) const;
-  bool reserve(const std::array<Account*, 3>& accounts, std::uint64_t recipients, const std::optional<routing::Price>& price);
+  bool reserve(const std::array<Account*, 3>& accounts, const Charge& charge);
   bool write(const std::vector<Writing>& rows);
+  void stop_waiting(Charge& charge);
   static std::vector<BudgetLine> lines(const Account& account, routing::Time now);
 
   std::mutex writing_;  ///< taken before mutex_, which is never held while the disk is waited for
@@ -180,6 +187,8 @@ class Budgets {
   std::vector<Account*> smarthosts_, classes_, pairs_;        ///< by index; pairs smarthost by smarthost
   std::vector<std::optional<routing::Price>> prices_;
   std::vector<Pace> paces_;
+  /// Moves on when a counter is made or its period begins, so that a charge touches no counter that does not hold it.
+  mutable std::uint64_t generation_ = 0;
 };
 
 }  // namespace egret::relay

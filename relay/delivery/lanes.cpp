@@ -94,7 +94,7 @@ boost::asio::awaitable<JobPtr> Dispatcher::take(Lane* lane, bool* lesser) {
     auto next = lane->ready.pop([&](std::uint32_t its) { return may_serve(*lane, its, *lesser); });
     if (!next) break;
     serve(*lane, *lesser, next->get());
-    if ((*next)->charged && paced(*lane)) shared_.budgets.take_turn(*(*next)->charged, std::chrono::steady_clock::now());
+    if ((*next)->charged) shared_.budgets.take_turn(*(*next)->charged, std::chrono::steady_clock::now());
     JobPtr job = co_await loaded(std::move(*next));
     if (job || paced(*lane)) co_return job;  // at a rate, the next one has a turn of its own
   }
@@ -222,7 +222,8 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
       if (!lane->ready.empty()) kick(*lane);
     }
     if (!pays(*present.job)) {
-      // It waited into another period, whose budget does not take it. What was announced of it is taken back with the connection.
+      // It waited into another period or for a reload, and the budget does not take it now. What was announced of it is taken
+      // back with the connection.
       if (present.transaction) {
         connection->drop();
         connection.reset();

@@ -37,8 +37,8 @@ boost::asio::awaitable<void> Dispatcher::wait_for_rate(Lane* lane) {
   }
 }
 
-/// A job is charged when its route is found, and counts in the period in which it is sent: what waited into another
-/// is charged anew. False when the budgets do not take it; then nothing is charged.
+/// A job is charged when its route is found, and counts in the period in which it is sent: what waited into another,
+/// or until a reload brought a limit, is charged anew. False when the budgets do not take it; then nothing is charged.
 bool Dispatcher::pays(Job& job) {
   if (!job.charged) return true;
   if (shared_.budgets.current(*job.charged, now())) {

@@ -64,12 +64,16 @@ class Ledger : public testing::Test {
     budgets_.reset();
     start(now);
   }
-  bool charge(std::uint32_t host, std::uint32_t of_class, std::uint64_t n, Time now = midnight) {
+  /// Charged, but not sent yet.
+  bool enqueue(std::uint32_t host, std::uint32_t of_class, std::uint64_t n, Time now = midnight) {
     charge_.reset();
     const auto refusal = budgets_->charge(host, of_class, n, now, charge_);
     why_ = refusal ? refusal->reason : "";
     until_ = refusal ? refusal->until : std::nullopt;
-    return !refusal && budgets_->pay(*charge_);
+    return !refusal;
+  }
+  bool charge(std::uint32_t host, std::uint32_t of_class, std::uint64_t n, Time now = midnight) {
+    return enqueue(host, of_class, n, now) && budgets_->pay(*charge_);
   }
   std::uint64_t used(std::uint32_t host, Unit unit, Time now = midnight, routing::Duration per = 24h) {
     for (const auto& line : budgets_->smarthost_lines(host, now))
@@ -259,6 +263,26 @@ TEST_F(Ledger, SpendsNothingThatCannotBeSaved) {
   EXPECT_TRUE(charge(0, 0, 1));
 }
 
+TEST_F(Ledger, SpendsNothingWhileTheDiskTakesOnlyEmptyTransactions) {
+  config_.smarthosts[0].spending = spending({recipients(10)});
+  start();
+  sqlite3* other = nullptr;
+  ASSERT_EQ(sqlite3_open((directory_ / "state.db").c_str(), &other), SQLITE_OK);
+  const char* full = "CREATE TRIGGER full BEFORE INSERT ON budgets BEGIN SELECT RAISE(ABORT, 'disk is full'); END";
+  ASSERT_EQ(sqlite3_exec(other, full, nullptr, nullptr, nullptr), SQLITE_OK);
+  EXPECT_FALSE(charge(0, 0, 1));
+  budgets_->refund(*charge_, 1);
+  for (int second = 0; second < 3; ++second) {
+    budgets_->save(midnight);
+    EXPECT_FALSE(charge(0, 0, 1));
+    EXPECT_EQ(why_, "what is used of its budget cannot be saved");
+  }
+  ASSERT_EQ(sqlite3_exec(other, "DROP TRIGGER full", nullptr, nullptr, nullptr), SQLITE_OK);
+  sqlite3_close(other);
+  budgets_->save(midnight);
+  EXPECT_TRUE(charge(0, 0, 1));
+}
+
 TEST_F(Ledger, NeverExceedsABudgetChargedFromManyThreads) {
   config_.smarthosts[0].spending = spending({recipients(500)});
   config_.classes[1].spending = spending({recipients(300)});
@@ -341,6 +365,67 @@ TEST_F(Ledger, KeepsWhatWasUsedOverAReload) {
   EXPECT_TRUE(charge(0, 0, 4));
 }
 
+TEST_F(Ledger, TakesNothingOutOfALimitThatAReloadBroughtAfterTheCharge) {
+  start();
+  ASSERT_TRUE(charge(0, 0, 3));
+  Charge sent = *charge_;
+  std::optional<Charge> waits;
+  ASSERT_FALSE(budgets_->charge(0, 0, 3, midnight, waits));
+  config_.smarthosts[0].spending = spending({recipients(4, 1h)});
+  budgets_->configure(config_);
+  EXPECT_FALSE(budgets_->current(*waits, midnight)) << "the limit does not know of it yet";
+  ASSERT_TRUE(charge(0, 0, 4));
+  budgets_->refund(*waits, 3);
+  budgets_->refund(sent, 3);
+  EXPECT_EQ(used(0, Unit(), midnight, 1h), 4u);
+  EXPECT_EQ(used(0, Unit()), 4u) << "given back where it was taken";
+  EXPECT_FALSE(charge(0, 0, 1));
+}
+
+TEST_F(Ledger, PaysNothingIntoALimitThatAReloadBroughtAfterTheCharge) {
+  start();
+  std::optional<Charge> waits;
+  ASSERT_FALSE(budgets_->charge(0, 0, 3, midnight, waits));
+  config_.smarthosts[0].spending = spending({recipients(4, 1h)});
+  budgets_->configure(config_);
+  EXPECT_TRUE(budgets_->pay(*waits));
+  EXPECT_TRUE(charge(0, 0, 4)) << "it has room for all its own";
+  budgets_->close(midnight);
+  crash();
+  EXPECT_EQ(used(0, Unit(), midnight, 1h), 4u);
+  EXPECT_EQ(used(0, Unit()), 7u);
+}
+
+TEST_F(Ledger, PaysNoMoreThanALimitThatAReloadLowered) {
+  config_.smarthosts[0].spending = spending({recipients(10)});
+  start();
+  std::vector<std::optional<Charge>> waiting(5);
+  for (auto& one : waiting) ASSERT_FALSE(budgets_->charge(0, 0, 2, midnight, one));
+  config_.smarthosts[0].spending = spending({recipients(5)});
+  budgets_->configure(config_);
+  EXPECT_TRUE(budgets_->pay(*waiting[0]));
+  EXPECT_TRUE(budgets_->pay(*waiting[1]));
+  EXPECT_FALSE(budgets_->pay(*waiting[2])) << "4 of 5 are gone";
+  for (std::size_t i = 2; i < waiting.size(); ++i) budgets_->refund(*waiting[i], 2);
+  EXPECT_FALSE(charge(0, 0, 2));
+  EXPECT_TRUE(charge(0, 0, 1));
+}
+
+TEST_F(Ledger, CountsOnInThePeriodThatHadBegunWhenTheClockIsSetBack) {
+  config_.smarthosts[0].spending = spending({recipients(100)});
+  start();
+  ASSERT_TRUE(charge(0, 0, 10, midnight));
+  ASSERT_TRUE(charge(0, 0, 30, midnight - 1h));
+  Charge unsent = *charge_;
+  ASSERT_TRUE(charge(0, 0, 50, midnight - 1h));
+  EXPECT_FALSE(charge(0, 0, 11, midnight - 1h));
+  budgets_->refund(unsent, 30);
+  EXPECT_EQ(used(0, Unit(), midnight - 1h), 60u);
+  crash(midnight - 1h);
+  EXPECT_GE(used(0, Unit(), midnight - 1h), 60u) << "the bound on disk went ahead of it";
+  EXPECT_LE(used(0, Unit(), midnight - 1h), 91u);
+}
+
 TEST_F(Ledger, BelongsToTheNameWhenAReloadMovesTheSmarthost) {
   config_.smarthosts[0].spending = spending({recipients(10)});
   start();
@@ -381,13 +466,34 @@ TEST_F(Ledger, RefusesWhatWouldWaitTooLongForTheRateEachClassForItself) {
   config_.smarthosts[0].spending = paced;
   start();
   std::vector<Charge> waiting;
-  while (charge(0, 1, 10)) waiting.push_back(*charge_);
+  while (enqueue(0, 1, 10)) waiting.push_back(*charge_);
   EXPECT_EQ(waiting.size(), 11u) << "ten seconds of mail, and one more";
   EXPECT_EQ(why_, "rate of 10/s: 11s wait already");
   EXPECT_GT(until_, midnight);
   EXPECT_TRUE(charge(0, 0, 10)) << "transactional does not wait for bulk";
   budgets_->refund(waiting.back(), 10);
   EXPECT_TRUE(charge(0, 1, 10));
+}
+
+TEST_F(Ledger, WaitsForNothingThatWentWhileAReloadHadTakenTheRateAway) {
+  auto paced = std::make_shared<config::Spending>();
+  paced->rate = routing::Budget{10, 1s};
+  config_.smarthosts[0].spending = paced;
+  start();
+  std::vector<Charge> waiting;
+  while (enqueue(0, 1, 10)) waiting.push_back(*charge_);
+  ASSERT_GT(waiting.size(), 2u);
+  config_.smarthosts[0].spending = nullptr;
+  budgets_->configure(config_);
+  const auto instant = std::chrono::steady_clock::now();
+  budgets_->take_turn(waiting.back(), instant);
+  EXPECT_EQ(budgets_->wait(0, instant), 0ms);
+  waiting.pop_back();
+  for (Charge& one : waiting) EXPECT_TRUE(budgets_->pay(one)) << "announced behind another, which takes no turn";
+  config_.smarthosts[0].spending = paced;
+  budgets_->configure(config_);
+  for (int i = 0; i < 11; ++i) EXPECT_TRUE(enqueue(0, 1, 10)) << "ten seconds of mail again";
+  EXPECT_FALSE(enqueue(0, 1, 10));
 }
 
 }  // namespace
