@@ -2,6 +2,8 @@
 
 #include <charconv>
 
+#include "config/read_readiness.hpp"
+#include "config/read_spending.hpp"
 #include "config/units.hpp"
 #include "smtp/text.hpp"
 
@@ -236,8 +238,12 @@ std::map<std::string, SmarthostPreset> read_smarthosts(const Tree& tree, const s
       preset.quota = routing::QuotaRenewal::rolling;
     else if (quota != "midnight")
       section.problem("quota", "expected midnight or rolling");
+    std::string cost;
+    section.text("cost", cost);
+    if (!cost.empty() && !(preset.cost = parse_price(cost))) section.problem("cost", "expected a price, e.g. 0.10/1000");
     section.texts("dkim_unsigned", preset.dkim_unsigned);
     for (auto& field : preset.dkim_unsigned) field = smtp::lower(field);
+    preset.records = read_esp_records(section);
     section.text("api", preset.api);
     section.integer("api_recipients", preset.api_recipients, 1, 100000);
     out.emplace(name, std::move(preset));

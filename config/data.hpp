@@ -9,8 +9,10 @@
 #include "config/config.hpp"
 #include "config/tree.hpp"
 #include "routing/blocklist.hpp"
+#include "routing/readiness.hpp"
 #include "routing/reply_rules.hpp"
 #include "routing/site.hpp"
+#include "routing/spending.hpp"
 
 namespace egret::config {
 
@@ -41,7 +43,9 @@ struct SmarthostPreset {
   int connections = 10;
   DkimRule dkim = DkimRule::keep;
   routing::QuotaRenewal quota = routing::QuotaRenewal::midnight;
+  std::optional<routing::Price> cost;      ///< an order of magnitude
   std::vector<std::string> dkim_unsigned;  ///< lower-case names of header fields that the ESP writes itself
+  routing::EspRecords records;
   std::string api;                         ///< host of the HTTP API, may hold {region}; empty: none that takes a message as it is
   int api_recipients = 1;                  ///< in one request to it
 };

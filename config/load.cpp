@@ -9,8 +9,12 @@
 #include "config/config.hpp"
 #include "config/data.hpp"
 #include "config/read_alerts.hpp"
+#include "config/read_brakes.hpp"
+#include "config/read_esp_events.hpp"
 #include "config/read_http_api.hpp"
 #include "config/read_ingress.hpp"
+#include "config/read_readiness.hpp"
+#include "config/read_spending.hpp"
 #include "config/replies.hpp"
 #include "config/shipped.hpp"
 #include "smtp/address.hpp"
@@ -79,6 +83,8 @@ class Loader {
     log(root);
     dkim(root);
     read_alerts(root, *config_);
+    read_event_listener(root, *config_);
+    read_brakes(root, *config_);
   }
 
   // ---- egresses --------------------------------------------------------------------------------------------------
@@ -149,7 +155,7 @@ class Loader {
     }
     s.text("ca", out.ca);
     if (!out.ca.empty() && !std::ifstream(out.ca)) s.problem("ca", "cannot be read");
-    budget(s, out);
+    read_spending(s, preset.cost, out);
     out.recipients = by_http ? preset.api_recipients : preset.recipients;
     out.message_size = preset.message_size;
     out.connections = preset.connections;
@@ -169,7 +175,9 @@ class Loader {
     Section fields = s.section("headers");
     own_headers(fields, out);
     fields.finish();
-    for (const char* key : {"cost", "canary", "unready"}) s.unavailable(key);
+    out.readiness = read_readiness(s, preset.records);
+    out.events = read_esp_events(s, out.provider);
+    s.unavailable("canary", "it is a key of pools");
     return out;
   }
 
@@ -267,14 +275,6 @@ class Loader {
     if (!region.empty()) login.password = smtp::ses_smtp_password(secret, region);
   }
 
-  void budget(Section& s, Smarthost& out) {
-    std::string text;
-    s.text("budget", text);
-    if (text.empty()) return;
-    out.budget = parse_budget(text);
-    if (!out.budget) s.problem("budget", "expected recipients in a period, e.g. 50000/d");
-  }
-
   void pools(Section& root) {
     root.named("pools", [&](const std::string& name, Section& s) {
       routing::PoolInfo pool;
@@ -301,6 +301,7 @@ class Loader {
       }
       if (pool.sources.empty() && pool.fallback.empty()) s.problem("sources", "a pool needs a source or a smarthost");
       when_exhausted(s, pool);
+      read_canary(s, pool);
       config_->topology.pools.push_back(std::move(pool));
     });
     if (config_->topology.pools.empty()) root.problem("pools", "is required: at least one pool");
@@ -336,7 +337,9 @@ class Loader {
       s.duration("max_age", out.max_age);
       if (out.max_age.count() <= 0) s.problem("max_age", "expected a duration above 0");
       s.boolean("spill", out.spill);
-      s.unavailable("budget");
+      out.weight = name == "transactional" ? 10 : 1;
+      s.integer("weight", out.weight, 1, 1000);
+      read_class_budget(s, *config_, out);
       never_mix(s, out);
       config_->classes.push_back(std::move(out));
     });

@@ -51,25 +51,6 @@ bool read_authority(std::string_view text, WebhookUrl& url) {
   return port.front() == ':' && error == std::errc{} && end == port.data() + port.size() && url.port > 0;
 }
 
-Webhook read_webhook(Section& s, const std::string& url) {
-  Webhook out;
-  std::string why;
-  // The text may hold a secret, so the problem does not repeat it.
-  if (const auto parsed = parse_webhook_url(url, why))
-    out.url = *parsed;
-  else
-    s.problem("webhook", why);
-  s.required_text("secret", out.secret);
-  s.text("ca", out.ca);
-  if (!out.ca.empty() && !out.url.tls) s.problem("ca", "plain http has no certificate");
-  if (!out.ca.empty() && !std::ifstream(out.ca)) s.problem("ca", "cannot be read");
-  s.duration("timeout", out.timeout);
-  if (out.timeout < 100ms || out.timeout > 1min) s.problem("timeout", "expected 100ms to 1m");
-  s.duration("max_age", out.max_age);
-  if (out.max_age < 1s || out.max_age > 24h) s.problem("max_age", "expected 1s to 1d");
-  return out;
-}
-
 std::optional<smtp::Address> address(Section& s, std::string_view key, const std::string& text) {
   auto out = smtp::parse_mailbox(text, false);
   if (!out) s.problem(key, "expected an address such as ops@example.com");
@@ -149,6 +130,25 @@ std::optional<WebhookUrl> parse_webhook_url(std::string_view text, std::string& 
     return std::nullopt;
   }
   out.target = (target.starts_with('/') ? "" : "/") + std::string(target);
+  return out;
+}
+
+Webhook read_webhook(Section& s, const std::string& url) {
+  Webhook out;
+  std::string why;
+  // The text may hold a secret, so the problem does not repeat it.
+  if (const auto parsed = parse_webhook_url(url, why))
+    out.url = *parsed;
+  else
+    s.problem("webhook", why);
+  s.required_text("secret", out.secret);
+  s.text("ca", out.ca);
+  if (!out.ca.empty() && !out.url.tls) s.problem("ca", "plain http has no certificate");
+  if (!out.ca.empty() && !std::ifstream(out.ca)) s.problem("ca", "cannot be read");
+  s.duration("timeout", out.timeout);
+  if (out.timeout < 100ms || out.timeout > 1min) s.problem("timeout", "expected 100ms to 1m");
+  s.duration("max_age", out.max_age);
+  if (out.max_age < 1s || out.max_age > 24h) s.problem("max_age", "expected 1s to 1d");
   return out;
 }
 

@@ -1,5 +1,6 @@
 #include "relay/program.hpp"
 
+#include <malloc.h>
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -18,12 +19,17 @@
 #include "config/succession.hpp"
 #include "relay/admin/admin.hpp"
 #include "relay/alerts/alerts.hpp"
+#include "relay/brakes/brakes.hpp"
 #include "relay/delivery/dispatcher.hpp"
+#include "relay/esp/esp_feedback.hpp"
 #include "relay/ingress/ingress.hpp"
 #include "relay/reputation/account_watch.hpp"
 #include "relay/reputation/budget_watch.hpp"
 #include "relay/reputation/prober.hpp"
+#include "relay/reputation/readiness_watch.hpp"
 #include "relay/runtime/log.hpp"
+#include "relay/spool/watch.hpp"
+#include "relay/state/budget_store.hpp"
 #include "relay/state/state.hpp"
 
 namespace egret::relay {
@@ -76,14 +82,15 @@ class Program {
   int run() {
     check_ports_free(*config_, nullptr);
     state_ = std::make_unique<State>(std::filesystem::path(config_->data_dir), config_);
-    std::vector<spool::Recovered> waiting;
-    spool_ =
-        std::make_unique<spool::Spool>(spool_options(*config_), [&](spool::Recovered m) { waiting.push_back(std::move(m)); });
+    spool_ = std::make_unique<spool::Spool>(spool_options(*config_));
     build();
-    if (!waiting.empty()) log::info("messages waiting from before", {{"count", std::to_string(waiting.size())}});
-    for (const auto& message : waiting)
-      workers_[static_cast<std::uint64_t>(message.id) % workers_.size()]->dispatcher->recover(message);
-    waiting = {};
+    spool_->start([&](const spool::Recovered& message) {
+      const auto id = static_cast<std::uint64_t>(message.id);
+      workers_[(id ^ id >> 20) % workers_.size()]->dispatcher->recover(message);
+    });
+    malloc_trim(0);  // what reading the spool took
+    if (const auto waiting = spool_->counters().waiting)
+      log::info("messages waiting from before", {{"count", std::to_string(waiting)}});
     start();
     control_.run();
     if (failure_) std::rethrow_exception(failure_);
@@ -96,9 +103,14 @@ class Program {
     reputation_ = std::make_unique<Reputation>(control_.get_executor(), config_, events_,
                                                [this](auto snapshot) { publish(std::move(snapshot)); });
     guard_ = std::make_unique<Guard>(control_.get_executor(), *config_, *reputation_, events_);
+    brakes_ = std::make_unique<Brakes>(control_.get_executor(), *config_, events_);
+    state_->keep(*brakes_);
     state_->restore(*reputation_, *budgets_, *guard_);
+    budgets_->open(std::make_unique<BudgetStore>(config_->data_dir), now());
     reputation_->on_changed([this](std::uint32_t source) { state_->changed(source); });
-    budget_watch_ = std::make_unique<BudgetWatch>(control_.get_executor(), config_, *budgets_, events_);
+    budget_watch_ = std::make_unique<BudgetWatch>(control_.get_executor(), *budgets_, events_);
+    spool_watch_ = std::make_unique<spool::Watch>(control_.get_executor(), *spool_, events_);
+    readiness_watch_ = std::make_unique<ReadinessWatch>(control_.get_executor(), config_, *reputation_);
     account_watch_ = std::make_unique<AccountWatch>(control_.get_executor(), config_, *reputation_, events_);
     prober_ = std::make_unique<Prober>(control_.get_executor(), config_, *reputation_);
     reputation_->on_check_now([this](std::uint32_t source, const std::string& list) { prober_->check_now(source, list); });
@@ -106,8 +118,14 @@ class Program {
     sts_ = std::make_unique<StsCache>(std::filesystem::path(config_->data_dir), config_->delivery.allow_private);
     ingress_shared_ = std::make_unique<IngressShared>(config_->limits);
     tls_ = std::make_shared<DeliveryTls>(*config_);
+    esp_feedback_ = std::make_unique<EspFeedback>(control_.get_executor(), config_, events_, *spool_, metrics_);
     build_workers(delivery_shared(tls_));
+    brakes_->on_change([this](const std::string& user, routing::UserState state, const std::string& reason) {
+      publish_user(user, state, reason);
+    });
+    esp_feedback_->on_event([this](const EspRecord& record) { count_esp_event(record); });
     alerts_ = alerts_of(config_);
+    esp_feedback_->connect(dispatchers());
     credentials_ = std::make_unique<CredentialsWatch>(control_.get_executor(), config_,
                                                       [this](const Credentials& credentials) { publish(credentials); });
     AdminContext context{config_,
@@ -120,20 +138,38 @@ class Program {
                          *guard_,
                          common_.handovers,
                          common_.unknown_replies,
-                         {},
+                         dispatchers(),
                          [this] { return ready_; },
-                         [this] { return reload(); }};
-    context.accounts = account_watch_.get();
-    for (const auto& worker : workers_) context.dispatchers.push_back(worker->dispatcher.get());
+                         [this] { return reload(); },
+                         account_watch_.get(),
+                         esp_feedback_.get(),
+                         brakes_.get()};
     admin_ = std::make_unique<AdminServer>(control_.get_executor(), std::move(context));
+  }
+
+  std::vector<Dispatcher*> dispatchers() const {
+    std::vector<Dispatcher*> out;
+    for (const auto& worker : workers_) out.push_back(worker->dispatcher.get());
+    return out;
+  }
+
+  /// What an ESP says of mail that it took speaks for or against who sent it.
+  void count_esp_event(const EspRecord& record) {
+    if (!record.handover) return;
+    const Handover& mail = *record.handover;
+    if (record.kind == routing::EspEventKind::complained) brakes_->complained(mail.user, mail.sender);
+    if (record.kind == routing::EspEventKind::bounced && record.permanent) brakes_->bounced_later(mail.user, mail.sender);
   }
 
   /// What each worker works with under the present configuration.
   DeliveryShared delivery_shared(std::shared_ptr<const DeliveryTls> tls) {
     while (metrics_.sources.size() < config_->topology.sources.size()) metrics_.sources.emplace_back();
     while (metrics_.smarthosts.size() < config_->smarthosts.size()) metrics_.smarthosts.emplace_back();
-    DeliveryShared out{config_, std::move(tls), *spool_, *reputation_, metrics_, *budgets_, *guard_, common_, {}, {}, {}, {}, {}};
+    DeliveryShared out{config_, std::move(tls), *spool_, *reputation_, metrics_, *budgets_, *guard_,
+                       common_, nullptr,        nullptr, nullptr,      {},       {}};
     out.sts = config_->delivery.mta_sts ? sts_.get() : nullptr;
+    out.esp_mail = esp_feedback_->mail();
+    out.brakes = brakes_.get();
     for (auto& counters : metrics_.sources) out.source_counters.push_back(&counters);
     for (auto& counters : metrics_.smarthosts) out.smarthost_counters.push_back(&counters);
     return out;
@@ -170,6 +206,7 @@ class Program {
     std::vector<Doors> doors;
     for (auto& worker : workers_) doors.push_back(open_listeners(worker->context.get_executor(), *config_, nullptr));
     if (alerts_) alerts_->start();
+    esp_feedback_->start();
     reputation_->start();
     for (std::size_t i = 0; i < workers_.size(); ++i) {
       Worker& worker = *workers_[i];
@@ -181,7 +218,10 @@ class Program {
     }
     prober_->start();
     budget_watch_->start();
+    spool_watch_->start();
+    readiness_watch_->start();
     account_watch_->start();
+    brakes_->start();
     credentials_->start();
     sts_->start(control_.get_executor());
     admin_->start();
@@ -218,6 +258,17 @@ class Program {
   void publish(const Credentials& credentials) {
     for (auto& worker : workers_)
       asio::post(worker->context, [ingress = worker->ingress.get(), credentials] { ingress->set_credentials(credentials); });
+  }
+
+  /// Mail of a suspended user that waits is held; of one who is free again, or only slowed, it goes on.
+  void publish_user(const std::string& user, routing::UserState state, const std::string& reason) {
+    for (auto& worker : workers_)
+      asio::post(worker->context, [dispatcher = worker->dispatcher.get(), user, state, reason] {
+        if (state == routing::UserState::suspended)
+          dispatcher->hold_user(user, Brakes::hold_reason(user) + ": " + reason);
+        else
+          dispatcher->release_user(user);
+      });
   }
 
   void wait_for_signal() {
@@ -276,19 +327,21 @@ class Program {
     std::vector<Doors> doors;
     std::unique_ptr<Prober> prober;
     std::unique_ptr<Alerts> alerts;  ///< null where there are none, or the same as before
+    EspFeedback::Next esp_feedback;
   };
 
   std::optional<Succession> prepare(config::Problems& problems) {
     const auto loaded = config::load_file(config_->file, config::process_environment(), problems);
     if (!loaded) return std::nullopt;
     try {
-      Succession out{config::succeed(*config_, *loaded), nullptr, {}, {}, nullptr, nullptr};
+      Succession out{config::succeed(*config_, *loaded), nullptr, {}, {}, nullptr, nullptr, {}};
       out.credentials = CredentialsWatch::read(*out.config);
       out.tls = std::make_shared<DeliveryTls>(*out.config);
       check_ports_free(*out.config, config_.get());
       for (auto& worker : workers_)
         out.doors.push_back(open_listeners(worker->context.get_executor(), *out.config, config_.get()));
       out.prober = std::make_unique<Prober>(control_.get_executor(), out.config, *reputation_);
+      out.esp_feedback = esp_feedback_->prepare(out.config);
       if (out.config->alerts != config_->alerts) out.alerts = alerts_of(out.config);
       return out;
     } catch (const std::exception& e) {
@@ -302,10 +355,12 @@ class Program {
     const bool same_alerts = config_->alerts == next.config->alerts;
     config_ = next.config;
     tls_ = next.tls;
+    esp_feedback_->adopt_memory(next.esp_feedback, config_);
     const DeliveryShared shared = delivery_shared(next.tls);
     budgets_->configure(*config_);
     state_->configure(config_);
     guard_->configure(*config_);
+    brakes_->configure(*config_);
     admin_->configure(config_);
     // Its snapshot reaches each worker before the configuration that needs it.
     reputation_->configure(config_);
@@ -319,6 +374,7 @@ class Program {
         worker->shared.config = shared.config;
         worker->shared.tls = shared.tls;
         worker->shared.sts = shared.sts;
+        worker->shared.esp_mail = shared.esp_mail;
         worker->shared.source_counters = shared.source_counters;
         worker->shared.smarthost_counters = shared.smarthost_counters;
         worker->dispatcher->configure();
@@ -330,8 +386,9 @@ class Program {
     next.prober->inherit(*prober_);
     prober_ = std::move(next.prober);
     prober_->start();
-    budget_watch_->configure(config_);
+    readiness_watch_->configure(config_);
     account_watch_->configure(config_);
+    co_await esp_feedback_->adopt(std::move(next.esp_feedback));
     if (alerts_ && same_alerts) alerts_->configure(config_);
     if (same_alerts) co_return;
     // The new ones listen before the old ones stop: no event is missed.
@@ -381,14 +438,18 @@ class Program {
     }
     // Beside the workers, whose queues it counts; what happens from now on is in the log.
     if (alerts_) stops_.spawn(alerts_->stop(in(alerts_deadline)), "stop alerts");
+    stops_.spawn(esp_feedback_->stop(), "stop events");
     co_await stops_.wait();
     co_await prober_->stop();
+    co_await readiness_watch_->stop();
     co_await account_watch_->stop();
     credentials_->stop();
     sts_->stop();
     budget_watch_->stop();
+    spool_watch_->stop();
     reputation_->stop();
     co_await admin_->stop();
+    brakes_->stop();
     state_->stop(*reputation_, *budgets_, *guard_);
     for (auto& worker : workers_) worker->guard.reset();
     for (auto& worker : workers_) worker->context.stop();
@@ -408,13 +469,17 @@ class Program {
   asio::signal_set signals_{control_, SIGTERM, SIGINT, SIGHUP};
   std::unique_ptr<Reputation> reputation_;
   std::unique_ptr<Guard> guard_;
+  std::unique_ptr<Brakes> brakes_;
   std::unique_ptr<BudgetWatch> budget_watch_;
+  std::unique_ptr<spool::Watch> spool_watch_;
+  std::unique_ptr<ReadinessWatch> readiness_watch_;
   std::unique_ptr<AccountWatch> account_watch_;
   std::unique_ptr<Prober> prober_;
   DeliveryCommon common_;
   std::shared_ptr<const DeliveryTls> tls_;
   std::unique_ptr<StsCache> sts_;
   std::unique_ptr<IngressShared> ingress_shared_;
+  std::unique_ptr<EspFeedback> esp_feedback_;
   std::vector<std::unique_ptr<Worker>> workers_;
   std::unique_ptr<Alerts> alerts_;
   std::unique_ptr<CredentialsWatch> credentials_;

@@ -25,8 +25,19 @@ IpAddress IpAddress::v4(std::uint8_t a, std::uint8_t b, std::uint8_t c, std::uin
 }
 
 std::string IpAddress::to_string() const {
+  if (!v6) {  // several times for each message: inet_ntop formats by printf
+    std::string out;
+    for (std::size_t i = 0; i < 4; ++i) {
+      const unsigned value = bytes[i];
+      if (i > 0) out += '.';
+      if (value >= 100) out += static_cast<char>('0' + value / 100);
+      if (value >= 10) out += static_cast<char>('0' + value / 10 % 10);
+      out += static_cast<char>('0' + value % 10);
+    }
+    return out;
+  }
   std::array<char, INET6_ADDRSTRLEN> buffer{};
-  inet_ntop(v6 ? AF_INET6 : AF_INET, bytes.data(), buffer.data(), buffer.size());
+  inet_ntop(AF_INET6, bytes.data(), buffer.data(), buffer.size());
   return buffer.data();
 }
 

@@ -1,7 +1,9 @@
 #include "routing/route.hpp"
 
 #include <algorithm>
+#include <array>
 #include <cmath>
+#include <cstdio>
 
 namespace egret::routing {
 namespace {
@@ -19,7 +21,13 @@ double draw(std::uint64_t& state) {
 class Decision {
  public:
   Decision(const Topology& topology, const Snapshot& snapshot, const Request& request, Time now, std::uint64_t tie_break)
-      : t_(topology), s_(snapshot), r_(request), pool_(topology.pools[request.pool]), now_(now), dice_(tie_break) {}
+      : t_(topology),
+        s_(snapshot),
+        r_(request),
+        pool_(topology.pools[request.pool]),
+        now_(now),
+        seed_(tie_break),
+        dice_(tie_break) {}
 
   Route run() {
     if (r_.only_smarthost) return only_smarthost();
@@ -29,11 +37,12 @@ class Decision {
     const bool overflow = !r_.only_source && overflows();
     const bool exhausted = available_.empty();
     if (exhausted && !busy_ && pool_.when_exhausted == WhenExhausted::send_anyway) send_anyway();
-    consider_smarthosts(exhausted || overflow);
+    const std::optional<std::uint32_t> canary = exhausted || overflow ? std::nullopt : draw_canary();
+    consider_smarthosts(exhausted || overflow, canary);
     if (r_.only_source && out_.candidates.empty()) return held("waits for " + t_.sources[*r_.only_source].name);
-    if (overflow)
+    if (overflow || out_.canary)
       std::ranges::stable_partition(out_.candidates, [](const Candidate& c) { return c.egress.kind == EgressKind::smarthost; });
-    if (out_.candidates.empty()) return held("no egress of pool " + pool_.name + " is available");
+    if (out_.candidates.empty()) return held("no egress of pool " + pool_.name + " is available" + unready_);
     return std::move(out_);
   }
 
@@ -141,10 +150,47 @@ class Decision {
     if (host.resting_until && *host.resting_until > now_) return Rejected{ref, "resting: " + host.reason, host.resting_until};
     const RefusedSender* refused = r_.sender ? find_refused(host.senders, *r_.sender, now_) : nullptr;
     if (refused) return Rejected{ref, "does not take this sender: " + refused->reason, refused->until};
+    if (host.unready_allowed) return std::nullopt;
+    // It ends when a check finds the record, and nobody knows when that is.
+    if (const RefusedSender* unready = unready_sender(ref)) return Rejected{ref, not_ready(ref, *unready), std::nullopt};
     return std::nullopt;
   }
 
-  void consider_smarthosts(bool needed) {
+  const RefusedSender* unready_sender(EgressRef ref) const {
+    return r_.sender ? find_refused(s_.smarthosts[ref.index].unready, *r_.sender, now_) : nullptr;
+  }
+  std::string not_ready(EgressRef ref, const RefusedSender& unready) const {
+    return std::string(*r_.sender) + " is not ready at " + t_.name(ref) + ": " + unready.reason;
+  }
+
+  /// A candidate that takes mail of a domain that is not ready says so.
+  void note_unready(EgressRef ref) {
+    if (const RefusedSender* unready = unready_sender(ref)) out_.notes.push_back(not_ready(ref, *unready) + " (unready: allow)");
+  }
+
+  /// The smarthost that a small share of the mail goes by although the sources are in service. Reports, and mail whose sender
+  /// is not known, are no samples; what must keep to a source keeps to it. Draws of its own: the order of the sources is
+  /// the same with and without it.
+  std::optional<std::uint32_t> draw_canary() {
+    if (pool_.canary <= 0 || t_.observe || r_.no_fallback || r_.only_source || available_.empty() ||
+        pool_.when_exhausted != WhenExhausted::fallback || !r_.sender || r_.sender->empty())
+      return std::nullopt;
+    std::uint64_t dice = seed_ ^ 0xC2B2AE3D27D4EB4FULL;
+    const double at = draw(dice) / pool_.canary;
+    if (at >= static_cast<double>(pool_.fallback.size())) return std::nullopt;
+    const EgressRef ref{EgressKind::smarthost, pool_.fallback[static_cast<std::size_t>(at)]};
+    if (excluded(ref) || unwilling(ref) || unready_sender(ref)) return std::nullopt;
+    return ref.index;
+  }
+
+  std::string canary_share() const {
+    if (pool_.canary <= 0 || t_.observe) return {};
+    std::array<char, 32> text{};
+    std::snprintf(text.data(), text.size(), "; %g%% as canary", pool_.canary * 100);
+    return text.data();
+  }
+
+  void consider_smarthosts(bool needed, std::optional<std::uint32_t> canary) {
     for (const std::uint32_t index : pool_.fallback) {
       const EgressRef ref{EgressKind::smarthost, index};
       if (r_.no_fallback || r_.only_source) {
@@ -154,11 +200,17 @@ class Decision {
       } else if (const Excluded* e = excluded(ref)) {
         reject(ref, e->reason, e->until);
       } else if (auto why = unwilling(ref)) {
+        if (unready_.empty() && !why->until && unready_sender(ref)) unready_ = ": " + why->reason;
         reject(ref, std::move(why->reason), why->until);
       } else if (needed) {
         out_.candidates.push_back({ref, out_.candidates.empty() ? 1.0 : 0.0});
+        note_unready(ref);
+      } else if (canary == index) {
+        out_.candidates.push_back({ref, pool_.canary});
+        out_.canary = true;
+        out_.notes.push_back("canary: shows that " + t_.name(ref) + " works, the sources are in service");
       } else {
-        reject(ref, "not needed: a source is in service");
+        reject(ref, "not needed: a source is in service" + canary_share());
       }
     }
   }
@@ -175,6 +227,7 @@ class Decision {
       reject(mine, std::move(why->reason), why->until);
     } else {
       out_.candidates.push_back({mine, 1.0});
+      note_unready(mine);
       return std::move(out_);
     }
     return held("waits for " + t_.name(mine));
@@ -193,9 +246,11 @@ class Decision {
   const Request& r_;
   const PoolInfo& pool_;
   Time now_;
+  std::uint64_t seed_;
   std::uint64_t dice_;
   std::vector<Available> available_;
   std::vector<std::pair<Time, std::uint32_t>> returning_;  // in trial, and since when
+  std::string unready_;                                    // what mail is held for that has no other way
   bool busy_ = false;  // a source on trial has its one message under way: the pool is not exhausted
   Route out_;
 };
@@ -206,6 +261,11 @@ std::optional<std::uint32_t> Topology::source_named(std::string_view name) const
   for (std::uint32_t i = 0; i < sources.size(); ++i)
     if (!sources[i].removed && sources[i].name == name) return i;
   return std::nullopt;
+}
+
+const RefusedSender* find_barred(const SmarthostSnapshot& host, std::string_view domain, Time now) {
+  if (const RefusedSender* refused = find_refused(host.senders, domain, now)) return refused;
+  return host.unready_allowed ? nullptr : find_refused(host.unready, domain, now);
 }
 
 Route route(const Topology& topology, const Snapshot& snapshot, const Request& request, Time now, std::uint64_t tie_break) {
@@ -219,6 +279,7 @@ std::string explain(const Route& route, const Topology& topology) {
     out += topology.name(candidate.egress);
   }
   if (route.hold) out = "hold: " + route.hold->reason + (route.hold->until ? " until " + to_rfc3339(*route.hold->until) : "");
+  for (const auto& note : route.notes) out += "; " + note;
   for (const Rejected& rejected : route.rejected) {
     out += "; not " + topology.name(rejected.egress) + ": " + rejected.reason;
     if (rejected.until) out += " until " + to_rfc3339(*rejected.until);

@@ -12,6 +12,7 @@
 #include <string_view>
 #include <vector>
 
+#include "routing/account.hpp"
 #include "routing/address.hpp"
 #include "routing/standing.hpp"
 #include "routing/types.hpp"
@@ -79,7 +80,10 @@ struct SmarthostSnapshot {
   std::string reason;
   std::shared_ptr<const RefusedSenders> senders = nullptr;  ///< null: none
   std::shared_ptr<const RefusedSenders> unready = nullptr;  ///< sender domains that are not prepared there; null: none
+  bool unready_allowed = false;                             ///< their mail goes nevertheless, and the route says so
 };
+/// Why mail of this sender's domain does not go by the smarthost ("is refused", "is not ready"), where it does not.
+const RefusedSender* find_barred(const SmarthostSnapshot& host, std::string_view domain, Time now);
 
 /// What the owner of the standings last published. Immutable; shared between workers.
 struct Snapshot {
@@ -128,6 +132,9 @@ struct Route {
   std::vector<Candidate> candidates;  ///< in the order in which they are to be tried
   std::vector<Rejected> rejected;
   std::optional<Hold> hold;  ///< set when there is no candidate
+  /// The first candidate is a smarthost that is not needed: a small share of real mail shows that it works. The sources follow.
+  bool canary = false;
+  std::vector<std::string> notes = {};  ///< what else whoever asks why should know
 };
 
 /// Decides. `tie_break` is any number drawn by the caller for this decision.

@@ -11,6 +11,10 @@ void Body::reserve(std::uint64_t expected) {
 
 void Body::append(std::string_view bytes) {
   size_ += bytes.size();
+  if (!chunks_.empty() && bytes.size() <= chunks_.back().capacity() - chunks_.back().size()) {
+    chunks_.back().append(bytes);
+    return;
+  }
   while (!bytes.empty()) {
     if (chunks_.empty() || chunks_.back().size() == chunks_.back().capacity()) {
       chunks_.emplace_back();

@@ -12,10 +12,16 @@ bool contains(std::string_view text, char c) {
   return !text.empty() && std::memchr(text.data(), c, text.size()) != nullptr;
 }
 
+/// By words: this looks at every octet of every message.
 bool has_eight_bit(std::string_view text) {
-  unsigned char bits = 0;
+  std::uint64_t bits = 0;
+  for (; text.size() >= sizeof bits; text.remove_prefix(sizeof bits)) {
+    std::uint64_t word = 0;
+    std::memcpy(&word, text.data(), sizeof word);
+    bits |= word;
+  }
   for (const char c : text) bits |= static_cast<unsigned char>(c);
-  return bits & 0x80;
+  return bits & 0x8080808080808080;
 }
 
 /// The limit counts the line without the dot that transparency added (RFC 5321 section 4.5.3.1.6).
@@ -54,13 +60,20 @@ bool DataScanner::scan(std::string_view& in, Body& out) {
     started_ = true;
     header_start_ = header_end_ = out.size();
   }
+  const char* run = in.data();  // plain lines not stored yet: up to the front of `in`
+  const auto store_run = [&] {
+    store_plain({run, static_cast<std::size_t>(in.data() - run)}, out);
+    run = in.data();
+  };
   while (!in.empty()) {
     if (mid_line_) {
       swallow(in);
+      run = in.data();
       continue;
     }
     const void* found = std::memchr(in.data(), '\n', in.size());
     if (!found) {
+      store_run();
       if (in.size() <= line_limit(in, *limits_) + 1) return false;
       fail(DataProblem::line_too_long);
       mid_line_ = true;
@@ -69,8 +82,16 @@ bool DataScanner::scan(std::string_view& in, Body& out) {
     const std::size_t length = static_cast<std::size_t>(static_cast<const char*>(found) - in.data());
     const bool crlf = length > 0 && in[length - 1] == '\r';
     const std::string_view text = in.substr(0, length - crlf);
+    const bool end = after_crlf_ && crlf && text == ".";
+    if (!end && plain(text, crlf)) {
+      received_size_ += length + 1;
+      in.remove_prefix(length + 1);
+      continue;
+    }
+    store_run();
     in.remove_prefix(length + 1);
-    if (after_crlf_ && crlf && text == ".") {
+    run = in.data();
+    if (end) {
       if (in_header_) header_end_ = out.size();
       return true;
     }
@@ -78,7 +99,23 @@ bool DataScanner::scan(std::string_view& in, Body& out) {
     line(text, crlf, out);
     after_crlf_ = crlf;
   }
+  store_run();
   return false;
+}
+
+/// Whether a line is stored as it came, and nothing is learnt from it: nearly every one behind the header section. NUL is
+/// looked for in the whole run.
+bool DataScanner::plain(std::string_view text, bool crlf) const {
+  return crlf && after_crlf_ && !in_header_ && problem_ == DataProblem::none && text.size() <= limits_->max_line &&
+         received_size_ + text.size() + 2 <= limits_->max_size && !contains(text, '\r');
+}
+
+void DataScanner::store_plain(std::string_view lines, Body& out) {
+  const std::size_t nul = lines.find('\0');
+  if (nul != std::string_view::npos) lines = lines.substr(0, lines.rfind('\n', nul) + 1);
+  eight_bit_ = eight_bit_ || has_eight_bit(lines);
+  out.append(lines);
+  if (nul != std::string_view::npos) fail(DataProblem::nul);
 }
 
 void DataScanner::swallow(std::string_view& in) {

@@ -59,6 +59,8 @@ class DataScanner {
   bool ends_in_text() const { return ends_in_text_; }
 
  private:
+  bool plain(std::string_view text, bool crlf) const;
+  void store_plain(std::string_view lines, Body& out);
   void line(std::string_view text, bool crlf, Body& out);
   void header_line(std::string_view text, const Body& out, std::size_t stored);
   void store(std::string_view text, bool crlf, Body& out);

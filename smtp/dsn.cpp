@@ -125,10 +125,10 @@ std::string dsn_status(const Reply& reply) {
 
 std::string build_dsn(const DsnInput& in) {
   const std::string boundary = "egret-" + to_string(in.dsn_id);
-  const std::string parts =
-      part(boundary, "text/plain; charset=utf-8", human_part(in)) +
-      part(boundary, in.utf8 ? "message/global-delivery-status" : "message/delivery-status", status_part(in)) +
-      part(boundary, original_type(in), original_part(in)) + "\r\n--" + boundary + "--\r\n";
+  std::string parts = part(boundary, "text/plain; charset=utf-8", human_part(in)) +
+                      part(boundary, in.utf8 ? "message/global-delivery-status" : "message/delivery-status", status_part(in));
+  if (!in.original.empty()) parts += part(boundary, original_type(in), original_part(in));
+  parts += "\r\n--" + boundary + "--\r\n";
   std::string out = "From: Mail Delivery System <MAILER-DAEMON@" + in.reporting_host + ">\r\n";
   out += "To: <" + in.sender.to_string() + ">\r\n";
   out += "Subject: " + std::string(words(in.action).subject) + "\r\n";

@@ -31,7 +31,8 @@ struct DsnInput {
   Address sender;              ///< of the original, to whom the report goes
   std::vector<DsnRecipient> recipients;
   std::string envid;     ///< ENVID as received (xtext), or empty
-  std::string original;  ///< header section, or the whole message where `full`; wire form
+  std::string original;  ///< header section, or the whole message where `full`; wire form; empty: that part, which RFC 6522
+                         ///< makes optional, is left out
   bool full = false;
   bool utf8 = false;  ///< original was SMTPUTF8: RFC 6533 types are used
   std::chrono::system_clock::time_point arrived;

@@ -1,5 +1,6 @@
 #include "smtp/text.hpp"
 
+#include <algorithm>
 #include <array>
 #include <cstdint>
 
@@ -55,6 +56,7 @@ std::string_view trim(std::string_view text) {
 }
 
 std::string printable(std::string_view text) {
+  if (std::ranges::all_of(text, [](char c) { return c >= ' ' && c <= '~'; })) return std::string(text);  // as mostly
   std::string out;
   out.reserve(text.size());
   for (std::size_t i = 0; i < text.size();) {

@@ -1,7 +1,6 @@
 #include "smtp/trace.hpp"
 
 #include <array>
-#include <cstdio>
 #include <ctime>
 
 namespace egret::smtp {
@@ -34,11 +33,20 @@ std::string rfc5322_date(std::chrono::system_clock::time_point time) {
   const std::time_t seconds = std::chrono::system_clock::to_time_t(time);
   std::tm parts{};
   gmtime_r(&seconds, &parts);
-  std::array<char, 64> buffer{};
-  std::snprintf(buffer.data(), buffer.size(), "%s, %02d %s %04d %02d:%02d:%02d +0000",
-                days[static_cast<std::size_t>(parts.tm_wday)], parts.tm_mday, months[static_cast<std::size_t>(parts.tm_mon)],
-                parts.tm_year + 1900, parts.tm_hour, parts.tm_min, parts.tm_sec);
-  return buffer.data();
+  std::string out = days[static_cast<std::size_t>(parts.tm_wday)];
+  const auto number = [&out](char before, int value, int digits) {
+    out += before;
+    for (int unit = digits == 4 ? 1000 : 10; unit > 0; unit /= 10) out += static_cast<char>('0' + value / unit % 10);
+  };
+  out += ',';
+  number(' ', parts.tm_mday, 2);
+  out += ' ';
+  out += months[static_cast<std::size_t>(parts.tm_mon)];
+  number(' ', parts.tm_year + 1900, 4);
+  number(' ', parts.tm_hour, 2);
+  number(':', parts.tm_min, 2);
+  number(':', parts.tm_sec, 2);
+  return out += " +0000";
 }
 
 namespace {

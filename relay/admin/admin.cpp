@@ -15,6 +15,7 @@
 #include <stdexcept>
 
 #include "relay/admin/api.hpp"
+#include "relay/reputation/readiness.hpp"
 #include "relay/runtime/log.hpp"
 #include "relay/runtime/task_group.hpp"
 
@@ -44,6 +45,21 @@ Answer problem(http::status status, std::string text) {
   return {status, json::serialize(json::object{{"error", std::move(text)}}) + "\n"};
 }
 
+/// %-escapes undone.
+std::string unescape(std::string_view raw) {
+  std::string out;
+  for (std::size_t i = 0; i < raw.size(); ++i) {
+    unsigned value = 0;
+    if (raw[i] == '%' && i + 2 < raw.size() && std::from_chars(&raw[i + 1], &raw[i + 3], value, 16).ptr == &raw[i + 3]) {
+      out += static_cast<char>(value);
+      i += 2;
+    } else {
+      out += raw[i];
+    }
+  }
+  return out;
+}
+
 /// "limit=10&state=held" -> the value of one key, %-escapes undone.
 std::string parameter(std::string_view query, std::string_view key) {
   while (!query.empty()) {
@@ -52,18 +68,7 @@ std::string parameter(std::string_view query, std::string_view key) {
     query.remove_prefix(end == std::string_view::npos ? query.size() : end + 1);
     const std::size_t equals = pair.find('=');
     if (pair.substr(0, equals) != key) continue;
-    std::string out;
-    const std::string_view raw = equals == std::string_view::npos ? std::string_view{} : pair.substr(equals + 1);
-    for (std::size_t i = 0; i < raw.size(); ++i) {
-      unsigned value = 0;
-      if (raw[i] == '%' && i + 2 < raw.size() && std::from_chars(&raw[i + 1], &raw[i + 3], value, 16).ptr == &raw[i + 3]) {
-        out += static_cast<char>(value);
-        i += 2;
-      } else {
-        out += raw[i];
-      }
-    }
-    return out;
+    return unescape(equals == std::string_view::npos ? std::string_view{} : pair.substr(equals + 1));
   }
   return {};
 }
@@ -73,11 +78,15 @@ bool has_parameter(std::string_view query, std::string_view key) {
          query.find("&" + std::string(key)) != std::string_view::npos;
 }
 
-std::size_t limit_of(std::string_view query, std::size_t otherwise) {
-  const std::string text = parameter(query, "limit");
+std::size_t number_of(std::string_view query, std::string_view key, std::size_t otherwise) {
+  const std::string text = parameter(query, key);
   std::size_t value = otherwise;
   if (!text.empty()) std::from_chars(text.data(), text.data() + text.size(), value);
   return std::min<std::size_t>(value, 10'000);
+}
+
+std::size_t limit_of(std::string_view query, std::size_t otherwise) {
+  return number_of(query, "limit", otherwise);
 }
 
 }  // namespace
@@ -202,6 +211,13 @@ class AdminServer::Impl {
     if (path == "/api/v1/pools") co_return answer(api::pools(context_));
     if (path == "/api/v1/smarthosts") co_return answer(api::smarthosts(context_));
     if (path == "/api/v1/senders") co_return answer(api::senders(context_));
+    if (path == "/api/v1/users") co_return answer(api::users(context_, limit_of(query, 1000)));
+    if (path == "/api/v1/senders/top") {
+      const json::value value =
+          api::top_senders(context_, parameter(query, "by"), number_of(query, "hours", 24), limit_of(query, 20));
+      if (value.as_object().contains("error")) co_return Answer{http::status::bad_request, json::serialize(value) + "\n"};
+      co_return answer(value);
+    }
     if (path == "/api/v1/blocklists") co_return answer(api::blocklists(context_));
     if (path == "/api/v1/events") co_return answer(api::events(context_, limit_of(query, 500)));
     if (path == "/api/v1/replies/unknown") co_return answer(api::unknown_replies(context_));
@@ -241,6 +257,15 @@ class AdminServer::Impl {
       if (!api::release_sender(context_, sender)) co_return problem(http::status::not_found, sender + " is not held");
       co_return answer(json::object{{"ok", true}});
     }
+    if (path.starts_with("/api/v1/users/")) {
+      const std::string rest = path.substr(14);
+      const std::size_t slash = rest.rfind('/');
+      const std::string action = slash == std::string::npos ? "" : rest.substr(slash + 1);
+      if (action != "suspend" && action != "resume") co_return problem(http::status::not_found, "suspend or resume");
+      const auto wrong = api::user_command(context_, unescape(rest.substr(0, slash)), action);
+      if (wrong) co_return problem(http::status::not_found, *wrong);
+      co_return answer(json::object{{"ok", true}});
+    }
     if (path == "/api/v1/reload") co_return co_await reload();
     if (path == "/api/v1/recheck") co_return recheck(request.as_object());
     if (path.starts_with("/api/v1/queue/")) {
@@ -277,6 +302,7 @@ class AdminServer::Impl {
     const auto source = source_named(name);
     if (!name.empty() && !source) return problem(http::status::not_found, "no source is called " + name);
     context_.prober->recheck(source);
+    if (!source) context_.reputation.readiness().hurry(now());
     return answer(json::object{{"ok", true}});
   }
 

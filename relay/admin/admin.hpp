@@ -21,6 +21,8 @@
 
 namespace egret::relay {
 
+class EspFeedback;  // relay/esp/esp_feedback.hpp
+
 /// What came of reading the configuration again.
 struct ReloadResult {
   bool ok = false;
@@ -44,6 +46,8 @@ struct AdminContext {
   std::function<bool()> ready;
   std::function<boost::asio::awaitable<ReloadResult>()> reload;
   const AccountWatch* accounts = nullptr;  ///< null: nobody asks ESPs about accounts
+  EspFeedback* esp_feedback = nullptr;
+  Brakes* brakes = nullptr;  ///< never null in a running program
 };
 
 class AdminServer {

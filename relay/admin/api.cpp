@@ -7,6 +7,10 @@
 #include <cmath>
 
 #include "config/http_api.hpp"
+#include "config/readiness.hpp"
+#include "relay/admin/spending.hpp"
+#include "relay/esp/esp_feedback.hpp"
+#include "relay/reputation/readiness.hpp"
 #include "relay/runtime/clock.hpp"
 #include "smtp/address.hpp"
 #include "smtp/text.hpp"
@@ -128,6 +132,36 @@ json::object row(const AdminContext& c, const QueueRow& r) {
           {"reason", r.reason}};
 }
 
+/// What is still known of a message that the history has forgotten: what smarthosts took of it.
+void recall(const EspHistory& esp, MessageHistory& history) {
+  for (const Handover& h : esp.handovers) {
+    history.message_class = h.message_class;
+    history.sender = h.sender;
+    history.accepted = h.accepted;
+    AttemptRecord& attempt = history.attempts.emplace_back();
+    attempt.time = h.time;
+    attempt.egress = h.smarthost;
+    attempt.outcome = "delivered";
+    attempt.esp_id = h.esp_id;
+    attempt.recipients = {h.recipient};
+  }
+}
+
+json::array esp_events(const EspHistory& esp) {
+  json::array out;
+  for (const EspRecord& e : esp.events)
+    out.push_back(json::object{{"time", routing::to_rfc3339(e.time)},
+                               {"kind", routing::to_string(e.kind)},
+                               {"smarthost", e.smarthost},
+                               {"esp_id", e.esp_id},
+                               {"recipient", e.recipient},
+                               {"diagnostic", e.diagnostic},
+                               {"status", e.status},
+                               {"permanent", e.permanent},
+                               {"received", routing::to_rfc3339(e.received)}});
+  return out;
+}
+
 }  // namespace
 
 json::value sources(const AdminContext& c) {
@@ -164,6 +198,7 @@ json::value pools(const AdminContext& c) {
                                {"fallback", std::move(fallback)},
                                {"when_exhausted", when},
                                {"exhausted", exhausted}});
+    add_pool_spending(c, p, out.back().as_object());
   }
   return out;
 }
@@ -175,6 +210,22 @@ json::array refused_senders(const routing::SmarthostState& state) {
     if (now() < refused.until)
       out.push_back(json::object{{"domain", domain}, {"reason", refused.reason}, {"until", routing::to_rfc3339(refused.until)}});
   return out;
+}
+
+/// What each sender domain's mail would meet there, known beforehand. `ready` is null until DNS has answered once.
+json::array readiness_of(const AdminContext& c, std::uint32_t smarthost) {
+  json::array out;
+  for (const auto& [domain, found] : c.reputation.readiness().smarthost(smarthost).domains)
+    out.push_back(json::object{{"domain", domain},
+                               {"ready", found.checked ? json::value(found.ready) : json::value()},
+                               {"reason", found.reason},
+                               {"checked", time_or_null(found.checked)},
+                               {"advice", found.advice}});
+  return out;
+}
+
+json::object trial_of(const Trial& trial) {
+  return {{"worked", time_or_null(trial.worked)}, {"failed", time_or_null(trial.failed)}, {"text", trial.text}};
 }
 
 /// Without a fraction where there is none: people read it.
@@ -208,23 +259,22 @@ json::value smarthosts(const AdminContext& c) {
     const auto& state = c.reputation.smarthost(i);
     const bool resting = state.resting_until && *state.resting_until > now();
     const EgressCounters& counters = c.metrics.smarthosts[i];
-    out.push_back(json::object{
-        {"name", host.name},
-        {"provider", host.provider},
-        {"state", resting ? "resting" : "ready"},
-        {"until", resting ? time_or_null(state.resting_until) : json::value()},
-        {"reason", state.reason},
-        {"trouble", resting ? json::value(to_string(state.trouble)) : json::value()},
-        {"refused_senders", refused_senders(state)},
-        {"transport", host.api && host.api->delivers ? "http" : "smtp"},
-        {"account", account_of(c, i)},
-        {"used",
-         json::object{{"messages", counters.delivered.get()}, {"recipients", c.budgets.used(i, now())}, {"cost", nullptr}}},
-        {"budget", host.budget ? json::value(json::object{{"recipients", host.budget->recipients},
-                                                          {"per", routing::to_string(host.budget->per)}})
-                               : json::value()},
-        {"sent", counters.delivered.get()},
-        {"refused", counters.blamed.get()}});
+    out.push_back(json::object{{"name", host.name},
+                               {"provider", host.provider},
+                               {"state", resting ? "resting" : "ready"},
+                               {"until", resting ? time_or_null(state.resting_until) : json::value()},
+                               {"reason", state.reason},
+                               {"trouble", resting ? json::value(to_string(state.trouble)) : json::value()},
+                               {"refused_senders", refused_senders(state)},
+                               {"transport", host.api && host.api->delivers ? "http" : "smtp"},
+                               {"account", account_of(c, i)},
+                               {"sent", counters.delivered.get()},
+                               {"refused", counters.blamed.get()},
+                               {"readiness", readiness_of(c, i)},
+                               {"unready", config::readiness_of(host).allow_unready ? "allow" : "refuse"},
+                               {"login", trial_of(c.reputation.readiness().smarthost(i).login)},
+                               {"canary", trial_of(c.reputation.readiness().smarthost(i).canary)}});
+    add_spending(c, i, out.back().as_object());
   }
   return out;
 }
@@ -375,7 +425,10 @@ asio::awaitable<json::value> message(const AdminContext& c, smtp::MessageId id) 
     std::ranges::move(part->attempts, std::back_inserter(merged.attempts));
   }
   const auto content = co_await c.spool.read(id);
-  if (!known && !content) co_return nullptr;
+  EspHistory esp;
+  if (EspMail* memory = c.esp_feedback ? c.esp_feedback->memory() : nullptr) esp = co_await memory->history(id);
+  if (!known && !content && esp.handovers.empty()) co_return nullptr;
+  if (!known) recall(esp, merged);
   std::ranges::stable_sort(merged.attempts, {}, &AttemptRecord::time);
   std::map<std::string, std::pair<std::string, std::string>> recipients;
   if (content)
@@ -403,7 +456,8 @@ asio::awaitable<json::value> message(const AdminContext& c, smtp::MessageId id) 
   if (content && merged.message_class.empty()) merged.message_class = content->class_name;
   co_return json::object{{"id", smtp::to_string(id)},       {"class", merged.message_class},
                          {"sender", merged.sender},         {"state", content && pending ? "waiting" : "done"},
-                         {"recipients", std::move(listed)}, {"attempts", std::move(attempts)}};
+                         {"recipients", std::move(listed)}, {"attempts", std::move(attempts)},
+                         {"events", esp_events(esp)}};
 }
 
 /// The blocklists that the provider is known to consult.
@@ -452,6 +506,7 @@ json::object route_json(const AdminContext& c, const std::pair<routing::Route, S
                       {"candidates", std::move(candidates)},
                       {"rejected", std::move(rejected)},
                       {"hold", std::move(hold)},
+                      {"notes", json::value_from(found.first.notes)},
                       {"consults", consults(c, found.second.site->provider)},
                       {"tls", tls_rules(*found.second.site)}};
 }

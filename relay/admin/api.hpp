@@ -17,6 +17,12 @@ boost::json::value smarthosts(const AdminContext& context);
 boost::json::value senders(const AdminContext& context);
 /// False: the sender was neither held nor slowed.
 bool release_sender(const AdminContext& context, const std::string& sender);
+/// Users of whom something is known, the restricted first (brakes_api.cpp).
+boost::json::value users(const AdminContext& context, std::size_t limit);
+/// POST /users/NAME/suspend|resume: null when that is done, else what is wrong.
+std::optional<std::string> user_command(const AdminContext& context, const std::string& user, const std::string& action);
+/// Who sends what: `by` is user, sender, domain or network. Bad input gives {"error": ...}.
+boost::json::value top_senders(const AdminContext& context, const std::string& by, std::size_t hours, std::size_t limit);
 boost::json::value blocklists(const AdminContext& context);
 boost::json::value events(const AdminContext& context, std::size_t limit);
 boost::json::object event(const Event& event);

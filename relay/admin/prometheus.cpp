@@ -7,6 +7,8 @@
 #include <map>
 
 #include "relay/admin/api.hpp"
+#include "relay/esp/esp_feedback.hpp"
+#include "relay/runtime/clock.hpp"
 
 namespace egret::relay::api {
 namespace {
@@ -83,6 +85,69 @@ void alerts(Page& page, const config::Config& config, const Metrics& m) {
                static_cast<double>(m.alerts_folded.get()));
 }
 
+void esp_events(Page& page, EspMail& memory) {
+  for (const auto& [name, counts] : memory.metrics().counts()) {
+    for (std::size_t kind = 0; kind < counts.events.size(); ++kind)
+      if (counts.events[kind] > 0)
+        page.counter("egret_esp_events_total", "Events of ESPs that were taken.", static_cast<double>(counts.events[kind]),
+                     {{"smarthost", name}, {"kind", std::string(to_string(static_cast<routing::EspEventKind>(kind)))}});
+    page.counter("egret_esp_events_untied_total", "Events about mail that is not known here.", static_cast<double>(counts.untied),
+                 {{"smarthost", name}});
+    page.counter("egret_esp_events_repeated_total", "Events that were known already.", static_cast<double>(counts.repeated),
+                 {{"smarthost", name}});
+    for (const auto& [reason, count] : counts.refused)
+      page.counter("egret_esp_requests_refused_total", "Webhook requests that were not believed.", static_cast<double>(count),
+                   {{"smarthost", name}, {"reason", reason}});
+  }
+  const auto totals = memory.metrics().totals();
+  const auto total = [&](const char* name, const char* help, std::uint64_t value) {
+    page.counter(name, help, static_cast<double>(value));
+  };
+  total("egret_esp_handovers_dropped_total", "Recipients taken by smarthosts whose events will find no message.",
+        totals.handovers_dropped);
+  total("egret_esp_reports_total", "DSNs made of events.", totals.reports);
+  total("egret_esp_events_forwarded_total", "Events that the operator's webhook took.", totals.forwarded);
+  total("egret_esp_events_forward_retried_total", "Requests to the operator's webhook that are tried again.",
+        totals.forward_retried);
+  total("egret_esp_events_forward_dropped_total", "Events that were not sent on in time, or refused.", totals.forward_dropped);
+}
+
+void limits(Page& page, const std::vector<BudgetLine>& lines, const std::string& kind, const std::string& name) {
+  for (const BudgetLine& line : lines) {
+    if (!line.limit) continue;
+    const double scale = line.unit.money() ? static_cast<double>(routing::nanos) : 1;
+    const Labels labels{{"of", kind},
+                        {"name", name},
+                        {"unit", line.unit.money() ? std::string(line.unit.code()) : "recipients"},
+                        {"per", routing::to_string(line.per)}};
+    page.gauge("egret_budget_limit", "What may be used in a period.", static_cast<double>(*line.limit) / scale, labels);
+    page.gauge("egret_budget_used", "What is used of it in the present period.", static_cast<double>(line.used) / scale, labels);
+  }
+}
+
+void spending(Page& page, const AdminContext& c) {
+  const auto& config = *c.config;
+  for (std::uint32_t k = 0; k < config.classes.size(); ++k)
+    if (!config.classes[k].removed) limits(page, c.budgets.class_lines(k, now()), "class", config.classes[k].name);
+  for (std::uint32_t i = 0; i < config.smarthosts.size(); ++i) {
+    if (config.smarthosts[i].removed) continue;
+    limits(page, c.budgets.smarthost_lines(i, now()), "smarthost", config.smarthosts[i].name);
+    for (std::uint32_t k = 0; k < config.classes.size(); ++k) {
+      if (config.classes[k].removed) continue;
+      const Spent spent = c.budgets.today(i, k, now());
+      Labels labels{{"smarthost", config.smarthosts[i].name}, {"class", config.classes[k].name}};
+      page.gauge("egret_smarthost_recipients_today", "Recipients charged since midnight UTC.",
+                 static_cast<double>(spent.recipients), labels);
+      for (const auto& [unit, amount] : spent.money) {
+        Labels with = labels;
+        with.emplace_back("currency", std::string(unit.code()));
+        page.gauge("egret_smarthost_cost_today", "What they cost.",
+                   static_cast<double>(amount) / static_cast<double>(routing::nanos), with);
+      }
+    }
+  }
+}
+
 void traffic(Page& page, const Metrics& m) {
   const auto counter = [&](const char* name, const char* help, const Counter& c) {
     page.counter(name, help, static_cast<double>(c.get()));
@@ -106,6 +171,7 @@ boost::asio::awaitable<std::string> metrics(const AdminContext& c) {
   Page page;
   traffic(page, c.metrics);
   alerts(page, *c.config, c.metrics);
+  if (EspMail* memory = c.esp_feedback ? c.esp_feedback->memory() : nullptr) esp_events(page, *memory);
   const auto& topology = c.config->topology;
   for (std::uint32_t i = 0; i < topology.sources.size(); ++i) {
     if (topology.sources[i].removed) continue;
@@ -123,6 +189,7 @@ boost::asio::awaitable<std::string> metrics(const AdminContext& c) {
                  static_cast<double>(count), {{"rule", rule}});
   for (std::uint32_t i = 0; i < topology.smarthosts.size(); ++i)
     if (!c.config->smarthosts[i].removed) egress(page, "smarthost", topology.smarthosts[i], c.metrics.smarthosts[i]);
+  spending(page, c);
   for (const auto& [name, status] : c.prober->status())
     if (status.state != ListStatus::State::disabled) {
       page.gauge("egret_blocklist_in_service", "Whether the list passes its test points.",

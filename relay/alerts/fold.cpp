@@ -16,6 +16,7 @@ std::string key_of(const Event& event) {
   for (const std::string* part : {&event.source, &event.provider, &event.smarthost, &event.pool, &event.sender, &event.message})
     key += '\n' + *part;
   if (!kind || kind->per_blocklist) key += '\n' + event.blocklist;
+  if (event.kind == "budget") key += '\n' + event.rule;  // each budget has its own story
   return key;
 }
 

@@ -5,25 +5,16 @@
 #include <boost/asio/awaitable.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <deque>
-#include <memory>
 #include <random>
 #include <string>
 
 #include "config/alerts.hpp"
 #include "relay/alerts/render.hpp"
-#include "relay/dns/resolver.hpp"
+#include "relay/alerts/webhook_post.hpp"
 #include "relay/metrics.hpp"
-#include "relay/net/deadlines.hpp"
-#include "relay/net/tls.hpp"
+#include "relay/runtime/clock.hpp"
 
 namespace egret::relay {
-
-/// What the answer of a receiver means. Redirects are refusals: an alert goes where the configuration says.
-enum class WebhookVerdict { taken, again, refused };
-WebhookVerdict judge_webhook(unsigned status);
-
-/// The pause before the next try: 1 s, doubled each time, 5 minutes at most, a quarter more or less by `draw` (0 to 1).
-std::chrono::milliseconds webhook_pause(std::uint32_t attempts, double draw);
 
 /// Lives on the control thread. Never waits for anybody but in run().
 class WebhookTarget {
@@ -51,18 +42,13 @@ class WebhookTarget {
   };
 
   boost::asio::awaitable<void> post(Item* item);
-  boost::asio::awaitable<std::string> attempt(const Item* item, WebhookVerdict* verdict);
-  boost::asio::awaitable<std::vector<routing::IpAddress>> addresses(std::string* error);
-  std::string request(const std::string& body) const;
   boost::asio::awaitable<void> sleep_until(Deadline when);
   void drop(const Item& item, const std::string& reason);
 
   const config::Config& config_;
   const config::Webhook& webhook_;
   AlertCounters& counters_;
-  Deadlines deadlines_;
-  Resolver resolver_;
-  std::unique_ptr<TlsContext> tls_;
+  WebhookPost post_;
   boost::asio::steady_timer wake_;
   std::deque<Item> queue_;
   std::mt19937_64 random_;

@@ -15,6 +15,7 @@
 #include "relay/cli/queue.hpp"
 #include "relay/cli/replay.hpp"
 #include "relay/cli/simulate.hpp"
+#include "relay/cli/spool.hpp"
 #include "relay/net/tls.hpp"
 #include "relay/program.hpp"
 
@@ -35,6 +36,9 @@ struct Options {
   std::string selector;
   bool bounce = false;
   int limit = 100;
+  std::string by = "user";
+  int hours = 24;
+  int top = 20;
 };
 
 std::shared_ptr<const config::Config> load(const Options& o, int& code) {
@@ -133,6 +137,20 @@ int explain(const Options& o) {
   return show(o, admin_post(target(o), "/api/v1/route", request), print_route);
 }
 
+/// A name as one segment of a path (RFC 3986 section 2.3: the rest is escaped).
+std::string escape_path(std::string_view name) {
+  constexpr std::string_view plain = "-._~", digits = "0123456789ABCDEF";
+  std::string out;
+  for (const char c : name) {
+    const auto octet = static_cast<unsigned char>(c);
+    if ((octet < 0x80 && std::isalnum(octet)) || plain.find(c) != std::string_view::npos)
+      out += c;
+    else
+      out += {'%', digits[octet >> 4], digits[octet & 15]};
+  }
+  return out;
+}
+
 int drain(const Options& o, const std::string& action) {
   json::object request;
   if (!o.provider.empty()) request["provider"] = o.provider;
@@ -164,6 +182,18 @@ int reload(const Options& o) {
 
 int release_sender(const Options& o) {
   return done(o, admin_post(target(o), "/api/v1/senders/release", json::object{{"sender", o.name}}));
+}
+
+/// Who sends what, and whom the poison guard holds.
+int senders(const Options& o) {
+  json::value all = admin_get(
+      target(o), "/api/v1/senders/top?by=" + o.by + "&hours=" + std::to_string(o.hours) + "&limit=" + std::to_string(o.top));
+  all.as_object()["guarded"] = admin_get(target(o), "/api/v1/senders");
+  return show(o, all, print_top_senders);
+}
+
+int user(const Options& o, const std::string& action) {
+  return done(o, admin_post(target(o), "/api/v1/users/" + escape_path(o.name) + "/" + action, json::object{}));
 }
 
 int queue(const Options& o) {
@@ -237,6 +267,8 @@ int run_cli(int argc, char** argv) {
   remote(app, "sources", "standings of all sources", [&] { return get(o, "/api/v1/sources", print_sources); });
   remote(app, "pools", "pools and their members", [&] { return get(o, "/api/v1/pools", print_pools); });
   remote(app, "smarthosts", "smarthosts, their state and budget", [&] { return get(o, "/api/v1/smarthosts", print_smarthosts); });
+  remote(app, "ready", "whether logins work and sender domains are prepared at each smarthost",
+         [&] { return get(o, "/api/v1/smarthosts", print_readiness); });
   remote(app, "blocklists", "blocklists and their health", [&] { return get(o, "/api/v1/blocklists", print_blocklists); });
   remote(app, "events", "what happened lately", [&] {
     return get(o, "/api/v1/events?limit=" + std::to_string(o.limit), print_events);
@@ -253,19 +285,50 @@ int run_cli(int argc, char** argv) {
        {std::pair{"retry", "make what waits for its time due now"}, std::pair{"hold", "do not try it until it is released"},
         std::pair{"release", "end a hold: due now"}, std::pair{"cancel", "end it without a delivery"}}) {
     CLI::App* change = remote(*sub, action, help, [&o, action = std::string(action)] { return change_queue(o, action); });
-    auto* selector =
-        change->add_option("selector", o.selector, "id=, class=, sender=, domain=, site=, egress=, state= (a,b: both) or all");
+    auto* selector = change->add_option("selector", o.selector,
+                                        "id=, class=, user=, sender=, domain=, site=, egress=, state= (a,b: both) or all");
     const bool harmless = action == std::string("retry") || action == std::string("release");
     if (!harmless) selector->required();
     if (action == std::string("cancel")) change->add_flag("--bounce", o.bounce, "report it to the sender");
   }
   remote(app, "reload", "read the configuration file again", [&] { return reload(o); });
-  remote(app, "senders", "senders whose mail is held, slowed or watched",
-         [&] { return get(o, "/api/v1/senders", print_senders); });
+  sub = remote(app, "senders", "who sends what, and whose mail is held, slowed or watched", [&] { return senders(o); });
+  sub->add_option("--by", o.by, "user, sender, domain or network")
+      ->check(CLI::IsMember({"user", "sender", "domain", "network"}))
+      ->capture_default_str();
+  sub->add_option("--hours", o.hours, "how far back")->check(CLI::Range(1, 48))->capture_default_str();
+  sub->add_option("--top", o.top, "how many")->check(CLI::Range(1, 1000))->capture_default_str();
+  remote(app, "users", "users, what is usual for them, and who is slowed or suspended",
+         [&] { return get(o, "/api/v1/users", print_users); });
+  CLI::App* account = app.add_subcommand("user", "suspend a user or let him send again");
+  account->require_subcommand(1);
+  for (const std::string action : {"resume", "suspend"}) {
+    sub = remote(*account, action.c_str(), action == "resume" ? "his mail goes again" : "450 for his mail, and hold what waits",
+                 [&o, action] { return user(o, action); });
+    sub->add_option("name", o.name, "user")->required();
+  }
   CLI::App* sender = app.add_subcommand("sender", "let a sender's mail go again");
   sender->require_subcommand(1);
   sub = remote(*sender, "release", "end the hold of a sender", [&] { return release_sender(o); });
   sub->add_option("sender", o.name, "envelope sender address")->required();
+  CLI::App* spool = app.add_subcommand("spool", "look at a spool on disk, and save what can be saved of it");
+  spool->require_subcommand(1);
+  SpoolCommand on_disk;
+  const auto offline = [&](const char* name, const char* help, int (*what)(const SpoolCommand&)) {
+    return add(*spool, name, help, [&o, &on_disk, what] {
+      on_disk.config = o.file;
+      on_disk.as_json = o.as_json;
+      return what(on_disk);
+    });
+  };
+  offline("verify", "read every record and name each damage; exit 1 if there is any", spool_verify)
+      ->add_option("directory", on_disk.directory, "a spool or data_dir, in place of the configuration's");
+  sub = offline("dump", "list what waits, or write one message to standard output", spool_dump);
+  sub->add_option("id", on_disk.id, "message id");
+  sub->add_option("--directory", on_disk.directory, "a spool or data_dir, in place of the configuration's");
+  sub = offline("salvage", "write what can be saved to a new spool; the old one is not changed", spool_salvage);
+  sub->add_option("to", on_disk.to, "the new spool's directory")->required();
+  sub->add_option("--directory", on_disk.directory, "a spool or data_dir, in place of the configuration's");
   CLI::App* replies = app.add_subcommand("replies", "what receivers said");
   replies->require_subcommand(1);
   remote(*replies, "unknown", "refusals that no rule understood, the most frequent first",

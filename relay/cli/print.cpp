@@ -49,6 +49,30 @@ std::string table(const json::value& rows, const std::vector<std::pair<std::stri
   return out.str();
 }
 
+/// {"USD": 1.2}: for people.
+std::string money(const json::value& cost) {
+  std::string out;
+  for (const auto& [currency, amount] : cost.as_object()) {
+    std::array<char, 48> buffer{};
+    std::snprintf(buffer.data(), buffer.size(), "%.6g", amount.to_number<double>());
+    out += (out.empty() ? "" : " + ") + std::string(buffer.data()) + " " + std::string(currency);
+  }
+  return out.empty() ? "-" : out;
+}
+
+std::string spent(const json::value& value) {
+  const std::string cost = money(value.at("cost"));
+  return get(value, "recipients") + " recipients" + (cost == "-" ? "" : ", " + cost);
+}
+
+std::string limits(const json::value& value) {
+  std::string out;
+  for (const auto& limit : value.as_array())
+    out += (out.empty() ? "" : "; ") + get(limit, "budget") + " (used " + get(limit, "used") + ", left " + get(limit, "left") +
+           " until " + get(limit, "period_ends") + ")";
+  return out;
+}
+
 }  // namespace
 
 std::string print_sources(const json::value& value) {
@@ -83,19 +107,52 @@ std::string print_pools(const json::value& value) {
     for (const auto& source : pool.at("sources").as_array())
       out += "  " + get(source, "source") + " weight " + get(source, "weight") + " share " + get(source, "share") + " " +
              get(source, "standing") + "\n";
+    const auto& today = pool.at("failover_today");
+    for (const auto& [name, host] : today.at("by_smarthost").as_object()) {
+      out += "  " + std::string(name) + " today: " + spent(host);
+      const auto& left = host.at("left");
+      if (left.is_object()) out += "; left: " + get(left, "recipients") + " recipients until " + get(left, "period_ends");
+      out += "\n";
+    }
+    for (const auto& [name, budget] : pool.at("class_budgets").as_object())
+      out += "  budget of class " + std::string(name) + ": " + limits(budget) + "\n";
+    if (!today.at("by_smarthost").as_object().empty()) out += "  today's failover cost: " + spent(today) + "\n";
   }
   return out;
 }
 
 std::string print_smarthosts(const json::value& value) {
-  Table out({"SMARTHOST", "PROVIDER", "STATE", "UNTIL", "USED", "BUDGET", "ACCOUNT", "SENT", "REFUSED", "REASON"});
+  Table out({"SMARTHOST", "PROVIDER", "STATE", "UNTIL", "USED", "LEFT", "BUDGET", "RATE", "COST", "TODAY", "ACCOUNT", "SENT",
+             "REFUSED", "REASON"});
   for (const auto& host : value.as_array()) {
-    const bool limited = host.at("budget").is_object();
+    std::string budget;
+    for (const auto& limit : host.at("limits").as_array()) budget += (budget.empty() ? "" : ", ") + get(limit, "budget");
     const bool asked = host.at("account").is_object() && !host.at("account").at("quota_24h").is_null();
     out.add({get(host, "name"), get(host, "provider"), get(host, "state"), get(host, "until"), get(host.at("used"), "recipients"),
-             limited ? get(host.at("budget"), "recipients") + "/" + get(host.at("budget"), "per") : "-",
+             get(host.at("left"), "recipients"), budget.empty() ? "-" : budget, get(host, "rate"), get(host, "cost"),
+             money(host.at("today").at("cost")),
              asked ? get(host.at("account"), "sent_24h") + "/" + get(host.at("account"), "quota_24h") : "-", get(host, "sent"),
              get(host, "refused"), get(host, "reason")});
+  }
+  return out.str();
+}
+
+std::string print_readiness(const json::value& value) {
+  Table out({"SMARTHOST", "DOMAIN", "READY", "CHECKED", "REASON"});
+  for (const auto& host : value.as_array()) {
+    const auto trial = [&](const char* what) {
+      const json::value& found = host.at(what);
+      const bool tried = !found.at("worked").is_null() || !found.at("failed").is_null();
+      if (!tried) return;
+      const std::string worked = get(found, "worked"), failed = get(found, "failed");
+      const bool good = found.at("failed").is_null() || (!found.at("worked").is_null() && worked >= failed);
+      out.add({get(host, "name"), std::string("(") + what + ")", good ? "true" : "false", good ? worked : failed,
+               get(found, "text")});
+    };
+    trial("login");
+    trial("canary");
+    for (const auto& entry : host.at("readiness").as_array())
+      out.add({get(host, "name"), get(entry, "domain"), get(entry, "ready"), get(entry, "checked"), get(entry, "reason")});
   }
   return out.str();
 }
@@ -120,6 +177,54 @@ std::string print_senders(const json::value& value) {
                        {"POISON", "poison"},
                        {"CONTENT", "content"},
                        {"REASON", "reason"}});
+}
+
+std::string print_users(const json::value& value) {
+  Table out({"USER", "STATE", "SINCE", "THIS HOUR", "USUAL PEAK", "DELIVERED", "UNKNOWN", "CONTENT", "BLOCKED", "COMPLAINTS",
+             "REASON"});
+  for (const auto& user : value.as_array()) {
+    const auto& day = user.at("day");
+    const bool observed = user.at("observed").as_bool();
+    out.add({get(user, "user"), get(user, "state") + (observed ? " (observed)" : ""), get(user, "since"), get(user, "recipients"),
+             get(user, "usual_peak"), get(day, "delivered"), get(day, "unknown"), get(day, "content"), get(day, "blocked"),
+             get(day, "complaints"), get(user, "reason")});
+  }
+  return out.str();
+}
+
+namespace {
+
+std::vector<std::string> sender_line(std::string name, const json::value& counts) {
+  std::string labels;
+  for (const auto& [label, n] : counts.at("rejects").as_object())
+    labels += (labels.empty() ? "" : ", ") + std::string(label) + ' ' + text(n);
+  return {std::move(name),        get(counts, "messages"),   get(counts, "recipients"),    get(counts, "delivered"),
+          get(counts, "bounced"), get(counts, "complaints"), labels.empty() ? "-" : labels};
+}
+
+}  // namespace
+
+std::string print_top_senders(const json::value& value) {
+  const std::string by = get(value, "by");
+  const std::vector<std::string> columns{"MESSAGES", "RECIPIENTS", "DELIVERED", "BOUNCED", "COMPLAINTS", "REJECTS"};
+  const auto head = [&](const std::string& first) {
+    std::vector<std::string> out{first};
+    out.insert(out.end(), columns.begin(), columns.end());
+    return out;
+  };
+  Table senders(head(by == "user" ? "USER" : by == "sender" ? "SENDER" : by == "domain" ? "DOMAIN" : "NETWORK"));
+  for (const auto& row : value.at("senders").as_array()) {
+    const std::string name = text(row.at("name"));
+    senders.add(sender_line(!name.empty() ? name : by == "user" ? "(no log-in)" : "<>", row));
+  }
+  senders.add(sender_line("(others)", value.at("others")));
+  senders.add(sender_line("(all)", value.at("all")));
+  Table hours(head("HOUR"));
+  for (const auto& hour : value.at("all").at("hourly").as_array()) hours.add(sender_line(get(hour, "hour"), hour));
+  std::string out = senders.str() + "\n" + hours.str();
+  if (const auto* guarded = value.as_object().if_contains("guarded"); guarded && !guarded->as_array().empty())
+    out += "\n" + print_senders(*guarded);
+  return out;
 }
 
 std::string print_queue(const json::value& value) {
@@ -196,6 +301,8 @@ std::string print_route(const json::value& value) {
   if (value.at("hold").is_object())
     out += "  hold: " + get(value.at("hold"), "reason") +
            (value.at("hold").at("until").is_null() ? "" : " until " + get(value.at("hold"), "until")) + "\n";
+  if (const auto* notes = value.as_object().if_contains("notes"))
+    for (const auto& note : notes->as_array()) out += "  note: " + text(note) + "\n";
   if (const auto* lists = value.as_object().if_contains("consults"); lists && !lists->as_array().empty())
     out += "  the provider is known to consult: " + text(*lists) + "\n";
   if (const auto* tls = value.as_object().if_contains("tls"))

@@ -43,23 +43,12 @@ void Connection::fail(std::string what) {
 
 boost::asio::awaitable<bool> Connection::converse(smtp::Reply& out) {
   const auto deadline = in(reply_timeout(session_.phase()));
-  const bool written = co_await flush(deadline);
-  if (!written) co_return false;
-  co_return co_await read_reply(deadline, out);
-}
-
-boost::asio::awaitable<bool> Connection::flush(Deadline deadline) {
-  if (session_.output().empty()) co_return true;
+  if (!flush_now()) {
+    const bool written = co_await flush(deadline);
+    if (!written) co_return false;
+  }
   stream_->expires_at(deadline);
-  const std::string out = std::move(session_.output());
-  session_.output().clear();
-  const error_code error = co_await write_all(*stream_, out);
-  if (error) fail("write: " + (stream_->timed_out() ? "timed out" : error.message()));
-  co_return !error;
-}
-
-boost::asio::awaitable<bool> Connection::read_reply(Deadline deadline, smtp::Reply& out) {
-  stream_->expires_at(deadline);
+  std::array<char, 1024> buffer;
   while (true) {
     std::string_view view = input_;
     const auto status = parser_.feed(view);
@@ -73,7 +62,6 @@ boost::asio::awaitable<bool> Connection::read_reply(Deadline deadline, smtp::Rep
       fail("protocol error: " + parser_.error());
       co_return false;
     }
-    std::array<char, 4096> buffer;
     const ReadResult got = co_await stream_->read_some(boost::asio::buffer(buffer));
     if (got.error) {
       fail(stream_->timed_out() ? "timed out" : "connection lost: " + got.error.message());
@@ -81,6 +69,25 @@ boost::asio::awaitable<bool> Connection::read_reply(Deadline deadline, smtp::Rep
     }
     input_.append(buffer.data(), got.size);
   }
+}
+
+/// Most commands fit into the socket at once; false when some of it is left to flush().
+bool Connection::flush_now() {
+  std::string& out = session_.output();
+  if (out.empty()) return true;
+  const boost::asio::const_buffer whole = boost::asio::buffer(out);
+  out.erase(0, stream_->write_now({&whole, 1}));
+  return out.empty();
+}
+
+boost::asio::awaitable<bool> Connection::flush(Deadline deadline) {
+  if (session_.output().empty()) co_return true;
+  stream_->expires_at(deadline);
+  const std::string out = std::move(session_.output());
+  session_.output().clear();
+  const error_code error = co_await write_all(*stream_, out);
+  if (error) fail("write: " + (stream_->timed_out() ? "timed out" : error.message()));
+  co_return !error;
 }
 
 std::string Connection::tls_summary() const {

@@ -114,8 +114,8 @@ class Connection : public Carrier {
  private:
   /// Writes what the session has to say and reads the reply to it.
   boost::asio::awaitable<bool> converse(smtp::Reply& out);
+  bool flush_now();
   boost::asio::awaitable<bool> flush(Deadline deadline);
-  boost::asio::awaitable<bool> read_reply(Deadline deadline, smtp::Reply& out);
   boost::asio::awaitable<bool> handshake();
   boost::asio::awaitable<bool> send_body(const Outgoing* outgoing, std::string_view behind, spool::Spool& spool);
   boost::asio::awaitable<bool> write_piece(std::span<const std::string> chunks, std::uint64_t offset, const Outgoing* outgoing,

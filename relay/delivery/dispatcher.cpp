@@ -3,8 +3,11 @@
 
 #include <algorithm>
 #include <boost/asio/post.hpp>
+#include <boost/asio/redirect_error.hpp>
+#include <boost/asio/use_awaitable.hpp>
 
 #include "relay/dns/idn.hpp"
+#include "relay/reputation/readiness.hpp"
 #include "relay/runtime/log.hpp"
 #include "routing/message_class.hpp"
 #include "routing/schedule.hpp"
@@ -13,10 +16,14 @@
 namespace egret::relay {
 namespace {
 
-constexpr std::size_t max_preparing = 64;
-constexpr std::size_t max_ready = 50'000;  // jobs with a connection to wait for; the rest rests on disk
+constexpr std::size_t max_preparing = 64;       // of a class
+constexpr std::size_t max_preparing_all = 512;  // with so many, a class has one
+constexpr std::size_t max_ready = 50'000;       // of a class, with a connection to wait for; the rest rests on disk
+constexpr std::size_t most_due = 256;           // of a class, whose time has come, in one go
+constexpr std::size_t long_queue = 100;         // jobs
 constexpr std::size_t max_kept = 20'000;
-constexpr std::size_t most_stuck = 8;  // held jobs that are offered again in vain before the rest of their kind waits on
+constexpr std::size_t most_resting_due = 1'000;  // of a class, made ready in memory; more than that rests though it is due
+constexpr std::size_t refill_below = 128, refill_by = 128;  // of a class
 constexpr auto unreadable_pause = std::chrono::minutes(5);
 constexpr auto kept_time = std::chrono::hours(4);
 constexpr std::size_t recipients_per_job = 100;  // what every server must take (RFC 5321 section 4.5.3.1.8)
@@ -32,12 +39,33 @@ Dispatcher::Dispatcher(const boost::asio::any_io_executor& executor, std::uint32
       resolver_(executor, shared.config->dns),
       sites_(resolver_, shared.config, shared.sts, deadlines),
       random_(std::random_device{}()),
+      weights_(*shared.config),
+      resting_([this](std::uint32_t of, routing::Time accepted) { return accepted + shared_.config->classes[of].max_age; }),
       timer_(executor),
+      slices_(executor),
       tasks_(executor) {}
 
 Dispatcher::~Dispatcher() = default;
 
 // ---- intake ------------------------------------------------------------------------------------------------------
+
+void Dispatcher::push(JobQueue& queue, JobPtr job, bool front) const {
+  const std::uint32_t its = job->message->message_class;
+  if (front)
+    queue.push_front(its, weights_.of(its), std::move(job));
+  else
+    queue.push_back(its, weights_.of(its), std::move(job));
+}
+
+Dispatcher::Load& Dispatcher::load_of(std::uint32_t message_class) {
+  if (message_class >= loads_.size()) loads_.resize(message_class + 1);
+  return loads_[message_class];
+}
+
+/// Whether the body stays in memory while the job waits. The last quarter of the cache is for those who go first.
+bool Dispatcher::keeps_body(const Job& job) const {
+  return job.message->pass || !shared_.common.cache.full(weights_.lesser(job.message->message_class));
+}
 
 /// A job for all recipients of a message that is new here.
 JobPtr Dispatcher::new_job(const std::shared_ptr<const spool::Message>& message) {
@@ -65,11 +93,17 @@ JobPtr Dispatcher::new_job(const std::shared_ptr<const spool::Message>& message)
 
 void Dispatcher::submit(std::shared_ptr<const spool::Message> message, std::shared_ptr<PassThrough> pass) {
   JobPtr job = new_job(message);
+  if (!weights_.lesser(job->message->message_class)) shared_.common.precedence.came(std::chrono::steady_clock::now());
   job->message->pass = std::move(pass);
+  job->content = shared_.common.cache.count(std::move(message));
+  if (!stopping_ && load_of(*job).ready < max_ready && try_cached(job)) return;
   // With the cache full the body is left on disk and read back when there is a connection for it.
-  if (job->message->pass || !shared_.common.cache.full()) job->content = shared_.common.cache.count(std::move(message));
-  if (!stopping_ && ready_ < max_ready && job->content && try_cached(job)) return;
-  due_.push_back(std::move(job));
+  if (!keeps_body(*job)) job->content.reset();
+  if (!job->message->pass && due_.size(job->message->message_class) >= most_resting_due) {
+    job->content.reset();
+    if (Resting::fits(*job)) return resting_.add(std::move(job));
+  }
+  push(due_, std::move(job));
   pump();
 }
 
@@ -116,7 +150,7 @@ void Dispatcher::recover(const spool::Recovered& message) {
   for (const auto& group : message.groups) ref->open += static_cast<std::uint32_t>(group.recipients.size());
   for (const auto& group : message.groups) {
     auto job = std::make_unique<Job>();
-    job->message = ref;
+    job->message = message.groups.size() == 1 ? std::move(ref) : ref;
     for (const auto& [index, state] : group.recipients) job->recipients.push_back(index);
     job->attempts = group.attempts;
     job->next_at = group.next_at;
@@ -129,24 +163,48 @@ void Dispatcher::recover(const spool::Recovered& message) {
       job->sticky = {routing::EgressKind::source, *source};
     else if (const auto host = shared_.config->smarthost_named(group.sticky))
       job->sticky = {routing::EgressKind::smarthost, *host};
+    const std::uint32_t its = job->message->message_class;
     if (group.held)
-      withheld_[group.hold_reason.empty() ? std::string(held_by_operator) : group.hold_reason].add(std::move(job));
+      withheld_[group.hold_reason.empty() ? std::string(held_by_operator) : group.hold_reason].add(std::move(job),
+                                                                                                   weights_.of(its));
+    else if (Resting::fits(*job))
+      resting_.add(std::move(job));
     else
-      scheduled_.push_back(std::move(job));
+      scheduled_[its].push_back({job->next_at, std::move(job)});
   }
 }
 
 void Dispatcher::start() {
-  std::ranges::make_heap(scheduled_, LaterFirst{});
+  for (auto& [message_class, heap] : scheduled_) std::ranges::make_heap(heap, LaterFirst{});
   look();
 }
 
+/// Before the next message of a lesser class is read or sent, while mail that goes first is about: with the loop busy,
+/// each of the twenty or so turns that one of those needs would be behind a step of every connection with the other.
+boost::asio::awaitable<void> Dispatcher::give_way(std::uint32_t message_class) {
+  const auto begun = std::chrono::steady_clock::now();
+  if (stopping_ || !weights_.lesser(message_class) || !shared_.common.precedence.lately(begun)) co_return;
+  co_await boost::asio::post(executor_, boost::asio::use_awaitable);
+  const auto pause = Precedence::pause(std::chrono::steady_clock::now() - begun);
+  if (pause == pause.zero()) co_return;
+  boost::asio::steady_timer timer(executor_, pause);
+  boost::system::error_code ignored;
+  co_await timer.async_wait(boost::asio::redirect_error(boost::asio::use_awaitable, ignored));
+}
+
+/// Each class has its own places in preparation: names of one that are slow to look up are no matter of another.
 void Dispatcher::pump() {
-  while (!stopping_ && preparing_ < max_preparing && ready_ < max_ready && !due_.empty()) {
-    JobPtr job = std::move(due_.front());
-    due_.pop_front();
+  const auto has_place = [this](std::uint32_t message_class) {
+    const Load& load = load_of(message_class);
+    return load.preparing < (preparing_ < max_preparing_all ? max_preparing : 1) && load.ready < max_ready;
+  };
+  while (!stopping_) {
+    refill();
+    auto job = due_.pop(has_place);
+    if (!job) break;
     ++preparing_;
-    tasks_.spawn(prepare(std::move(job)), "prepare");
+    ++load_of(**job).preparing;
+    tasks_.spawn(prepare(std::move(*job)), "prepare");
   }
 }
 
@@ -154,6 +212,7 @@ void Dispatcher::pump() {
 boost::asio::awaitable<void> Dispatcher::prepare(JobPtr job) {
   active_.insert(job.get());
   const std::uint64_t version = shared_.config->version;
+  co_await give_way(job->message->message_class);
   const bool loaded = co_await load(job.get());
   std::map<std::string, std::vector<std::uint32_t>> by_domain;
   std::map<std::string, SiteAnswer> sites;
@@ -162,6 +221,7 @@ boost::asio::awaitable<void> Dispatcher::prepare(JobPtr job) {
     for (const auto& [domain, recipients] : by_domain) sites[domain] = co_await sites_.find(domain);
   }
   --preparing_;
+  --load_of(*job).preparing;
   active_.erase(job.get());
   if (stopping_) {
     schedule(std::move(job));
@@ -169,7 +229,7 @@ boost::asio::awaitable<void> Dispatcher::prepare(JobPtr job) {
     job->next_at = now() + unreadable_pause;
     schedule(std::move(job));
   } else if (version != shared_.config->version) {
-    due_.push_back(std::move(job));  // what was found is of another configuration
+    push(due_, std::move(job));  // what was found is of another configuration
   } else {
     prepared(std::move(job), std::move(by_domain), std::move(sites));
   }
@@ -192,7 +252,9 @@ bool Dispatcher::try_cached(JobPtr& job) {
 
 /// A sender whose mail is held or slowed (relay/reputation/guard) waits; false when that was dealt with.
 bool Dispatcher::admitted(JobPtr& job) {
-  if (job->message->report || job->content->sender.null()) return true;
+  if (job->message->report) return true;
+  if (!user_admitted(job)) return false;
+  if (job->content->sender.null()) return true;
   const routing::Admission admission = shared_.guard.admit(job->content->sender);
   switch (admission.kind) {
     case routing::Admission::Kind::go:
@@ -214,6 +276,7 @@ void Dispatcher::prepared(JobPtr job, std::map<std::string, std::vector<std::uin
   if (now() >= job->message->expires) return fail(std::move(job), {}, "", "");
   job->sender_domain = smtp::lower(job->content->sender.domain);
   if (!admitted(job)) return;
+  if (!job->message->report) shared_.reputation.readiness().seen.add(job->sender_domain, now());
   std::map<std::string, std::pair<std::shared_ptr<const Site>, std::vector<std::uint32_t>>> by_site;
   for (auto& [domain, recipients] : by_domain) {
     const SiteAnswer& answer = sites.at(domain);
@@ -226,6 +289,7 @@ void Dispatcher::prepared(JobPtr job, std::map<std::string, std::vector<std::uin
     JobPtr refused = part(*job, recipients);
     refused->last_reply = answer.refusal.to_string();
     note(*refused, answer.refusal.permanent() ? "failed" : "deferred", "", refused->last_reply, "", "dns", recipients);
+    if (answer.refusal.permanent()) count_bounced(*refused, true);
     if (answer.refusal.permanent())
       fail(std::move(refused), std::vector(recipients.size(), answer.refusal), "The address cannot be delivered to.", "");
     else
@@ -249,7 +313,7 @@ JobPtr Dispatcher::part(const Job& job, std::vector<std::uint32_t> recipients) c
   auto out = std::make_unique<Job>(job);
   out->recipients = std::move(recipients);
   out->holds_trial = false;
-  out->charged = false;
+  out->charged.reset();
   out->shaped.reset();
   return out;
 }
@@ -301,22 +365,20 @@ void Dispatcher::prepare_again(JobPtr job) {
   release_trial(*job);
   give_back(*job, 0);
   job->site.reset();
-  due_.push_back(std::move(job));
+  push(due_, std::move(job));
   pump();
 }
 
 void Dispatcher::configure() {
   resolver_.configure(shared_.config->dns);
   sites_.configure(shared_.config, shared_.sts);
-  std::vector<JobPtr> moved;
+  weights_ = ClassWeights(*shared_.config);
   for (auto& [key, lane] : lanes_) {
-    for (auto& job : lane->ready) moved.push_back(std::move(job));
-    ready_ -= lane->ready.size();
-    lane->ready.clear();
+    empty_lane(*lane, again_);
     for (auto* timer : lane->idle) timer->cancel();
   }
-  for (auto& [key, held] : std::exchange(held_, {})) std::ranges::move(held.jobs, std::back_inserter(moved));
-  for (auto& job : moved) prepare_again(std::move(job));
+  for (auto& [key, held] : std::exchange(held_, {})) again_.splice(held.jobs);
+  work();
   look();
 }
 
@@ -353,6 +415,7 @@ void Dispatcher::dispatch(JobPtr job) {
     job->sticky.reset();
   routing::Request request = request_for(*job);
   const std::uint64_t tie_break = random_();
+  std::string unpaid;  // what budgets and rates have to do with a hold
   while (true) {
     routing::Route route = routing::route(shared_.config->topology, *snapshot_, request, now(), tie_break);
     if (route.hold) {
@@ -362,6 +425,7 @@ void Dispatcher::dispatch(JobPtr job) {
         const Keep keep{job->sticky, job->sticky_strict, job->ambiguous};
         return retry_later(std::move(job), keep);
       }
+      route.hold->reason += unpaid;
       return hold(std::move(job), *route.hold);
     }
     const routing::EgressRef egress = route.candidates.front().egress;
@@ -388,15 +452,16 @@ void Dispatcher::dispatch(JobPtr job) {
                host.message_size && job->message->size > host.message_size) {
       request.excluded.push_back({egress, "the message is larger than it takes", {}});
       continue;
-    } else if (job->recipients.size() > static_cast<std::size_t>(host.recipients)) {
-      return dispatch_split(std::move(job), static_cast<std::size_t>(host.recipients));
-    } else if (!shared_.budgets.charge(egress.index, job->recipients.size(), now())) {
-      request.excluded.push_back({egress, "budget used up", shared_.budgets.renews(egress.index, now())});
+    } else if (const std::size_t most = most_recipients(*job, egress.index); job->recipients.size() > most) {
+      return dispatch_split(std::move(job), most);
+    } else if (auto refusal = shared_.budgets.charge(egress.index, job->message->message_class, job->recipients.size(), now(),
+                                                     job->charged)) {
+      unpaid += (unpaid.empty() ? ": " : "; ") + shared_.config->topology.name(egress) + " " + refusal->reason;
+      request.excluded.push_back({egress, std::move(refusal->reason), refusal->until});
       continue;
-    } else {
-      job->charged = true;
     }
     job->egress = egress;
+    job->canary = route.canary && egress.kind == routing::EgressKind::smarthost;
     job->route = routing::explain(route, shared_.config->topology);
     return enqueue(std::move(job));
   }
@@ -465,20 +530,18 @@ void Dispatcher::enqueue(JobPtr job, bool front) {
   }
   if (!smarthost) lane->site = job->site;
   // A long queue does not keep bodies in memory: they are read back when their turn comes.
-  if (shared_.common.cache.full() && lane->ready.size() > 100 && !job->message->pass) job->content.reset();
-  ++ready_;
-  if (front)
-    lane->ready.push_front(std::move(job));
-  else
-    lane->ready.push_back(std::move(job));
+  if (lane->ready.size(job->message->message_class) > long_queue && !keeps_body(*job)) job->content.reset();
+  ++load_of(*job).ready;
+  push(lane->ready, std::move(job), front);
   kick(*lane);
 }
 
 void Dispatcher::hold(JobPtr job, const routing::Hold& reason) {
   if (settled(*job, {Settled::End::deferred, smtp::make_reply(451, "4.7.1 (local) " + job->route), "", {}})) return;
-  HeldKey key{job->pool, job->site->provider, -1, job->site->ipv4, job->site->ipv6, {}};
+  HeldKey key{job->pool, job->site->provider, -1, job->site->ipv4, job->site->ipv6, {}, {}};
   if (job->sticky) key.sticky = static_cast<int>(job->sticky->index) * 2 + (job->sticky->kind == routing::EgressKind::smarthost);
   if (refused_somewhere(*job)) key.sender = job->sender_domain;
+  if (shared_.config->classes[job->message->message_class].spending) key.message_class = job->message->message_class;
   HeldJobs& held = held_[key];
   if (held.jobs.empty() || held.reason != reason.reason)
     log::info("holding mail", {{"id", smtp::to_string(job->message->id)},
@@ -489,52 +552,8 @@ void Dispatcher::hold(JobPtr job, const routing::Hold& reason) {
   // The first of the times at which something may change for one of them.
   if (held.jobs.empty() || (reason.until && (!held.until || *reason.until < *held.until))) held.until = reason.until;
   job->content.reset();
-  held.add(std::move(job));
-  arm();
-}
-
-/// Offers held mail again: one job of each kind finds out for all of them.
-void Dispatcher::release_held() {
-  if (stopping_) return;
-  auto held = std::move(held_);
-  held_.clear();
-  for (auto& [key, group] : held) {
-    std::size_t stuck = 0;
-    if (group.until && *group.until <= now()) group.until.reset();
-    while (!group.jobs.empty()) {
-      JobPtr job = std::move(group.jobs.front());
-      group.jobs.pop_front();
-      routing::Request request;
-      request.pool = key.pool;
-      request.provider = key.provider;
-      request.site = job->site->key;
-      request.ipv4 = key.ipv4;
-      request.ipv6 = key.ipv6;
-      if (key.sender) request.sender = *key.sender;
-      if (key.sticky >= 0)
-        (key.sticky % 2 ? request.only_smarthost : request.only_source) = static_cast<std::uint32_t>(key.sticky / 2);
-      const routing::Route route = routing::route(shared_.config->topology, *snapshot_, request, now(), random_());
-      const bool expired = now() >= job->message->expires;
-      if (route.hold && !expired) {
-        group.reason = route.hold->reason;
-        group.until = route.hold->until;
-        group.jobs.push_front(std::move(job));
-        break;
-      }
-      const std::size_t before = held_[key].jobs.size();
-      dispatch(std::move(job));
-      // Held again, because the one place was taken (a trial): the others would be too. Or for a reason of its own (its
-      // size): a few may stand in the way of the rest, and they go to the end.
-      if (held_[key].jobs.size() > before && ++stuck >= most_stuck) break;
-    }
-    HeldJobs& now_held = held_[key];
-    now_held.first_expiry = std::min(now_held.first_expiry, group.first_expiry);
-    if (now_held.reason.empty()) now_held.reason = group.reason;
-    if (group.until && (!now_held.until || *group.until < *now_held.until)) now_held.until = group.until;
-    std::ranges::move(now_held.jobs, std::back_inserter(group.jobs));
-    now_held.jobs = std::move(group.jobs);
-    if (now_held.jobs.empty()) held_.erase(key);
-  }
+  const int weight = weights_.of(job->message->message_class);
+  held.add(std::move(job), weight);
   arm();
 }
 
@@ -549,48 +568,35 @@ void Dispatcher::release_trial(Job& job) {
 }
 
 void Dispatcher::set_snapshot(std::shared_ptr<const routing::Snapshot> snapshot) {
-  snapshot_ = std::move(snapshot);
-  reroute_lanes();
+  const auto before = std::exchange(snapshot_, std::move(snapshot));
+  reroute_lanes(before.get());
   release_held();
   look();
 }
 
-/// Mail that waits for a connection of an egress that is out of service by now takes another way.
-void Dispatcher::reroute_lanes() {
-  std::vector<JobPtr> moved;
-  for (auto& [key, lane] : lanes_) {
-    if (lane->ready.empty()) continue;
-    const bool source = key.egress.kind == routing::EgressKind::source;
-    if (source && (shared_.config->topology.observe ||
-                   routing::in_service(snapshot_->sources[key.egress.index].with(lane->site->provider).standing)))
-      continue;
-    const routing::SmarthostSnapshot* host = source ? nullptr : &snapshot_->smarthosts[key.egress.index];
-    const bool all = source || (host->resting_until && now() < *host->resting_until);
-    if (!all && !host->senders) continue;
-    std::deque<JobPtr> stay;
-    for (auto& job : lane->ready) {
-      if (!all && !routing::find_refused(host->senders, job->sender_domain, now())) {
-        stay.push_back(std::move(job));
-        continue;
-      }
-      release_trial(*job);
-      give_back(*job, 0);
-      moved.push_back(std::move(job));
-    }
-    ready_ -= lane->ready.size() - stay.size();
-    lane->ready = std::move(stay);
-  }
-  for (auto& job : moved) dispatch(std::move(job));
-}
-
-/// Whether a smarthost of the job's pool does not take its sender: it waits apart from mail that may go there.
+/// Whether a smarthost of the job's pool does not take its sender, or the sender is not ready there: it waits apart from mail
+/// that may go there.
 bool Dispatcher::refused_somewhere(const Job& job) const {
   return std::ranges::any_of(shared_.config->topology.pools[job.pool].fallback, [&](std::uint32_t host) {
-    return routing::find_refused(snapshot_->smarthosts[host].senders, job.sender_domain, now());
+    return routing::find_barred(snapshot_->smarthosts[host], job.sender_domain, now());
   });
 }
 
 // ---- time --------------------------------------------------------------------------------------------------------
+
+/// Makes some of what rests and is due ready, of each class that has little there.
+void Dispatcher::refill() {
+  if (resting_.empty() || stopping_) return;
+  const auto wanted = [this](std::uint32_t message_class) { return due_.size(message_class) < refill_below; };
+  for (auto& job : resting_.take_due(now(), refill_by, wanted)) push(due_, std::move(job));
+}
+
+void Dispatcher::rest_job(JobPtr job) {
+  if (Resting::fits(*job)) return resting_.add(std::move(job));
+  auto& heap = scheduled_[job->message->message_class];
+  heap.push_back({job->next_at, std::move(job)});
+  std::ranges::push_heap(heap, LaterFirst{});
+}
 
 /// Puts the job to rest until job->next_at: only its id stays in memory.
 void Dispatcher::schedule(JobPtr job) {
@@ -601,16 +607,21 @@ void Dispatcher::schedule(JobPtr job) {
     return;
   job->content.reset();
   job->site.reset();
-  job->tried.clear();
-  job->route.clear();
-  scheduled_.push_back(std::move(job));
-  std::ranges::push_heap(scheduled_, LaterFirst{});
+  // It rests beside perhaps a hundred thousand others: what this round took is given back, not only emptied.
+  std::vector<routing::Excluded>().swap(job->tried);
+  std::string().swap(job->route);
+  std::string().swap(job->tls);
+  rest_job(std::move(job));
   arm();
 }
 
 void Dispatcher::arm() {
   if (stopping_) return;
-  routing::Time next = scheduled_.empty() ? routing::Time::max() : scheduled_.front()->next_at;
+  routing::Time next = routing::Time::max();
+  for (const auto& [message_class, heap] : scheduled_)
+    if (!heap.empty()) next = std::min(next, heap.front().at);
+  // What is due and still rests waits for room, which pump() looks for whenever there is some.
+  if (!resting_.empty()) next = std::min(next, std::max(resting_.next(), now() + std::chrono::milliseconds(100)));
   for (const auto& [key, held] : held_) {
     next = std::min(next, held.first_expiry);
     if (held.until) next = std::min(next, *held.until);
@@ -630,21 +641,21 @@ void Dispatcher::arm() {
 void Dispatcher::look() {
   if (stopping_) return;
   const routing::Time time = now();
-  while (!scheduled_.empty() && scheduled_.front()->next_at <= time) {
-    std::ranges::pop_heap(scheduled_, LaterFirst{});
-    due_.push_back(std::move(scheduled_.back()));
-    scheduled_.pop_back();
-  }
+  // When the time of many has come at once, the next look (arm) takes the next few of them.
+  for (auto& [message_class, heap] : scheduled_)
+    for (std::size_t n = 0; n < most_due && !heap.empty() && heap.front().at <= time; ++n) {
+      std::ranges::pop_heap(heap, LaterFirst{});
+      push(due_, std::move(heap.back().job));
+      heap.pop_back();
+    }
   const bool held_due = std::ranges::any_of(held_, [&](const auto& entry) {
     return entry.second.first_expiry <= time || (entry.second.until && *entry.second.until <= time);
   });
   if (held_due) {
-    std::vector<JobPtr> expired;
     for (auto& [key, held] : held_) {
       if (held.until && *held.until <= time) held.until.reset();
-      std::ranges::move(held.take_expired(time), std::back_inserter(expired));
+      for (auto& job : held.take_expired(time)) push(again_, std::move(job));  // which ends them
     }
-    for (auto& job : expired) fail(std::move(job), {}, "", "");
     if (snapshot_) release_held();
   }
   end_withheld(time);
@@ -655,6 +666,12 @@ void Dispatcher::look() {
 boost::asio::awaitable<void> Dispatcher::stop(Deadline deadline) {
   stopping_ = true;
   timer_.cancel();
+  slices_.cancel();
+  // What is still to be worked on rests; who waits for a verdict has it.
+  while (auto job = released_.pop()) release_job(std::move(*job));
+  while (auto job = again_.pop()) schedule(std::move(*job));
+  for (auto& group : unreached_)
+    while (auto job = group.jobs.pop()) schedule(std::move(*job));
   for (auto& [key, lane] : lanes_)
     for (auto* timer : lane->idle) timer->cancel();
   co_await tasks_.wait_or(deadline, [this] {
@@ -665,12 +682,35 @@ boost::asio::awaitable<void> Dispatcher::stop(Deadline deadline) {
 
 // ---- for the API -------------------------------------------------------------------------------------------------
 
+/// A million of them at most: no strings but those of the rows that are asked for.
+void Dispatcher::list_resting(const QueueFilter& filter, QueueSummary& out) const {
+  const routing::Time time = now();
+  resting_.each([&](const Resting::Row& row) {
+    ++out.total;
+    ++out.by_class[row.message_class];
+    if (!out.oldest || row.accepted < *out.oldest) out.oldest = row.accepted;
+    if (out.rows.size() >= filter.limit || (filter.message_class && *filter.message_class != row.message_class)) return;
+    const char* const state = row.next_at <= time ? "ready" : "scheduled";
+    if (!filter.state.empty() && filter.state != state) return;
+    const MessageHistory* known = history_.find(row.id);
+    out.rows.push_back({row.id, row.message_class, "", "", state, row.accepted, row.next_at, row.attempts, row.recipients,
+                        known ? known->sender : "", row.last_reply});
+  });
+}
+
 QueueSummary Dispatcher::queue(const QueueFilter& filter) const {
   QueueSummary out;
+  // Neighbours mostly have the same site: one look-up for all of them.
+  std::shared_ptr<const Site> last_site;
+  std::uint64_t* at_site = nullptr;
   const auto add = [&](const Job& job, const char* state, const std::string& egress, const std::string& reason) {
     ++out.total;
     ++out.by_class[job.message->message_class];
-    if (job.site) ++out.by_site[job.site->key];
+    if (job.site && job.site != last_site) {
+      last_site = job.site;
+      at_site = &out.by_site[job.site->key];
+    }
+    if (job.site) ++*at_site;
     if (!egress.empty()) ++out.by_egress[egress];
     if (std::string_view(state) == "held") ++out.held;
     if (!out.oldest || job.message->accepted < *out.oldest) out.oldest = job.message->accepted;
@@ -683,16 +723,17 @@ QueueSummary Dispatcher::queue(const QueueFilter& filter) const {
                         known ? known->sender : "", reason});
   };
   const auto name = [&](const Job& job) { return shared_.config->topology.name(job.egress); };
-  for (const auto& job : due_) add(*job, "ready", "", job->last_reply);
-  for (const auto& job : scheduled_) add(*job, "scheduled", "", job->last_reply);
-  for (const auto& [key, held] : held_)
-    for (const auto& job : held.jobs) add(*job, "held", "", held.reason);
-  for (const auto& [reason, held] : withheld_)
-    for (const auto& job : held.jobs) add(*job, "held", "", reason);
+  for (const JobQueue* queue : {&due_, &again_, &released_})
+    queue->for_each([&](const JobPtr& job) { add(*job, "ready", "", job->last_reply); });
+  for (const auto& group : unreached_) group.jobs.for_each([&](const JobPtr& job) { add(*job, "ready", "", job->last_reply); });
+  for (const auto& [message_class, heap] : scheduled_)
+    for (const auto& entry : heap) add(*entry.job, "scheduled", "", entry.job->last_reply);
+  list_resting(filter, out);
+  for (const auto& [key, held] : held_) held.jobs.for_each([&](const JobPtr& job) { add(*job, "held", "", held.reason); });
+  for (const auto& [reason, held] : withheld_) held.jobs.for_each([&](const JobPtr& job) { add(*job, "held", "", reason); });
   for (const auto& jobs : changing_)
     for (const auto& job : jobs) add(*job, "active", "", "");
-  for (const auto& [key, lane] : lanes_)
-    for (const auto& job : lane->ready) add(*job, "ready", name(*job), "");
+  for (const auto& [key, lane] : lanes_) lane->ready.for_each([&](const JobPtr& job) { add(*job, "ready", name(*job), ""); });
   for (const Job* job : active_) add(*job, "active", job->route.empty() ? "" : name(*job), "");
   return out;
 }

@@ -17,16 +17,22 @@
 #include <string>
 #include <vector>
 
+#include "relay/delivery/class_weights.hpp"
 #include "relay/delivery/connection.hpp"
 #include "relay/delivery/history.hpp"
 #include "relay/delivery/job.hpp"
+#include "relay/delivery/resting.hpp"
 #include "relay/delivery/selector.hpp"
 #include "relay/delivery/shared.hpp"
 #include "relay/dns/sites.hpp"
 #include "relay/runtime/task_group.hpp"
+#include "routing/fair_queue.hpp"
 #include "smtp/dsn.hpp"
 
 namespace egret::relay {
+
+/// Waiting jobs; where classes meet they are served by weight.
+using JobQueue = routing::FairQueue<JobPtr>;
 
 /// The reason of a hold that the operator asked for.
 inline constexpr std::string_view held_by_operator = "held by the operator";
@@ -82,7 +88,8 @@ enum class QueueAction { retry, hold, release, cancel };
 struct QueueCommand {
   QueueAction action = QueueAction::retry;
   Selector selector;
-  bool bounce = false;  ///< cancel: the sender gets a DSN
+  bool bounce = false;                   ///< cancel: the sender gets a DSN
+  std::string reason{held_by_operator};  ///< of a hold
 };
 
 /// Messages by id; one may be in several lists, and in a list more than once.
@@ -138,6 +145,10 @@ class Dispatcher {
   void hold_job(JobPtr job, const std::string& reason, bool durable);
   /// Mail of a sender who is held no more. On this worker's thread.
   void release_sender(const std::string& sender);
+  /// The user was suspended (relay/brakes): what waits of his mail is held. On this worker's thread.
+  void hold_user(const std::string& user, const std::string& reason);
+  /// He may send again. On this worker's thread.
+  void release_user(const std::string& user);
 
  private:
   struct Lane;
@@ -152,21 +163,41 @@ class Dispatcher {
     std::string provider;
     int sticky = -1;
     bool ipv4 = true, ipv6 = true;
-    std::optional<std::string> sender;  ///< the sender's domain, where a smarthost of the pool refuses it
+    std::optional<std::string> sender;           ///< the sender's domain, where a smarthost of the pool refuses it
+    std::optional<std::uint32_t> message_class;  ///< where that has a budget of its own
     auto operator<=>(const HeldKey&) const = default;
   };
   struct HeldJobs {
-    std::deque<JobPtr> jobs;
+    JobQueue jobs;
     std::string reason;
     std::optional<routing::Time> until;
-    routing::Time first_expiry = routing::Time::max();
+    routing::Time first_expiry = routing::Time::max();  ///< not later than that of any
+    // While they are offered again.
+    bool offering = false;
+    std::size_t to_offer = 0;
+    std::size_t stuck = 0;  ///< offered in vain
 
-    void add(JobPtr job);
+    void add(JobPtr job, int weight);
     /// Takes out the jobs whose time is over.
     std::vector<JobPtr> take_expired(routing::Time time);
   };
+  /// A job that rests until its time; the time stands here too, so that ordering them touches no job.
+  struct Scheduled {
+    routing::Time at;
+    JobPtr job;
+  };
   struct LaterFirst {
-    bool operator()(const JobPtr& a, const JobPtr& b) const { return a->next_at > b->next_at; }
+    bool operator()(const Scheduled& a, const Scheduled& b) const { return a.at > b.at; }
+  };
+  /// Jobs whose destination could not be reached: they share what came of the one that tried.
+  struct Unreached {
+    JobQueue jobs;
+    AttemptResult result;
+  };
+  /// What a class has under way on this worker.
+  struct Load {
+    std::size_t preparing = 0;
+    std::size_t ready = 0;  ///< in lanes
   };
   struct Established;
   /// A job and what it is for the connection that it is on.
@@ -176,10 +207,17 @@ class Dispatcher {
   };
 
   // Intake and preparation (dispatcher.cpp).
+  void push(JobQueue& queue, JobPtr job, bool front = false) const;
+  Load& load_of(std::uint32_t message_class);
+  Load& load_of(const Job& job) { return load_of(job.message->message_class); }
+  bool keeps_body(const Job& job) const;
+  boost::asio::awaitable<void> give_way(std::uint32_t message_class);
   void pump();
   boost::asio::awaitable<void> prepare(JobPtr job);
   void prepared(JobPtr job, std::map<std::string, std::vector<std::uint32_t>> by_domain, std::map<std::string, SiteAnswer> sites);
   bool admitted(JobPtr& job);
+  bool user_admitted(JobPtr& job);
+  boost::asio::awaitable<void> hold_mail_of(std::string user, std::string reason);
   bool try_cached(JobPtr& job);
   template <typename Continue>
   void hand_over(Dispatcher& owner, JobPtr job, Continue then);
@@ -197,7 +235,6 @@ class Dispatcher {
   std::uint32_t pool_of(const Job& job, const std::string& domain) const;
   void enqueue(JobPtr job, bool front = false);
   void hold(JobPtr job, const routing::Hold& hold);
-  void release_held();
   void release_job(JobPtr job);
   void end_withheld(routing::Time time);
 
@@ -216,28 +253,51 @@ class Dispatcher {
   void release_trial(Job& job);
   std::optional<routing::ShapingRefusal> shape(const Job& job, std::uint32_t source) const;
   void give_back(Job& job, std::size_t used);
-  void reroute_lanes();
   void smarthost_refuses(const Job& job, const std::string& text, routing::AccountTrouble trouble,
                          routing::Duration at_least = routing::Duration{0});
+
+  // Budgets and rates of smarthosts (spending.cpp).
+  std::size_t most_recipients(const Job& job, std::uint32_t smarthost) const;
+  boost::asio::awaitable<void> wait_for_rate(Lane* lane);
+  bool paced(const Lane& lane) const;
+  bool pays(Job& job);
+
   bool refused_somewhere(const Job& job) const;
+
+  // Work on many jobs, in slices (slices.cpp).
+  void work();
+  bool slice();
+  bool step();
+  void empty_lane(Lane& lane, JobQueue& into);
+  void release_held();
+  void offer_next();
+  void reroute_lanes(const routing::Snapshot* before = nullptr);
 
   // Time.
   void schedule(JobPtr job);
   void arm();
   void look();
+  void rest_job(JobPtr job);
+  void refill();
+  void list_resting(const QueueFilter& filter, QueueSummary& out) const;
 
   // Lanes (lanes.cpp).
   void kick(Lane& lane);
   boost::asio::awaitable<void> run_lane(Lane* lane);
-  boost::asio::awaitable<JobPtr> take(Lane* lane);
+  bool may_serve(const Lane& lane, std::uint32_t message_class, bool lesser) const;
+  bool work_for(const Lane& lane, bool lesser) const;
+  void serve(Lane& lane, bool& lesser, const Job* job) const;
+  boost::asio::awaitable<JobPtr> take(Lane* lane, bool* lesser);
+  boost::asio::awaitable<JobPtr> loaded(JobPtr job);
   boost::asio::awaitable<void> rest(Lane* lane);
   void put_back(Lane& lane, JobPtr job);
   int messages_per_connection(const Lane& lane) const;
-  boost::asio::awaitable<JobPtr> take_following(Lane* lane, const Job* present, const Carrier* connection);
-  boost::asio::awaitable<AttemptResult> send_job(Lane* lane, Carrier* connection, Prepared* present, Prepared* following);
+  boost::asio::awaitable<JobPtr> take_following(Lane* lane, const Job* present, const Carrier* connection, bool lesser);
+  boost::asio::awaitable<AttemptResult> send_job(Lane* lane, Carrier* connection, Prepared* present, Prepared* following,
+                                                 bool lesser);
   boost::asio::awaitable<Established> establish(Lane* lane, const Job* job);
   boost::asio::awaitable<Established> establish_at(Lane* lane, const Target* target, routing::IpAddress address, TlsPlan plan);
-  OutgoingOptions outgoing_options(routing::EgressRef egress) const;
+  OutgoingOptions outgoing_options(routing::EgressRef egress, smtp::MessageId id) const;
   Security security_for(const Lane& lane, const Target& target, const TlsPlan& plan) const;
   smtp::ClientOptions client_options(routing::EgressRef egress, const TlsPlan& plan, bool implicit_tls) const;
   boost::asio::awaitable<ConnectResult> connect_from(routing::EgressRef egress, const Target* target, routing::IpAddress address);
@@ -249,11 +309,15 @@ class Dispatcher {
   // Outcomes (outcome.cpp).
   void conclude(JobPtr job, const AttemptResult& result);
   void conclude_answered(JobPtr job, const AttemptResult& result);
+  void report_canary(const Job& job, const AttemptResult& result, const std::vector<routing::Verdict>& refusals);
   void observe(const Job& job, const routing::Verdict& verdict, const std::string& text);
   std::optional<std::string> accuse(Job& job, smtp::Phase phase, const routing::Verdict& verdict, const std::string& text,
                                     routing::AccountTrouble trouble, routing::Duration at_least);
   void retry_one_by_one(JobPtr job, const AttemptResult& result);
   void conclude_trouble(JobPtr job, const AttemptResult& result);
+  void count_outcomes(const Job& job, const AttemptResult& result, const std::vector<routing::Verdict>& verdicts,
+                      const std::vector<std::uint32_t>& failed) const;
+  void count_bounced(const Job& job, bool unknown) const;
   void next_egress(JobPtr job, const std::string& reason);
   bool settled(const Job& job, const Settled& how);
   void remember(const Job& job, const Keep& keep);
@@ -287,9 +351,15 @@ class Dispatcher {
   std::mt19937_64 random_;
   History history_;
 
-  std::deque<JobPtr> due_;         ///< to be prepared
-  std::vector<JobPtr> scheduled_;  ///< heap by next_at
+  ClassWeights weights_;
+  JobQueue due_;                                               ///< to be prepared
+  JobQueue again_;                                             ///< to be decided anew, in slices
+  JobQueue released_;                                          ///< from a hold, to be prepared
+  std::list<Unreached> unreached_;                             ///< to be concluded, in slices
+  Resting resting_;                                            ///< what waits for its time
+  std::map<std::uint32_t, std::vector<Scheduled>> scheduled_;  ///< of that, what Resting does not take, by class; heaps by time
   std::map<HeldKey, HeldJobs> held_;
+  std::deque<HeldKey> offers_;                ///< of held_, to be offered again in slices
   std::map<std::string, HeldJobs> withheld_;  ///< by the operator or a guard, by reason: no standing releases them
   std::list<std::deque<JobPtr>> changing_;    ///< picked by operators' commands that are under way
   std::map<LaneKey, std::unique_ptr<Lane>> lanes_;
@@ -297,9 +367,11 @@ class Dispatcher {
       kept_;  ///< what passes through and must keep to its egress, by sender, recipient and site
   std::map<std::string, Deadline> broken_tls_;  ///< hosts that offer STARTTLS and cannot do it, until when to believe that
   std::set<const Job*> active_;
+  std::vector<Load> loads_;  ///< by class
   std::size_t preparing_ = 0;
-  std::size_t ready_ = 0;
   boost::asio::steady_timer timer_;
+  boost::asio::steady_timer slices_;
+  bool working_ = false;
   bool stopping_ = false;
   TaskGroup tasks_;
 };
@@ -308,8 +380,9 @@ class Dispatcher {
 struct Dispatcher::Lane {
   LaneKey key;
   std::shared_ptr<const Site> site;
-  std::deque<JobPtr> ready;
+  JobQueue ready;
   std::size_t connections = 0;
+  std::size_t lesser = 0;                        ///< those of them with mail of a class that leaves room for another
   std::vector<boost::asio::steady_timer*> idle;  ///< connections that wait for a job
   bool opened = false;                           ///< a connection was opened, and the login taken
 };

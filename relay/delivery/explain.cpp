@@ -15,14 +15,16 @@ std::vector<WaitingJob> Dispatcher::jobs_of(smtp::MessageId id) const {
       out.push_back({state, job.message->message_class, job.message->size, job.recipients, job.attempts, job.next_at, job.sticky,
                      job.sticky_strict, job.tried, job.holds_trial, job.last_reply});
   };
-  for (const auto& job : due_) add(*job, "ready");
-  for (const auto& job : scheduled_) add(*job, "scheduled");
-  for (const auto& [key, held] : held_)
-    for (const auto& job : held.jobs) add(*job, "held");
-  for (const auto& [reason, held] : withheld_)
-    for (const auto& job : held.jobs) add(*job, "held");
-  for (const auto& [key, lane] : lanes_)
-    for (const auto& job : lane->ready) add(*job, "ready");
+  const auto ready = [&](const JobPtr& job) { add(*job, "ready"); };
+  const auto held = [&](const JobPtr& job) { add(*job, "held"); };
+  for (const JobQueue* queue : {&due_, &again_, &released_}) queue->for_each(ready);
+  for (const auto& group : unreached_) group.jobs.for_each(ready);
+  for (const auto& [message_class, heap] : scheduled_)
+    for (const auto& entry : heap) add(*entry.job, "scheduled");
+  for (const auto& job : resting_.copies_of(id)) add(*job, job->next_at <= now() ? "ready" : "scheduled");
+  for (const auto& [key, group] : held_) group.jobs.for_each(held);
+  for (const auto& [reason, group] : withheld_) group.jobs.for_each(held);
+  for (const auto& [key, lane] : lanes_) lane->ready.for_each(ready);
   for (const Job* job : active_) add(*job, "active");
   return out;
 }
@@ -36,6 +38,11 @@ boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> Dispatcher::explai
   const auto& config = *shared_.config;
   const Site& site = *out.second.site;
   routing::Request request;
+  const auto served = std::ranges::find_if(config.classes, [&](const auto& c) { return c.pool == pool && !c.removed; });
+  const std::uint32_t message_class = job ? job->message_class
+                                      : served != config.classes.end()
+                                          ? static_cast<std::uint32_t>(served - config.classes.begin())
+                                          : config.first_class();
   for (const auto& route : config.routes)
     if (route.pool && routing::domain_matches(route.domain, domain)) {
       pool = *route.pool;
@@ -70,8 +77,8 @@ boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> Dispatcher::explai
     const routing::EgressRef egress{routing::EgressKind::smarthost, i};
     if (job && smarthost.message_size && job->size > smarthost.message_size)
       request.excluded.push_back({egress, "the message is larger than it takes", {}});
-    else if (smarthost.budget && shared_.budgets.used(i, now()) >= smarthost.budget->recipients)
-      request.excluded.push_back({egress, "budget used up", shared_.budgets.renews(i, now())});
+    else if (const auto refusal = shared_.budgets.refusal(i, message_class, 1, now()))
+      request.excluded.push_back({egress, refusal->reason, refusal->until});
   }
   out.first = routing::route(config.topology, *snapshot_, request, now(), random_());
   co_return out;

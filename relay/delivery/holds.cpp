@@ -8,20 +8,29 @@
 
 namespace egret::relay {
 
-void Dispatcher::HeldJobs::add(JobPtr job) {
+namespace {
+
+constexpr std::size_t many = 1000;  // jobs
+
+}  // namespace
+
+void Dispatcher::HeldJobs::add(JobPtr job, int weight) {
   first_expiry = std::min(first_expiry, job->message->expires);
-  jobs.push_back(std::move(job));
+  const std::uint32_t its = job->message->message_class;
+  jobs.push_back(its, weight, std::move(job));
 }
 
 std::vector<JobPtr> Dispatcher::HeldJobs::take_expired(routing::Time time) {
   std::vector<JobPtr> out;
   if (first_expiry > time) return out;
   first_expiry = routing::Time::max();
-  std::erase_if(jobs, [&](JobPtr& job) {
+  jobs.erase_if([&](JobPtr& job) {
     if (job->message->expires <= time) return out.push_back(std::move(job)), true;
     first_expiry = std::min(first_expiry, job->message->expires);
     return false;
   });
+  // Many that end one after another are not all looked through for each of them.
+  if (jobs.size() > many) first_expiry = std::max(first_expiry, time + std::chrono::seconds(1));
   return out;
 }
 
@@ -34,7 +43,8 @@ void Dispatcher::hold_job(JobPtr job, const std::string& reason, bool durable) {
   job->content.reset();
   job->tried.clear();
   job->route.clear();
-  withheld_[reason].add(std::move(job));
+  const int weight = weights_.of(job->message->message_class);
+  withheld_[reason].add(std::move(job), weight);
   arm();
 }
 
@@ -44,26 +54,25 @@ void Dispatcher::release_job(JobPtr job) {
   shared_.guard.forget(static_cast<std::uint64_t>(job->message->id));
   job->next_at = now();
   save_progress(*job);
-  due_.push_back(std::move(job));
+  push(due_, std::move(job));
 }
 
 void Dispatcher::release_sender(const std::string& sender) {
   const std::string reason = "sender " + routing::PoisonGuard::key_of(sender) + " is held";
   for (auto it = withheld_.lower_bound(reason); it != withheld_.end() && it->first.starts_with(reason);) {
-    for (auto& job : it->second.jobs) release_job(std::move(job));
+    released_.splice(it->second.jobs);
     it = withheld_.erase(it);
   }
-  pump();
+  work();
 }
 
 /// The time of some withheld mail is over: the sender is told.
 void Dispatcher::end_withheld(routing::Time time) {
-  std::vector<JobPtr> expired;
   for (auto it = withheld_.begin(); it != withheld_.end();) {
-    std::ranges::move(it->second.take_expired(time), std::back_inserter(expired));
+    for (auto& job : it->second.take_expired(time)) push(again_, std::move(job));
     it = it->second.jobs.empty() ? withheld_.erase(it) : std::next(it);
   }
-  for (auto& job : expired) fail(std::move(job), {}, "", "");
+  work();
 }
 
 }  // namespace egret::relay

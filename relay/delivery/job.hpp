@@ -8,6 +8,7 @@
 #include <string>
 #include <vector>
 
+#include "relay/budgets.hpp"
 #include "relay/delivery/pass_through.hpp"
 #include "relay/dns/sites.hpp"
 #include "relay/spool/format.hpp"
@@ -53,7 +54,8 @@ struct Job {
   std::string route;          ///< the explanation of the last decision
   routing::EgressRef egress;  ///< chosen
   bool holds_trial = false;
-  bool charged = false;
+  std::optional<Charge> charged;        ///< what was taken from budgets for it
+  bool canary = false;                  ///< goes by a smarthost only to see whether that works
   std::optional<routing::Time> shaped;  ///< when the source's cap and rate were charged for it
   int reconnects = 0;
 };

@@ -4,8 +4,10 @@
 #include <boost/asio/use_awaitable.hpp>
 
 #include "relay/auth/nonce.hpp"
+#include "relay/brakes/brakes.hpp"
 #include "relay/delivery/dispatcher.hpp"
 #include "relay/delivery/http_connection.hpp"
+#include "relay/esp/esp_tag.hpp"
 #include "relay/net/via.hpp"
 #include "relay/runtime/log.hpp"
 
@@ -46,8 +48,26 @@ std::size_t Dispatcher::lane_limit(const Lane& lane) const {
   return std::max<std::size_t>(1, static_cast<std::size_t>(limit));
 }
 
+/// Whether a connection, which has mail of a `lesser` class now or not, may take the next message of this class. Where
+/// classes meet, one connection is left for those of greater weight: else each of them could be with a long message.
+bool Dispatcher::may_serve(const Lane& lane, std::uint32_t message_class, bool lesser) const {
+  if (!weights_.lesser_at(lane.key.egress, message_class)) return true;
+  return lane.lesser - lesser < std::max<std::size_t>(1, lane_limit(lane) - 1);
+}
+
+bool Dispatcher::work_for(const Lane& lane, bool lesser) const {
+  return lane.ready.next([&](std::uint32_t its) { return may_serve(lane, its, lesser); }).has_value();
+}
+
+/// Notes what a connection is busy with: nothing, when there is no job.
+void Dispatcher::serve(Lane& lane, bool& lesser, const Job* job) const {
+  lane.lesser -= lesser;
+  lesser = job && weights_.lesser_at(lane.key.egress, job->message->message_class);
+  lane.lesser += lesser;
+}
+
 void Dispatcher::kick(Lane& lane) {
-  if (stopping_ || lane.ready.empty()) return;
+  if (stopping_ || !work_for(lane, false)) return;
   if (!lane.idle.empty()) {
     boost::asio::steady_timer* timer = lane.idle.back();
     lane.idle.pop_back();
@@ -68,26 +88,42 @@ boost::asio::awaitable<bool> Dispatcher::load(Job* job) {
   co_return true;
 }
 
-/// The next job of the lane, its body at hand; null when nothing waits.
-boost::asio::awaitable<JobPtr> Dispatcher::take(Lane* lane) {
-  while (!lane->ready.empty() && !stopping_) {
-    JobPtr job = std::move(lane->ready.front());
-    lane->ready.pop_front();
-    --ready_;
-    active_.insert(job.get());
-    const bool loaded = co_await load(job.get());
-    if (loaded) co_return job;
-    active_.erase(job.get());
-    job->next_at = now() + std::chrono::minutes(5);  // it cannot be read: perhaps later
-    schedule(std::move(job));
+/// The next job of the lane for a connection, its body at hand; null when nothing waits that it may take.
+boost::asio::awaitable<JobPtr> Dispatcher::take(Lane* lane, bool* lesser) {
+  while (!stopping_) {
+    auto next = lane->ready.pop([&](std::uint32_t its) { return may_serve(*lane, its, *lesser); });
+    if (!next) break;
+    serve(*lane, *lesser, next->get());
+    if ((*next)->charged && paced(*lane)) shared_.budgets.take_turn(*(*next)->charged, std::chrono::steady_clock::now());
+    JobPtr job = co_await loaded(std::move(*next));
+    if (job) co_return job;
   }
+  serve(*lane, *lesser, nullptr);
+  co_return nullptr;
+}
+
+/// A job that left its lane, with its body; null when that cannot be read, or its user is suspended by now.
+boost::asio::awaitable<JobPtr> Dispatcher::loaded(JobPtr job) {
+  --load_of(*job).ready;
+  active_.insert(job.get());
+  bool good = job->content != nullptr;
+  if (!good) good = co_await load(job.get());
+  const auto suspended = good && shared_.brakes ? shared_.brakes->suspended(job->content->user) : std::nullopt;
+  if (good && !suspended) co_return job;
+  active_.erase(job.get());
+  if (suspended) {
+    hold_job(std::move(job), *suspended, true);
+    co_return nullptr;
+  }
+  job->next_at = now() + std::chrono::minutes(5);  // perhaps later
+  schedule(std::move(job));
   co_return nullptr;
 }
 
 void Dispatcher::put_back(Lane& lane, JobPtr job) {
   active_.erase(job.get());
-  ++ready_;
-  lane.ready.push_front(std::move(job));
+  ++load_of(*job).ready;
+  push(lane.ready, std::move(job), true);
 }
 
 int Dispatcher::messages_per_connection(const Lane& lane) const {
@@ -97,24 +133,39 @@ int Dispatcher::messages_per_connection(const Lane& lane) const {
 }
 
 /// The job to announce behind the final dot of the present one: with more waiting than the connections can take, and
-/// on a connection that may carry it.
-boost::asio::awaitable<JobPtr> Dispatcher::take_following(Lane* lane, const Job* present, const Carrier* connection) {
-  if (present->holds_trial || lane->ready.empty() || lane->connections < lane_limit(*lane) || !lane->idle.empty() ||
-      connection->messages() + 1 >= messages_per_connection(*lane) || !connection->chains())
+/// on a connection that may carry it. `lesser`: what the connection has now is of a class that leaves room for another;
+/// with a single connection nothing of such a class is announced, for others would have to wait for that too.
+boost::asio::awaitable<JobPtr> Dispatcher::take_following(Lane* lane, const Job* present, const Carrier* connection,
+                                                          bool lesser) {
+  const std::size_t limit = lane_limit(*lane);
+  if (present->holds_trial || stopping_ || paced(*lane) || connection->messages() + 1 >= messages_per_connection(*lane) ||
+      !connection->chains())
     co_return nullptr;
-  co_return co_await take(lane);
+  if ((lane->connections < limit || !lane->idle.empty()) && work_for(*lane, false)) co_return nullptr;
+  // Whose turn it is decides; when that may not be announced, the connection takes it when it is done.
+  const auto turn = [&] { return lane->ready.next([&](std::uint32_t its) { return may_serve(*lane, its, lesser); }); };
+  const auto may_follow = [&](std::uint32_t its) { return !weights_.lesser_at(lane->key.egress, its) || (lesser && limit > 1); };
+  if (const auto its = turn(); its && may_follow(*its)) co_await give_way(*its);
+  const auto its = turn();
+  if (!its || !may_follow(*its)) co_return nullptr;
+  auto next = lane->ready.pop([&](std::uint32_t one) { return one == *its; });
+  if (!next) co_return nullptr;
+  co_return co_await loaded(std::move(*next));
 }
 
 /// Sends one job, and perhaps announces the next, which `following` then holds.
 boost::asio::awaitable<AttemptResult> Dispatcher::send_job(Lane* lane, Carrier* connection, Prepared* present,
-                                                           Prepared* following) {
-  const OutgoingOptions options = outgoing_options(lane->key.egress);
-  if (!present->transaction)
+                                                           Prepared* following, bool lesser) {
+  if (!present->transaction) {
+    const OutgoingOptions options = outgoing_options(lane->key.egress, present->job->message->id);
     present->transaction = co_await connection->prepare(present->job->content, present->job->recipients, options, shared_.spool);
-  following->job = co_await take_following(lane, present->job.get(), connection);
-  if (following->job)
+  }
+  following->job = co_await take_following(lane, present->job.get(), connection, lesser);
+  if (following->job) {
+    const OutgoingOptions options = outgoing_options(lane->key.egress, following->job->message->id);
     following->transaction =
         co_await connection->prepare(following->job->content, following->job->recipients, options, shared_.spool);
+  }
   co_return co_await connection->send(&*present->transaction, following->job ? &*following->transaction : nullptr, shared_.spool);
 }
 
@@ -123,7 +174,8 @@ boost::asio::awaitable<void> Dispatcher::rest(Lane* lane) {
   const Deadline until = in(idle_time);
   const std::uint64_t version = shared_.config->version;
   boost::asio::steady_timer timer(executor_);
-  while (lane->ready.empty() && !stopping_ && version == shared_.config->version && std::chrono::steady_clock::now() < until) {
+  while (!work_for(*lane, false) && !stopping_ && version == shared_.config->version &&
+         std::chrono::steady_clock::now() < until) {
     timer.expires_at(until);
     lane->idle.push_back(&timer);
     boost::system::error_code ignored;
@@ -137,8 +189,12 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
   std::uint64_t version = 0;  // of the configuration that the connection was opened under
   const LaneKey key = lane->key;
   Prepared present;
+  bool lesser = false;  // what it is busy with is of a class that leaves room for another
   while (true) {
-    if (!present.job) present.job = co_await take(lane);
+    if (!present.job) {
+      co_await wait_for_rate(lane);
+      present.job = co_await take(lane, &lesser);
+    }
     if (!present.job) break;
     // More waits than this connection can take at once: bring up another beside it.
     if (!lane->ready.empty()) kick(*lane);
@@ -161,9 +217,20 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
       lane->opened = lane->opened || connection->proven();
       if (!lane->ready.empty()) kick(*lane);
     }
+    if (!pays(*present.job)) {
+      // It waited into another period, whose budget does not take it. What was announced of it is taken back with the connection.
+      if (present.transaction) {
+        connection->drop();
+        connection.reset();
+      }
+      active_.erase(present.job.get());
+      dispatch(std::move(present.job));
+      present = {};
+      continue;
+    }
     const bool reused = connection->messages() > 0;
     Prepared following;
-    const AttemptResult result = co_await send_job(lane, connection.get(), &present, &following);
+    const AttemptResult result = co_await send_job(lane, connection.get(), &present, &following, lesser);
     if (!lane->opened && connection->proven()) {
       lane->opened = true;
       kick(*lane);
@@ -188,11 +255,19 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
       conclude(std::move(present.job), result);
     }
     present = std::move(following);
+    if (present.job) {
+      serve(*lane, lesser, present.job.get());
+    } else if (const auto next = lane->ready.next([&](std::uint32_t its) { return may_serve(*lane, its, lesser); });
+               next && (lane_limit(*lane) > 1 || !weights_.lesser_at(lane->key.egress, *next))) {
+      // With a single connection others than the next one would wait too: there its turn decides alone.
+      co_await give_way(*next);
+    }
     const bool worn = connection->messages() >= messages_per_connection(*lane) || version != shared_.config->version;
     if (!connection->usable() || (!present.job && worn)) {
       co_await connection->quit();
       connection.reset();
-    } else if (!present.job && lane->ready.empty() && !stopping_) {
+    } else if (!present.job && !work_for(*lane, lesser) && !stopping_) {
+      serve(*lane, lesser, nullptr);
       co_await rest(lane);
       if (version == shared_.config->version) continue;
       co_await connection->quit();
@@ -200,11 +275,12 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
     }
   }
   if (connection) co_await connection->quit();
+  serve(*lane, lesser, nullptr);
   --lane->connections;
   if (stopping_ && lane->connections == 0) {
-    for (auto& job : lane->ready) schedule(std::move(job));
-    ready_ -= lane->ready.size();
-    lane->ready.clear();
+    JobQueue left;
+    empty_lane(*lane, left);
+    while (auto job = left.pop()) schedule(std::move(*job));
   }
   if (!lane->ready.empty()) {
     kick(*lane);
@@ -216,11 +292,11 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
 
 /// The whole lane shares the fate of a destination that cannot be reached.
 void Dispatcher::defer_lane(Lane& lane, const AttemptResult& result) {
-  std::vector<JobPtr> jobs;
-  for (auto& job : lane.ready) jobs.push_back(std::move(job));
-  ready_ -= lane.ready.size();
-  lane.ready.clear();
-  for (auto& job : jobs) conclude(std::move(job), result);
+  if (lane.ready.empty() || stopping_) return;
+  Unreached& group = unreached_.emplace_back();
+  empty_lane(lane, group.jobs);
+  group.result = result;
+  work();
 }
 
 boost::asio::awaitable<std::shared_ptr<const Site>> Dispatcher::smarthost_site(std::uint32_t index) {
@@ -291,7 +367,7 @@ boost::asio::awaitable<Dispatcher::Established> Dispatcher::establish(Lane* lane
   co_return last;
 }
 
-OutgoingOptions Dispatcher::outgoing_options(routing::EgressRef egress) const {
+OutgoingOptions Dispatcher::outgoing_options(routing::EgressRef egress, smtp::MessageId id) const {
   OutgoingOptions out;
   out.signers = &shared_.config->dkim;
   if (egress.kind == routing::EgressKind::smarthost) {
@@ -299,6 +375,8 @@ OutgoingOptions Dispatcher::outgoing_options(routing::EgressRef egress) const {
     out.rewrites = shared_.config->smarthosts[egress.index].rewrites;
     out.add = shared_.config->smarthosts[egress.index].add_headers;
     out.keep = shared_.config->smarthosts[egress.index].keep_headers;
+    if (auto tag = esp_tag(shared_.config->smarthosts[egress.index], shared_.config->strip, id))
+      out.add.push_back(std::move(*tag));
   }
   return out;
 }

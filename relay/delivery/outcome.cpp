@@ -2,6 +2,8 @@
 #include <algorithm>
 
 #include "relay/delivery/dispatcher.hpp"
+#include "relay/esp/esp_mail.hpp"
+#include "relay/esp/handover.hpp"
 #include "relay/runtime/log.hpp"
 #include "routing/blame.hpp"
 #include "routing/esp_id.hpp"
@@ -99,6 +101,8 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
     if (source && config.topology.observe && action == routing::Action::next_egress)
       action = outcome.reply.permanent() ? routing::Action::fail : routing::Action::retry;
     job->last_reply = text;
+    // It went this way only to see whether that works: its ordinary way is next, whatever was said here.
+    if (job->canary) action = routing::Action::next_egress;
     switch (action) {
       case routing::Action::delivered:
         break;
@@ -131,6 +135,7 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
     note(*job, what, result.host, outcome.reply.to_string(), ok ? "" : to_string(verdicts[at].label), ok ? "" : verdicts[at].rule,
          who, to_string(outcome.phase), ok && !source ? routing::esp_message_id(provider, outcome.reply) : std::string());
   };
+  count_outcomes(*job, result, verdicts, ways.failed);
   tell(ways.delivered, "delivered");
   tell(ways.failed, "failed");
   tell(ways.retry, "deferred");
@@ -141,6 +146,7 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
   counters(egress).delivered.add(ways.delivered.size());
   counters(egress).failed.add(ways.failed.size());
   counters(egress).deferred.add(ways.retry.size() + ways.greylisted.size() + ways.same_only.size());
+  if (job->canary) report_canary(*job, result, verdicts);
   job->shaped.reset();  // it was tried
   give_back(*job, ways.delivered.size());
 
@@ -150,6 +156,10 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
       if (snapshot_->smarthosts[egress.index].resting_until) shared_.reputation.report_smarthost_delivered(egress.index);
     } else if (snapshot_->sources[egress.index].with(job->site->provider).wants_successes) {
       shared_.reputation.report(egress.index, routing::Delivered{job->site->provider});
+    }
+    if (!source && shared_.esp_mail) {
+      auto handovers = handovers_of(config, *job, ways.delivered, result, now());
+      if (!handovers.empty()) shared_.esp_mail->sent(std::move(handovers));
     }
     report_relayed(*job, ways.delivered, result);
     if (job->message->pass)
@@ -179,6 +189,18 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
       hold_job(std::move(some), *poison, true);
     else
       next_egress(std::move(some), blamed_reply);
+  }
+}
+
+/// Whether the way works, as far as this message can tell: what only concerns its recipients says nothing about that.
+void Dispatcher::report_canary(const Job& job, const AttemptResult& result, const std::vector<routing::Verdict>& refusals) {
+  for (std::size_t i = 0; i < result.outcomes.size(); ++i) {
+    const std::string text = result.outcomes[i].reply.to_string();
+    if (result.outcomes[i].delivered()) return shared_.reputation.report_canary(job.egress.index, true, text);
+    const routing::Label label = refusals[i].label;
+    if (label == routing::Label::recipient || label == routing::Label::mailbox_full || label == routing::Label::greylisted)
+      continue;
+    return shared_.reputation.report_canary(job.egress.index, false, text);
   }
 }
 
@@ -267,8 +289,8 @@ void Dispatcher::give_back(Job& job, std::size_t used) {
   if (const auto at = std::exchange(job.shaped, std::nullopt); at && used == 0)
     shared_.budgets.shaping.take_back(job.egress.index, job.site->provider,
                                       snapshot_->sources[job.egress.index].with(job.site->provider), job.recipients.size(), *at);
-  if (!std::exchange(job.charged, false)) return;
-  shared_.budgets.refund(job.egress.index, job.recipients.size() - used, now());
+  auto charged = std::exchange(job.charged, std::nullopt);
+  if (charged) shared_.budgets.refund(*charged, job.recipients.size() - used);
 }
 
 /// Nobody spoke.
@@ -280,6 +302,7 @@ void Dispatcher::conclude_trouble(JobPtr job, const AttemptResult& result) {
   if (result.kind == AttemptResult::Kind::ambiguous) {
     // It may have been delivered. Another egress now would make two of it (RFC 1047): the same way, later.
     counters(egress).ambiguous.add();
+    if (job->canary) shared_.reputation.report_canary(egress.index, false, result.text);
     give_back(*job, job->recipients.size());  // it counts as sent
     note(*job, "ambiguous", result.host, result.text, "", "connection", recipients);
     return retry_later(std::move(job), {egress, true, true});
@@ -291,6 +314,7 @@ void Dispatcher::conclude_trouble(JobPtr job, const AttemptResult& result) {
     return next_egress(std::move(job), result.text);
   }
   if (!source) {
+    if (job->canary) shared_.reputation.report_canary(egress.index, false, result.text);
     smarthost_refuses(*job, result.text, routing::AccountTrouble::none);
     note(*job, "failover", result.host, result.text, "", "smarthost-fault", recipients);
     return next_egress(std::move(job), result.text);
@@ -370,6 +394,7 @@ void Dispatcher::fail(JobPtr job, std::vector<smtp::Reply> replies, std::string 
   }
   if (replies.empty()) {
     note(*job, "failed", job->last_host, job->last_reply, "", "max-age", job->recipients);
+    if (job->content) count_bounced(*job, false);
     const auto age = std::chrono::duration_cast<routing::Duration>(job->message->expires - job->message->accepted);
     explanation = "It could not be delivered within " + routing::to_string(age) + ".";
     host = job->last_host;

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "relay/delivery/dispatcher.hpp"
+#include "relay/delivery/report_message.hpp"
 #include "relay/runtime/log.hpp"
 #include "smtp/body.hpp"
 
@@ -10,20 +11,6 @@ namespace egret::relay {
 namespace {
 
 constexpr std::uint64_t max_full = 1u << 20;  // a larger message comes back as its header only, whatever RET says
-
-/// NOTIFY (RFC 3461 section 4.1); without it failures and delays are reported.
-bool wants(const smtp::DsnRcpt& asked, smtp::DsnAction action) {
-  if (asked.never) return false;
-  switch (action) {
-    case smtp::DsnAction::failed:
-      return !asked.notify_given || asked.failure;
-    case smtp::DsnAction::delayed:
-      return !asked.notify_given || asked.delay;
-    case smtp::DsnAction::relayed:
-      return asked.success;
-  }
-  return true;
-}
 
 std::string_view word(smtp::DsnAction action) {
   switch (action) {
@@ -35,23 +22,6 @@ std::string_view word(smtp::DsnAction action) {
       return "relayed";
   }
   return "failed";
-}
-
-std::shared_ptr<spool::Message> as_message(const smtp::DsnInput& in, const std::string& class_name) {
-  auto dsn = std::make_shared<spool::Message>();
-  dsn->id = in.dsn_id;
-  dsn->class_name = class_name;
-  dsn->recipients = {in.sender};
-  dsn->utf8 = !in.sender.ascii() || in.utf8;
-  dsn->report = true;
-  dsn->accepted = now();
-  dsn->client = "local";
-  dsn->tail.push_back(smtp::build_dsn(in));
-  dsn->eight_bit = std::ranges::any_of(dsn->tail.front(), [](char c) { return static_cast<unsigned char>(c) >= 0x80; });
-  dsn->body_size = dsn->tail.front().size();
-  const std::size_t end = dsn->tail.front().find("\r\n\r\n");
-  dsn->header_end = end == std::string::npos ? 0 : end + 2;
-  return dsn;
 }
 
 }  // namespace
@@ -96,7 +66,7 @@ boost::asio::awaitable<void> Dispatcher::report(JobPtr job, std::vector<smtp::Re
     smtp::DsnInput in = dsn_input(*job, action);
     for (std::size_t i = 0; i < job->recipients.size(); ++i) {
       const smtp::DsnRcpt asked = content->notify(job->recipients[i]);
-      if (!wants(asked, action)) continue;
+      if (!report_wanted(asked, action)) continue;
       smtp::DsnRecipient r;
       r.address = content->recipients[job->recipients[i]];
       r.original = asked.orcpt;
@@ -114,7 +84,7 @@ boost::asio::awaitable<void> Dispatcher::report(JobPtr job, std::vector<smtp::Re
       in.full =
           action == smtp::DsnAction::failed && content->dsn.ret == smtp::DsnMail::Ret::full && content->body_size <= max_full;
       in.original = co_await original(content, in.full ? content->body_size : content->header_end);
-      auto dsn = as_message(in, content->class_name);
+      auto dsn = report_message(in, content->class_name);
       shared_.metrics.reports.add();
       log::info("report to the sender", {{"id", smtp::to_string(in.dsn_id)},
                                          {"original", smtp::to_string(content->id)},

@@ -16,7 +16,7 @@ namespace egret::relay {
 namespace {
 
 constexpr std::size_t envelopes_at_once = 256;
-constexpr std::size_t changes_at_once = 256;
+constexpr std::size_t changes_at_once = 64;
 constexpr auto lookup_time = std::chrono::seconds(10);  // for the sites of domains that nobody asked for lately
 
 }  // namespace
@@ -63,14 +63,27 @@ SelectorFacts Dispatcher::facts_of(const Job& job, std::string_view state) const
 /// visit(JobPtr&, state, withheld) for every job that rests; true takes it out of its queue.
 template <typename Visit>
 void Dispatcher::visit_resting(Visit visit) {
-  std::erase_if(due_, [&](JobPtr& job) { return visit(job, "ready", false); });
-  if (std::erase_if(scheduled_, [&](JobPtr& job) { return visit(job, "scheduled", false); }) > 0)
-    std::ranges::make_heap(scheduled_, LaterFirst{});
-  for (auto& [key, group] : held_) std::erase_if(group.jobs, [&](JobPtr& job) { return visit(job, "held", false); });
+  const auto ready = [&](JobPtr& job) { return visit(job, "ready", false); };
+  for (JobQueue* queue : {&due_, &again_, &released_}) queue->erase_if(ready);
+  for (auto& group : unreached_) group.jobs.erase_if(ready);
+  for (auto& [message_class, heap] : scheduled_)
+    if (std::erase_if(heap, [&](Scheduled& entry) { return visit(entry.job, "scheduled", false); }) > 0)
+      std::ranges::make_heap(heap, LaterFirst{});
+  std::vector<JobPtr> changed;
+  const routing::Time time = now();
+  resting_.erase_if([&](JobPtr& job) { return visit(job, job->next_at <= time ? "ready" : "scheduled", false); }, changed);
+  for (auto& job : changed) rest_job(std::move(job));
+  for (auto& [key, group] : held_) group.jobs.erase_if([&](JobPtr& job) { return visit(job, "held", false); });
   std::erase_if(held_, [](const auto& entry) { return entry.second.jobs.empty(); });
-  for (auto& [reason, group] : withheld_) std::erase_if(group.jobs, [&](JobPtr& job) { return visit(job, "held", true); });
+  for (auto& [reason, group] : withheld_) group.jobs.erase_if([&](JobPtr& job) { return visit(job, "held", true); });
   std::erase_if(withheld_, [](const auto& entry) { return entry.second.jobs.empty(); });
-  for (auto& [key, lane] : lanes_) ready_ -= std::erase_if(lane->ready, [&](JobPtr& job) { return visit(job, "ready", false); });
+  for (auto& [key, lane] : lanes_)
+    lane->ready.erase_if([&](JobPtr& job) {
+      Load& load = load_of(*job);
+      const bool gone = visit(job, "ready", false);
+      load.ready -= gone;
+      return gone;
+    });
 }
 
 /// The key of the site that takes a domain's mail, empty when it has none; nullopt when that cannot be said in time.
@@ -111,7 +124,7 @@ boost::asio::awaitable<void> Dispatcher::judge(Selection* selection) {
     const auto envelopes = co_await shared_.spool.envelopes(some);
     for (std::size_t i = 0; i < envelopes.size(); ++i) {
       // Gone meanwhile, or unreadable, which the spool has said in the log: it is not touched.
-      if (!envelopes[i] || !selector.fits_sender(envelopes[i]->sender)) continue;
+      if (!envelopes[i] || !selector.fits_sender(envelopes[i]->sender) || !selector.fits_user(envelopes[i]->user)) continue;
       Judged out;
       for (std::uint32_t r = 0; r < envelopes[i]->recipients.size(); ++r) {
         const std::string& domain = envelopes[i]->recipients[r].domain;
@@ -153,7 +166,7 @@ bool Dispatcher::pick_one(Selection& selection, JobPtr& job, std::string_view st
     picked.push_back(std::move(job));
     return true;
   }
-  if (job->charged) shared_.budgets.refund(job->egress.index, meant.size(), now());
+  if (job->charged) shared_.budgets.refund(*job->charged, meant.size());
   std::erase_if(job->recipients, [&](std::uint32_t r) { return std::ranges::binary_search(meant, r); });
   picked.push_back(part(*job, std::move(meant)));
   return false;
@@ -200,7 +213,7 @@ boost::asio::awaitable<void> Dispatcher::change(const QueueCommand* command, std
   if (command->action == QueueAction::cancel) co_return co_await cancel(std::move(some), command);
   for (auto& job : some) {
     if (command->action == QueueAction::hold) {
-      hold_job(std::move(job), std::string(held_by_operator), true);
+      hold_job(std::move(job), command->reason, true);
     } else if (command->action == QueueAction::release) {
       release_job(std::move(job));
     } else {
@@ -209,7 +222,7 @@ boost::asio::awaitable<void> Dispatcher::change(const QueueCommand* command, std
       if (job->site && snapshot_)
         dispatch(std::move(job));
       else
-        due_.push_back(std::move(job));
+        push(due_, std::move(job));
     }
   }
 }

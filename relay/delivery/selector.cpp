@@ -4,6 +4,7 @@
 #include <array>
 
 #include "relay/dns/idn.hpp"
+#include "smtp/sasl_server.hpp"
 #include "smtp/text.hpp"
 
 namespace egret::relay {
@@ -65,6 +66,9 @@ std::string set(Selector& out, std::string_view key, std::string_view value, con
     const auto index = config.class_named(value);
     if (!index) return "no class is called " + std::string(value);
     put(out.message_class, *index);
+  } else if (key == "user") {
+    if (!smtp::valid_username(value)) return "expected the name of a user";
+    put(out.user, std::string(value));
   } else if (key == "sender") {
     const auto address = sender_address(value);
     if (!address) return "expected an address, or <> for the null sender";
@@ -83,7 +87,7 @@ std::string set(Selector& out, std::string_view key, std::string_view value, con
     if (std::ranges::find(states, value) == states.end()) return "expected held, ready, active or scheduled";
     put(out.state, std::string(value));
   } else {
-    return "no such key; there are id, class, sender, domain, site, egress and state";
+    return "no such key; there are id, class, user, sender, domain, site, egress and state";
   }
   return twice ? "given twice" : "";
 }

@@ -1,7 +1,7 @@
 // Which waiting mail an operator's command concerns: `egret queue retry|hold|release|cancel SELECTOR`.
 //
 //   SELECTOR = "all" / condition *("," condition)            all conditions must hold
-//   condition = id=ID / class=NAME / sender=ADDRESS / domain=DOMAIN / site=KEY / egress=NAME / state=STATE
+//   condition = id=ID / class=NAME / user=NAME / sender=ADDRESS / domain=DOMAIN / site=KEY / egress=NAME / state=STATE
 //
 // A comma inside a quoted string of an address separates nothing. Pure: what has to be read from disk or asked of the
 // DNS is found by the caller and passed in.
@@ -34,6 +34,7 @@ struct Selector {
   std::string text;  ///< as it was given, for events
   std::optional<smtp::MessageId> id;
   std::optional<std::uint32_t> message_class;
+  std::optional<std::string> user;      ///< who logged in to send it
   std::optional<smtp::Address> sender;  ///< the null address: mail from <>
   std::optional<std::string> domain;    ///< of a recipient, as comparable_domain() gives it
   std::optional<std::string> site;
@@ -43,9 +44,10 @@ struct Selector {
   /// Of these recipients alone, whatever their envelope and an unknown site may say.
   bool fits(const SelectorFacts& facts) const;
   bool fits_sender(const smtp::Address& address) const;
+  bool fits_user(std::string_view name) const { return !user || *user == name; }
   bool fits_domain(std::string_view recipient_domain) const;
   /// Whether the envelope has a say: it may have to be read from disk.
-  bool wants_envelope() const { return sender || domain; }
+  bool wants_envelope() const { return user || sender || domain; }
 };
 
 /// A domain in the form in which equal ones are equal: lower-case, A-labels.

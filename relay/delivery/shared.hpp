@@ -11,6 +11,7 @@
 
 #include "config/config.hpp"
 #include "relay/budgets.hpp"
+#include "relay/delivery/precedence.hpp"
 #include "relay/metrics.hpp"
 #include "relay/net/tls.hpp"
 #include "relay/reputation/guard.hpp"
@@ -50,7 +51,12 @@ struct BodyCache {
   std::atomic<std::uint64_t> used{0};
   std::atomic<std::uint64_t> limit{256u << 20};
 
-  bool full() const { return used.load(std::memory_order_relaxed) >= limit.load(std::memory_order_relaxed); }
+  bool full() const { return full(false); }
+  /// For a `lesser` class three quarters are all: the rest is for mail that goes before it.
+  bool full(bool lesser) const {
+    const auto most = limit.load(std::memory_order_relaxed);
+    return used.load(std::memory_order_relaxed) >= (lesser ? most / 4 * 3 : most);
+  }
   /// Wraps a message so that its octets are counted while anybody holds it.
   std::shared_ptr<const spool::Message> count(std::shared_ptr<const spool::Message> message) {
     std::uint64_t size = 512;
@@ -75,6 +81,7 @@ struct DeliveryCommon {
   TrialGate trials;
   Handovers handovers;
   UnknownReplies unknown_replies;
+  Precedence precedence;
 };
 
 /// TLS for connections out. Immutable; each configuration has its own.

@@ -35,7 +35,7 @@ void add_text(const unsigned char* data, std::size_t size, DnsReply& out) {
   out.texts.push_back(smtp::printable(text));
 }
 
-/// The name that an address belongs to; names that are no host names are of no use to anybody.
+/// The name that an address or text belongs to; names that are no host names are of no use to anybody.
 void note_canonical(const ns_rr& rr, DnsReply& out) {
   if (out.canonical.empty() && smtp::valid_domain(ns_rr_name(rr), false)) out.canonical = smtp::lower(ns_rr_name(rr));
 }
@@ -60,6 +60,7 @@ bool add_record(const ns_msg& message, const ns_rr& rr, DnsType type, DnsReply& 
     if (!host || (!host->empty() && !smtp::valid_domain(*host, false))) return false;
     out.mx.push_back({static_cast<std::uint16_t>(data[0] << 8 | data[1]), *host});
   } else if (type == DnsType::txt && wanted == ns_t_txt) {
+    note_canonical(rr, out);
     add_text(data, size, out);
   } else if (type == DnsType::ptr && wanted == ns_t_ptr) {
     const auto host = name_at(message, data);

@@ -30,7 +30,7 @@ struct DnsReply {
   std::vector<routing::MxHost> mx;            ///< host "" is the root: a null MX (RFC 7505)
   std::vector<std::string> texts;             ///< txt (strings of one record joined), ptr
   std::vector<TlsaRecord> tlsa;               ///< tlsa
-  std::string canonical;                      ///< a, aaaa: the name that has the addresses, at the end of all aliases
+  std::string canonical;                      ///< a, aaaa, txt: the name that has the records, at the end of all aliases
   /// The server vouches by DNSSEC for this answer, for all aliases in it and also for "there is none" (AD bit,
   /// RFC 4035 section 3.2.3). Never set unless the configuration trusts the servers (dns.dnssec), nor with failed.
   bool secure = false;

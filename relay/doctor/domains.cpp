@@ -1,9 +1,10 @@
 #include <algorithm>
-#include <array>
 #include <map>
 #include <set>
 #include <utility>
 
+#include "config/readiness.hpp"
+#include "relay/doctor/records.hpp"
 #include "relay/doctor/subjects.hpp"
 #include "routing/sender_records.hpp"
 #include "routing/spf.hpp"
@@ -12,70 +13,7 @@
 namespace egret::relay::doctor {
 namespace {
 
-using routing::SpfQuestion;
 using routing::SpfResult;
-
-constexpr int max_questions = 300;  // of one domain: no evaluation within the limits of RFC 7208 comes near it
-
-/// What each ESP asks its customers to include. Presets that share a company share it.
-constexpr std::array<std::pair<std::string_view, std::string_view>, 7> esp_includes{{{"ses", "amazonses.com"},
-                                                                                     {"sendgrid", "sendgrid.net"},
-                                                                                     {"mailgun", "mailgun.org"},
-                                                                                     {"postmark", "spf.mtasv.net"},
-                                                                                     {"sparkpost", "sparkpostmail.com"},
-                                                                                     {"brevo", "spf.brevo.com"},
-                                                                                     {"mailjet", "spf.mailjet.com"}}};
-
-/// Empty for presets that nobody includes: a generic relay's addresses are not known here.
-std::string_view include_of(std::string_view provider) {
-  for (const auto& [preset, include] : esp_includes)
-    if (provider == preset || (provider.starts_with(preset) && provider[preset.size()] == '-')) return include;
-  return {};
-}
-
-DnsType dns_type(SpfQuestion::Type type) {
-  switch (type) {
-    case SpfQuestion::Type::txt:
-      return DnsType::txt;
-    case SpfQuestion::Type::a:
-      return DnsType::a;
-    case SpfQuestion::Type::aaaa:
-      return DnsType::aaaa;
-    case SpfQuestion::Type::mx:
-      return DnsType::mx;
-  }
-  return DnsType::txt;
-}
-
-boost::asio::awaitable<void> learn(Resolver* resolver, SpfQuestion question, routing::SpfAnswers* answers) {
-  const DnsReply reply = co_await resolver->query(question.name, dns_type(question.type));
-  routing::SpfAnswer answer;
-  answer.status = to_answer(reply).status;
-  answer.addresses = reply.addresses;
-  answer.texts = reply.texts;
-  for (const auto& mx : reply.mx) answer.hosts.push_back(mx.host);
-  answers->emplace(std::move(question), std::move(answer));
-}
-
-boost::asio::awaitable<routing::SpfOutcome> evaluate(Resolver* resolver, routing::SpfSender sender,
-                                                     routing::SpfAnswers* answers) {
-  routing::SpfOutcome out = check_spf(sender, *answers);
-  for (int i = 0; out.needs && i < max_questions; ++i) {
-    co_await learn(resolver, *out.needs, answers);
-    out = check_spf(sender, *answers);
-  }
-  co_return out;
-}
-
-boost::asio::awaitable<bool> includes(Resolver* resolver, std::string domain, std::string_view target,
-                                      routing::SpfAnswers* answers) {
-  routing::SpfInclusion out = spf_includes(domain, target, *answers);
-  for (int i = 0; out.needs && i < max_questions; ++i) {
-    co_await learn(resolver, *out.needs, answers);
-    out = spf_includes(domain, target, *answers);
-  }
-  co_return out.found;
-}
 
 // ---- SPF ---------------------------------------------------------------------------------------------------------
 
@@ -138,7 +76,7 @@ boost::asio::awaitable<Checks> check_spf_of(World world, std::string domain, rou
     sender.address = source.reputation;
     sender.domain = domain;
     sender.helo = source.ehlo;
-    routing::SpfOutcome outcome = co_await evaluate(&world.resolver, std::move(sender), answers);
+    routing::SpfOutcome outcome = co_await evaluate_spf(&world.resolver, std::move(sender), answers);
     const std::string text = describe(outcome);
     Group& group = groups[text];
     group.outcome = std::move(outcome);
@@ -157,11 +95,12 @@ boost::asio::awaitable<Checks> check_spf_of(World world, std::string domain, rou
 /// An ESP mostly uses an envelope domain of its own, or a name below the sender's: a missing include is no certain failure.
 boost::asio::awaitable<Checks> check_esps(World world, std::string domain, routing::SpfAnswers* answers) {
   Checks out;
-  std::set<std::string_view> done;
+  std::set<std::string_view> done;  // presets that share a company share it
   for (const auto& host : world.config.smarthosts) {
-    const std::string_view target = include_of(host.provider);
+    const std::string& target = config::readiness_of(host).records.spf;
     if (host.removed || target.empty() || !done.insert(target).second) continue;
-    const bool found = co_await includes(&world.resolver, domain, target, answers);
+    const routing::RecordState state = co_await includes_spf(&world.resolver, domain, target, answers);
+    const bool found = state == routing::RecordState::present;
     const std::string subject = "domain " + domain;
     if (found)
       out.push_back(
@@ -217,28 +156,66 @@ std::string alignment(const config::Config& config, const std::string& domain) {
   return out;
 }
 
-boost::asio::awaitable<Check> check_dmarc(World world, std::string domain) {
+Check check_dmarc(const config::Config& config, const std::string& domain, const Dmarc& found) {
   const std::string subject = "domain " + domain;
-  const std::vector<std::string> walk = routing::dmarc_walk(domain);
-  std::vector<std::optional<routing::DmarcRecord>> records;
-  for (const auto& name : walk) {
-    const DnsReply reply = co_await world.resolver.query("_dmarc." + name, DnsType::txt);
-    if (reply.status == DnsReply::Status::failed)
-      co_return make_check("dmarc", subject, Result::warn, "_dmarc." + name + " is unknown: " + reply.error,
-                           "ask again when DNS works");
-    records.push_back(routing::find_dmarc(reply.texts));
-    if (records.back() && (records.size() == 1 || records.back()->psd != 'u')) break;
-  }
-  const auto policy = routing::discover_dmarc(walk, records);
+  if (!found.known) return make_check("dmarc", subject, Result::warn, found.error, "ask again when DNS works");
+  const auto& policy = found.policy;
   if (!policy)
-    co_return make_check("dmarc", subject, Result::warn, "no DMARC record: " + alignment(world.config, domain),
-                         "publish one, for instance at _dmarc." + domain +
-                             ": v=DMARC1; p=none; rua=mailto:ADDRESS (large providers want it from whoever sends much)");
+    return make_check("dmarc", subject, Result::warn, "no DMARC record: " + alignment(config, domain),
+                      "publish one, for instance at _dmarc." + domain +
+                          ": v=DMARC1; p=none; rua=mailto:ADDRESS (large providers want it from whoever sends much)");
   std::string text = "DMARC p=" + policy->policy + " (_dmarc." + policy->found_at + ")";
   if (policy->record.strict_dkim || policy->record.strict_spf)
     text += std::string(", strict alignment of ") + (policy->record.strict_dkim ? "DKIM" : "") +
             (policy->record.strict_dkim && policy->record.strict_spf ? " and " : "") + (policy->record.strict_spf ? "SPF" : "");
-  co_return make_check("dmarc", subject, Result::ok, text + ": " + alignment(world.config, domain));
+  return make_check("dmarc", subject, Result::ok, text + ": " + alignment(config, domain));
+}
+
+// ---- ESPs --------------------------------------------------------------------------------------------------------
+
+/// The ESP's DKIM records, and whether mail by it would pass the domain's DMARC policy.
+void tell_readiness(Checks& out, const config::Smarthost& host, const std::string& domain,
+                    const routing::ReadinessVerdict& verdict) {
+  const std::string subject = "domain " + domain;
+  const std::string at = " at smarthost " + host.name;
+  const bool lost = verdict.ready == false;
+  switch (verdict.dkim) {
+    case routing::Alignment::yes:
+      out.push_back(make_check("esp-dkim", subject, Result::ok, "an aligned DKIM key serves it" + at));
+      break;
+    case routing::Alignment::no:
+      out.push_back(make_check("esp-dkim", subject, lost ? Result::fail : Result::warn, verdict.reason + at, verdict.advice));
+      break;
+    case routing::Alignment::untold:
+      out.push_back(make_check("esp-dkim", subject, Result::warn,
+                               "which DKIM records it needs" + at + " is not known: they differ for each customer",
+                               "give them as dkim_selectors of " + host.name));
+      break;
+    case routing::Alignment::unknown:
+      out.push_back(make_check("esp-dkim", subject, Result::warn, "DNS did not answer for its DKIM records" + at,
+                               "ask again when DNS works"));
+      break;
+  }
+  if (lost)
+    out.push_back(make_check("esp-dmarc", subject, Result::fail, "not ready" + at + ": " + verdict.reason, verdict.advice));
+  else if (!verdict.ready || (verdict.dkim != routing::Alignment::yes && verdict.spf != routing::Alignment::yes))
+    out.push_back(make_check("esp-dmarc", subject, Result::warn, "nothing is known to align" + at + ": " + verdict.reason,
+                             verdict.advice.empty() ? "ask again when DNS works" : verdict.advice));
+  else
+    out.push_back(make_check("esp-dmarc", subject, Result::ok,
+                             std::string(verdict.dkim == routing::Alignment::yes ? "DKIM" : "SPF") + " aligns" + at));
+}
+
+boost::asio::awaitable<Checks> check_readiness(World world, std::string domain, const Dmarc* dmarc) {
+  Checks out;
+  for (std::uint32_t i = 0; i < world.config.smarthosts.size(); ++i) {
+    const config::Smarthost& host = world.config.smarthosts[i];
+    const routing::EspRecords& records = config::readiness_of(host).records;
+    if (host.removed || !records.known()) continue;
+    const routing::ReadinessFacts facts = co_await look_up_readiness(&world.config, i, &world.resolver, domain, dmarc);
+    tell_readiness(out, host, domain, routing::judge_readiness(facts, records));
+  }
+  co_return out;
 }
 
 }  // namespace
@@ -253,8 +230,10 @@ boost::asio::awaitable<Checks> check_domain(World world, std::string domain) {
     Check key = co_await check_key(&world.resolver, &signer);
     out.push_back(std::move(key));
   }
-  Check dmarc = co_await check_dmarc(world, domain);
-  out.push_back(std::move(dmarc));
+  const Dmarc dmarc = co_await find_dmarc_policy(&world.resolver, domain);
+  out.push_back(check_dmarc(world.config, domain, dmarc));
+  const Checks ready = co_await check_readiness(world, domain, &dmarc);
+  out.insert(out.end(), ready.begin(), ready.end());
   co_return out;
 }
 

@@ -33,6 +33,7 @@ struct Visit {
   std::string text;
   std::string advice;
   bool ready = false;
+  std::optional<smtp::RecipientOutcome> failure;  ///< what it said, where it refused
 };
 
 /// A server's words never hold our password, whatever it sends back to us: as it is, and in the forms that AUTH gives it.
@@ -107,6 +108,7 @@ boost::asio::awaitable<Visit> talk(const config::Config* config, const config::S
                  " (" + std::string(smtp::to_string(failure.phase)) + ")";
       std::ranges::replace(out.text, '\n', ' ');
       out.advice = advice_for(failure);
+      out.failure = failure;
       break;
     }
     case Connection::Opened::tls_failed:
@@ -146,6 +148,7 @@ std::vector<Door> doors(const config::Smarthost& host, std::vector<routing::IpAd
 struct Addresses {
   std::vector<routing::IpAddress> list;
   std::string problem;
+  bool unanswered = false;
 };
 
 /// IPv6 only where there is no IPv4, as delivery does it.
@@ -161,56 +164,74 @@ boost::asio::awaitable<Addresses> resolve(Resolver* resolver, std::string host) 
   const DnsReply v6 = co_await resolver->query(host, DnsType::aaaa);
   out.list = v6.addresses;
   const bool failed = v4.status == DnsReply::Status::failed || v6.status == DnsReply::Status::failed;
+  out.unanswered = out.list.empty() && failed;
   if (out.list.empty())
     out.problem = host + (failed ? ": DNS did not answer: " + (v4.error.empty() ? v6.error : v4.error) : " has no address");
   co_return out;
 }
 
 /// Tries door after door until one is ready or says no.
-boost::asio::awaitable<Check> knock(const config::Config* config, const config::Smarthost* host, std::vector<Door> all,
+boost::asio::awaitable<Knock> knock(const config::Config* config, const config::Smarthost* host, std::vector<Door> all,
                                     Deadline end, Deadlines* deadlines) {
-  const std::string subject = "smarthost " + host->name;
-  std::string before, advice;
+  Knock out;
   for (std::size_t i = 0; i < all.size(); ++i) {
     const Deadline time = std::chrono::steady_clock::now();
     if (time >= end) break;
     const auto share = (end - time) / static_cast<int>(all.size() - i);
     const Deadline connect_by = std::min(end, time + std::max<std::chrono::steady_clock::duration>(share, least_connect_time));
     const Visit visited = co_await visit(config, host, all[i], connect_by, deadlines);
-    const std::string place = host->host + " " + all[i].to_string() + ": ";
-    if (visited.ready)
-      co_return make_check("smarthost", subject, Result::ok,
-                           place + visited.text + (before.empty() ? "" : "; before that " + before));
+    const std::string found = host->host + " " + all[i].to_string() + ": " + visited.text;
+    if (visited.ready) {
+      out.ready = true;
+      out.text = found + (out.text.empty() ? "" : "; before that " + out.text);
+      out.advice.clear();
+      co_return out;
+    }
     // What a server says tells more than a port that is closed.
-    if (advice.empty() || visited.answered) advice = visited.advice;
-    if (visited.refused) co_return make_check("smarthost", subject, Result::fail, place + visited.text, advice);
-    before += (before.empty() ? "" : ", ") + place + visited.text;
+    if (out.advice.empty() || visited.answered) out.advice = visited.advice;
+    if (visited.refused) {
+      out.text = found;
+      out.refusal = visited.failure;
+      co_return out;
+    }
+    out.text += (out.text.empty() ? "" : ", ") + found;
   }
-  if (before.empty()) before = "no port could be tried in time";
-  co_return make_check("smarthost", subject, Result::fail, before, advice);
+  if (out.text.empty()) out.text = "no port could be tried in time";
+  co_return out;
 }
 
 }  // namespace
 
-boost::asio::awaitable<Checks> check_smarthost(World world, std::uint32_t index) {
-  const config::Smarthost& host = world.config.smarthosts[index];
-  if (host.api && host.api->delivers) co_return co_await check_smarthost_api(world, index);
-  Checks out;
-  Addresses found = co_await resolve(&world.resolver, host.host);
+boost::asio::awaitable<Knock> knock_at_smarthost(const config::Config* config, std::uint32_t index, Resolver* resolver,
+                                                 Deadlines* deadlines) {
+  const config::Smarthost& host = config->smarthosts[index];
+  Addresses found = co_await resolve(resolver, host.host);
   if (found.list.empty()) {
-    out.push_back(make_check("smarthost", "smarthost " + host.name, Result::fail, found.problem, "correct its address, or DNS"));
+    Knock out;
+    out.text = found.problem;
+    out.advice = "correct its address, or DNS";
+    out.dns_unanswered = found.unanswered;
     co_return out;
   }
   const auto executor = co_await boost::asio::this_coro::executor;
-  Deadlines& deadlines = world.deadlines.emplace_back(executor);
   const Deadline end = in(smarthost_time);
   // A dialog has minutes for each reply; here everything that is open fails when the time is over.
   boost::asio::steady_timer watchdog(executor, end);
-  watchdog.async_wait([&deadlines](const boost::system::error_code& error) {
-    if (!error) deadlines.expire_all();
+  watchdog.async_wait([deadlines](const boost::system::error_code& error) {
+    if (!error) deadlines->expire_all();
   });
-  Check check = co_await knock(&world.config, &host, doors(host, std::move(found.list)), end, &deadlines);
-  out.push_back(std::move(check));
+  co_return co_await knock(config, &host, doors(host, std::move(found.list)), end, deadlines);
+}
+
+boost::asio::awaitable<Checks> check_smarthost(World world, std::uint32_t index) {
+  if (const auto& api = world.config.smarthosts[index].api; api && api->delivers)
+    co_return co_await check_smarthost_api(world, index);
+  const auto executor = co_await boost::asio::this_coro::executor;
+  Deadlines& deadlines = world.deadlines.emplace_back(executor);
+  const Knock found = co_await knock_at_smarthost(&world.config, index, &world.resolver, &deadlines);
+  Checks out;
+  out.push_back(make_check("smarthost", "smarthost " + world.config.smarthosts[index].name,
+                           found.ready ? Result::ok : Result::fail, found.text, found.advice));
   co_return out;
 }
 

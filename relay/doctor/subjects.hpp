@@ -6,6 +6,7 @@
 #include <boost/asio/steady_timer.hpp>
 #include <cstdint>
 #include <deque>
+#include <optional>
 #include <string>
 #include <vector>
 
@@ -45,9 +46,22 @@ boost::asio::awaitable<Checks> check_dns(World world, std::vector<std::string> d
 boost::asio::awaitable<Checks> check_source(World world, std::uint32_t source);
 /// A blocklist's health, and every source by it.
 boost::asio::awaitable<Checks> check_blocklist(World world, const routing::Blocklist* list);
+/// What knocking at a smarthost's doors in turn brought.
+struct Knock {
+  bool ready = false;           ///< the login was accepted, or none is configured
+  std::string text;             ///< what was found; the password is not in it
+  std::string advice;           ///< what to do; empty when all is well
+  bool dns_unanswered = false;  ///< nothing was tried
+  /// The server itself said no, in this phase.
+  std::optional<smtp::RecipientOutcome> refusal;
+};
+/// Tries them as delivery does, within ten seconds, and never says MAIL. Everything by pointer outlives the call; `deadlines` the
+/// io_context's run, and nobody else uses it meanwhile.
+boost::asio::awaitable<Knock> knock_at_smarthost(const config::Config* config, std::uint32_t smarthost, Resolver* resolver,
+                                                 Deadlines* deadlines);
 /// The way to a smarthost up to an accepted login.
 boost::asio::awaitable<Checks> check_smarthost(World world, std::uint32_t smarthost);
-/// A sender domain: SPF for each source and ESP, DKIM keys, DMARC.
+/// A sender domain: SPF for each source and ESP, DKIM keys, DMARC, and whether it is ready at each ESP.
 boost::asio::awaitable<Checks> check_domain(World world, std::string domain);
 
 /// "source mail1 (192.0.2.1)": its public address.

@@ -31,18 +31,29 @@ void Admission::leave(const routing::IpAddress& client) {
   if (it != clients_.end() && --it->second <= 0) clients_.erase(it);
 }
 
-std::optional<routing::Duration> Rates::take(const std::string& who, const routing::Budget& rate, std::uint64_t recipients,
-                                             routing::Time now) {
+Rates::Window& Rates::open(const RateClaim& claim, routing::Time now) {
+  Window& window = windows_[(claim.messages ? "m " : "r ") + std::to_string(claim.rate.per.count()) + ' ' + claim.who];
+  if (window.used == 0 || window.start + claim.rate.per <= now || window.start > now) window = {now, 0, claim.rate.per};
+  return window;
+}
+
+std::optional<RateRefusal> Rates::take(const std::vector<RateClaim>& claims, routing::Time now) {
   const std::lock_guard lock(mutex_);
   if (windows_.size() >= max_windows) {
     std::erase_if(windows_, [&](const auto& w) { return w.second.start + w.second.per <= now; });
+    // Names that were made up to be used once must not be what ends the limits of the others.
+    if (windows_.size() >= max_windows) std::erase_if(windows_, [](const auto& w) { return w.second.used <= 2; });
     if (windows_.size() >= max_windows)
       windows_.clear();  // more clients than that in one period: no limit is better than no mail
   }
-  Window& window = windows_[who];
-  if (window.used == 0 || window.start + rate.per <= now || window.start > now) window = {now, 0, rate.per};
-  if (window.used + std::max<std::uint64_t>(recipients, 1) > rate.recipients) return window.start + rate.per - now;
-  window.used += recipients;
+  std::vector<Window*> windows;  // a map's entries stay where they are
+  for (std::size_t i = 0; i < claims.size(); ++i) {
+    Window& window = open(claims[i], now);
+    if (window.used + std::max<std::uint64_t>(claims[i].amount, 1) > claims[i].rate.recipients)
+      return RateRefusal{i, window.start + claims[i].rate.per - now};
+    windows.push_back(&window);
+  }
+  for (std::size_t i = 0; i < claims.size(); ++i) windows[i]->used += claims[i].amount;
   return std::nullopt;
 }
 

@@ -8,6 +8,7 @@
 #include <mutex>
 #include <optional>
 #include <string>
+#include <vector>
 
 #include "config/config.hpp"
 #include "routing/address.hpp"
@@ -55,12 +56,31 @@ class Admission {
   std::map<routing::IpAddress, int> clients_;
 };
 
-/// Recipients in a period that begins with the first one after the period before it.
+/// So many recipients, or messages, in a period.
+struct RateClaim {
+  std::string who;           ///< "user joe", "client 192.0.2.1"
+  routing::Budget rate;      ///< Budget::recipients counts what is claimed
+  std::uint64_t amount = 0;  ///< 0 only asks whether there is room for one
+  bool messages = false;     ///< counts messages, not recipients
+};
+
+/// What fits no more.
+struct RateRefusal {
+  std::size_t claim = 0;  ///< index
+  routing::Duration wait{};
+};
+
+/// Messages and recipients in a period that begins with the first one after the period before it.
 class Rates {
  public:
-  /// Takes `recipients` (0 only asks whether there is room) for `who`; how long to wait when they do not fit.
+  /// Takes all claims, or none of them when one does not fit.
+  std::optional<RateRefusal> take(const std::vector<RateClaim>& claims, routing::Time now);
+  /// One claim; how long to wait when it does not fit.
   std::optional<routing::Duration> take(const std::string& who, const routing::Budget& rate, std::uint64_t recipients,
-                                        routing::Time now);
+                                        routing::Time now) {
+    const auto refusal = take({RateClaim{who, rate, recipients, false}}, now);
+    return refusal ? std::optional(refusal->wait) : std::nullopt;
+  }
 
  private:
   struct Window {
@@ -68,6 +88,8 @@ class Rates {
     std::uint64_t used = 0;
     routing::Duration per{};
   };
+  Window& open(const RateClaim& claim, routing::Time now);
+
   std::mutex mutex_;
   std::map<std::string, Window> windows_;
 };

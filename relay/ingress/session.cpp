@@ -3,8 +3,8 @@
 #include <algorithm>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
-#include <cstring>
 
+#include "relay/brakes/brakes.hpp"
 #include "relay/delivery/pass_through.hpp"
 #include "relay/runtime/log.hpp"
 #include "smtp/text.hpp"
@@ -54,9 +54,7 @@ Ingress::Session::Session(Ingress& ingress, std::unique_ptr<Stream> stream, std:
       session_(routing::in_any(listener_.normalize, client) ? front_->repairing[listener] : front_->options[listener], *this,
                client_info(listener_, client)),
       timer_(ingress.executor_),
-      buffer_(received.begin(), received.end()),
-      filled_(received.size()) {
-  buffer_.resize(std::max(buffer_.size(), small_buffer));
+      buffer_(received, small_buffer) {
   stream_->expire_softly();
   ingress_.sessions_.insert(this);
 }
@@ -72,24 +70,30 @@ Ingress::Session::~Session() {
 asio::awaitable<void> Ingress::Session::run() {
   const bool started = co_await start();
   while (started) {
-    std::string_view view(buffer_.data(), filled_);
+    std::string_view view = buffer_.view();
     const Action action = session_.process(view);
-    const std::size_t used = filled_ - view.size();
-    std::memmove(buffer_.data(), buffer_.data() + used, filled_ - used);
-    filled_ -= used;
-    const bool spilled = co_await spill(action);
-    if (!spilled) break;
+    const std::size_t used = buffer_.filled() - view.size();
+    buffer_.consume(used);
+    if (has_to_spill(action)) {
+      const bool spilled = co_await spill();
+      if (!spilled) break;
+    }
     if (action != Action::read) {
       const bool go_on = co_await act(action);
       if (!go_on) break;
       continue;
     }
-    const bool leaving = ingress_.stopping_ && session_.idle() && filled_ == 0;
+    const bool leaving = ingress_.stopping_ && session_.idle() && buffer_.filled() == 0;
     if (leaving) session_.shut("4.3.2 shutting down");
-    const bool written = co_await flush();
+    bool written = flush_now();
+    if (!written) written = co_await flush();
     if (!written || leaving) break;
-    const bool read = co_await read_more(used > 0);
-    if (!read) break;
+    expect_input(used > 0);
+    const ReadResult got = co_await stream_->read_some(asio::buffer(buffer_.end(), buffer_.room()));
+    if (!take_input(got)) {
+      co_await flush();  // what there is to say to a client whose time is over
+      break;
+    }
   }
   co_await stream_->shutdown();
 }
@@ -99,7 +103,7 @@ asio::awaitable<bool> Ingress::Session::start() {
   if (listener_.tls == config::ListenerTls::implicit) {
     const bool secured = co_await start_tls();
     if (!secured) co_return false;
-  } else if (filled_ > 0 || stream_->has_input()) {
+  } else if (buffer_.filled() > 0 || stream_->has_input()) {
     session_.refuse_early_talker();
     co_await flush();
     co_return false;
@@ -136,8 +140,8 @@ asio::awaitable<bool> Ingress::Session::start_tls() {
   const std::shared_ptr<TlsContext> context = front_->tls[index_];
   if (!written || !context) co_return false;
   stream_->expires_at(in(ingress_.shared_.admission.stressed() ? std::chrono::seconds(stressed_timeout) : handshake_timeout));
-  std::string received(buffer_.data(), filled_);
-  filled_ = 0;
+  std::string received(buffer_.view());
+  buffer_.consume(buffer_.filled());
   const error_code error = co_await stream_->accept_handshake(*context, std::move(received));
   if (error) {
     log::info("TLS handshake with a client failed",
@@ -148,8 +152,8 @@ asio::awaitable<bool> Ingress::Session::start_tls() {
   co_return true;
 }
 
-/// Reads once. The deadline belongs to the whole request: single octets do not put it off (slowloris).
-asio::awaitable<bool> Ingress::Session::read_more(bool progressed) {
+/// Before a read. The deadline belongs to the whole request: single octets do not put it off (slowloris).
+void Ingress::Session::expect_input(bool progressed) {
   make_room();
   const bool stressed = ingress_.shared_.admission.stressed();
   session_.limit_errors(stressed ? 1 : session_.options().max_errors);
@@ -165,20 +169,22 @@ asio::awaitable<bool> Ingress::Session::read_more(bool progressed) {
   }
   stream_->expires_at(request_deadline_);
   reading_ = true;
-  const ReadResult got = co_await stream_->read_some(asio::buffer(buffer_.data() + filled_, buffer_.size() - filled_));
+}
+
+/// After a read; false when it was the last one.
+bool Ingress::Session::take_input(const ReadResult& got) {
   reading_ = false;
   stream_->expires_at(Deadline::max());  // what the client waits for has deadlines of its own
   if (got.error && stream_->timed_out()) {
     session_.shut(session_.in_data() ? "4.4.2 timeout: the message came too slowly"
                                      : "4.4.2 timeout: waited too long for a command");
-    co_await flush();
-    co_return false;
+    return false;
   }
-  if (got.error && !(ingress_.stopping_ && got.error == asio::error::operation_aborted)) co_return false;
-  filled_ += got.size;
-  full_read_ = filled_ == buffer_.size();
+  if (got.error && !(ingress_.stopping_ && got.error == asio::error::operation_aborted)) return false;
+  buffer_.add(got.size);
+  full_read_ = buffer_.full();
   if (session_.in_data()) request_deadline_ += std::chrono::microseconds(got.size * 1'000'000 / slowest);
-  co_return true;
+  return true;
 }
 
 /// Grows the buffer while a line does not fit, takes large reads in data, and is small while a session rests.
@@ -189,13 +195,12 @@ void Ingress::Session::make_room() {
       buffer_.resize(first_data_buffer);
     else if (full_read_ && buffer_.size() < data_buffer)
       buffer_.resize(buffer_.size() * 2);
-    else if (filled_ == buffer_.size())
+    else if (buffer_.full())
       buffer_.resize(buffer_.size() * 2);
-  } else if (filled_ == buffer_.size()) {
+  } else if (buffer_.full()) {
     buffer_.resize(buffer_.size() * 2);
-  } else if (buffer_.size() > small_buffer && filled_ <= small_buffer) {
+  } else if (buffer_.size() > small_buffer && buffer_.filled() <= small_buffer) {
     buffer_.resize(small_buffer);
-    buffer_.shrink_to_fit();
   }
 }
 
@@ -223,6 +228,16 @@ asio::awaitable<void> Ingress::Session::pause(std::chrono::steady_clock::duratio
   timer_.expires_after(time);
   error_code ignored;
   co_await timer_.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+}
+
+/// Most replies fit into the socket at once; false when some of it is left to flush().
+bool Ingress::Session::flush_now() {
+  std::string& out = session_.output();
+  if (out.empty()) return true;
+  if (session_.slowed()) return false;
+  const asio::const_buffer whole = asio::buffer(out);
+  out.erase(0, stream_->write_now({&whole, 1}));
+  return out.empty();
 }
 
 asio::awaitable<bool> Ingress::Session::flush() {
@@ -319,19 +334,41 @@ std::optional<smtp::CommandError> Ingress::Session::admit_recipient(std::string_
   return over_rate(user, 1);
 }
 
+/// What the limits of this client, of the user and of the brakes count; of the sender domain only once it is known.
+std::vector<BrakeClaim> Ingress::Session::claims(std::string_view name, std::uint64_t recipients) {
+  BrakeSubject subject;
+  subject.client = client_;
+  subject.user = name;
+  if (recipients > 0) subject.sender_domain = session_.transaction().mail.reverse_path.domain;
+  subject.recipients = recipients;
+  subject.messages = recipients > 0 && !message_counted_ ? 1 : 0;
+  const config::User* user = !name.empty() && ingress_.credentials_.users ? ingress_.credentials_.users->find(name) : nullptr;
+  if (user) subject.own_rate = user->rate;
+  if (ingress_.delivery_.brakes) subject.barrier = ingress_.delivery_.brakes->barrier(name);
+  return brake_claims(*front_->config, subject);
+}
+
+/// 0 recipients: a message begins, and it is only asked whether there is room.
 std::optional<smtp::CommandError> Ingress::Session::over_rate(std::string_view name, std::uint64_t recipients) {
-  std::optional<routing::Budget> rate = front_->config->limits.rate_per_client;
-  std::string who = "client " + client_.customer().to_string();
-  if (!name.empty()) {
-    const config::User* user = ingress_.credentials_.users ? ingress_.credentials_.users->find(name) : nullptr;
-    rate = user ? user->rate : std::nullopt;
-    who = "user " + std::string(name);
+  Brakes* brakes = ingress_.delivery_.brakes;
+  if (recipients == 0) {
+    message_counted_ = false;
+    if (const auto reason = brakes ? brakes->suspended(name) : std::nullopt)
+      return smtp::CommandError{450, "4.7.1 " + suspended_text(*reason, name)};
   }
-  if (!rate) return std::nullopt;
-  const auto wait = ingress_.shared_.rates.take(who, *rate, recipients, now());
-  if (!wait) return std::nullopt;
-  return smtp::CommandError{450, "4.7.1 " + smtp::printable(who) + " may send to " + std::to_string(rate->recipients) +
-                                     " recipients in " + routing::to_string(rate->per) + ": try again in " + wait_text(*wait)};
+  const auto claimed = claims(name, recipients);
+  for (const bool enforced : {true, false}) {
+    const auto refusal = take_claims(ingress_.shared_.rates, claimed, enforced, now());
+    if (!refusal) continue;
+    const BrakeClaim& claim = claimed[refusal->claim];
+    const routing::Time until = now() + refusal->wait;
+    if (brakes && claim.told) brakes->over_rate(claim.rule, claim.name, claim.what, until, enforced);
+    if (enforced)
+      return smtp::CommandError{450, "4.7.1 " + claim.what + ", used up until " + routing::to_rfc3339(until) + ": try again in " +
+                                         wait_text(refusal->wait)};
+  }
+  if (recipients > 0) message_counted_ = true;
+  return std::nullopt;
 }
 
 // ---- the message -------------------------------------------------------------------------------------------------
@@ -359,18 +396,23 @@ std::string Ingress::Session::missing_fields(const smtp::Transaction& transactio
   return out;
 }
 
-/// Moves what has come in of a large body to the spool, so that a session's memory is bounded. A message that passes
-/// through stays in memory, and off the disk, while there is room for it.
-asio::awaitable<bool> Ingress::Session::spill(Action action) {
+/// Whether so much of a body has come in that it must go to the spool. A message that passes through stays in memory, and
+/// off the disk, while there is room for it.
+bool Ingress::Session::has_to_spill(Action action) {
   if (!session_.in_data() && action != Action::commit && !extents_.empty()) {
     ingress_.delivery_.spool.abandon(std::move(extents_));  // the message was refused at its end
     extents_.clear();
     spilled_ = 0;
   }
-  smtp::Body& body = session_.transaction().body;
+  const smtp::Body& body = session_.transaction().body;
   if (listener_.pass_through) hold_memory(session_.in_data() ? body.size() - spilled_ : 0);
-  if (!session_.in_data() || body.size() - spilled_ < chunk_size) co_return true;
-  if (listener_.pass_through && !ingress_.delivery_.common.cache.full()) co_return true;
+  if (!session_.in_data() || body.size() - spilled_ < chunk_size) return false;
+  return !listener_.pass_through || ingress_.delivery_.common.cache.full();
+}
+
+/// Moves what has come in of a large body to the spool, so that a session's memory is bounded.
+asio::awaitable<bool> Ingress::Session::spill() {
+  smtp::Body& body = session_.transaction().body;
   std::string octets;
   octets.reserve(body.size() - spilled_);
   for (const auto& chunk : body.release_chunks()) octets += chunk;
@@ -444,6 +486,7 @@ void Ingress::Session::log_accepted(const spool::Message& message, const std::st
   ingress_.delivery_.metrics.messages_accepted.add();
   ingress_.delivery_.metrics.recipients_accepted.add(message.recipients.size());
   ingress_.delivery_.metrics.bytes_accepted.add(message.body_size);
+  if (ingress_.delivery_.brakes) ingress_.delivery_.brakes->accepted(message);
   if (!log::enabled(log::Level::info)) return;
   std::vector<log::Field> fields{{"id", smtp::to_string(message.id)},
                                  {"client", message.client},

@@ -7,7 +7,9 @@
 #include <string>
 #include <vector>
 
+#include "relay/ingress/brake_claims.hpp"
 #include "relay/ingress/ingress.hpp"
+#include "relay/net/read_buffer.hpp"
 #include "relay/net/stream.hpp"
 #include "relay/spool/spool.hpp"
 #include "smtp/server_session.hpp"
@@ -43,15 +45,19 @@ class Ingress::Session final : private smtp::ServerPolicy {
   smtp::ClientInfo impersonate(const smtp::ForwardedAttributes& attributes) override;
 
   std::optional<smtp::CommandError> over_rate(std::string_view user, std::uint64_t recipients);
+  std::vector<BrakeClaim> claims(std::string_view user, std::uint64_t recipients);
   boost::asio::awaitable<bool> start();
   boost::asio::awaitable<bool> act(smtp::ServerSession::Action action);
   boost::asio::awaitable<bool> start_tls();
   boost::asio::awaitable<void> log_in(bool password);
-  boost::asio::awaitable<bool> read_more(bool progressed);
+  void expect_input(bool progressed);
+  bool take_input(const ReadResult& got);
   void make_room();
   boost::asio::awaitable<void> pause(std::chrono::steady_clock::duration time);
+  bool flush_now();
   boost::asio::awaitable<bool> flush();
-  boost::asio::awaitable<bool> spill(smtp::ServerSession::Action action);
+  bool has_to_spill(smtp::ServerSession::Action action);
+  boost::asio::awaitable<bool> spill();
   void hold_memory(std::uint64_t octets);
   std::shared_ptr<spool::Message> message();
   std::string class_of(const smtp::Transaction& transaction) const;
@@ -69,10 +75,10 @@ class Ingress::Session final : private smtp::ServerPolicy {
   routing::IpAddress client_;
   smtp::ServerSession session_;
   boost::asio::steady_timer timer_;
-  std::vector<char> buffer_;
-  std::size_t filled_ = 0;
+  ReadBuffer buffer_;
   Deadline request_deadline_ = Deadline::max();
   bool was_in_data_ = false;
+  bool message_counted_ = false;  ///< of this transaction, at its first recipient
   bool reading_ = false;
   bool full_read_ = false;
   smtp::MessageId id_{};

@@ -1,7 +1,11 @@
 #include "relay/net/stream.hpp"
 
 #include <openssl/ssl.h>
+#include <sys/socket.h>
+#include <sys/uio.h>
 
+#include <algorithm>
+#include <array>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/redirect_error.hpp>
@@ -14,6 +18,7 @@
 #include <cstring>
 #include <optional>
 #include <utility>
+#include <vector>
 
 #include "relay/net/tls_native.hpp"
 
@@ -51,6 +56,16 @@ bool use_dane(SSL* ssl, const Dane& dane) {
   return any;
 }
 
+std::vector<asio::const_buffer> without_front(std::span<const asio::const_buffer> buffers, std::size_t size) {
+  std::vector<asio::const_buffer> out;
+  for (const asio::const_buffer& buffer : buffers) {
+    const std::size_t gone = std::min(size, buffer.size());
+    size -= gone;
+    if (gone < buffer.size()) out.push_back(buffer + gone);
+  }
+  return out;
+}
+
 class TcpStream final : public Stream, private Expirable {
  public:
   TcpStream(tcp::socket socket, Deadlines& deadlines) : socket_(std::move(socket)), deadlines_(deadlines) {
@@ -78,10 +93,23 @@ class TcpStream final : public Stream, private Expirable {
       error = asio::error::operation_aborted;
     } else if (tls_) {
       co_await asio::async_write(*tls_, buffers, asio::redirect_error(asio::use_awaitable, error));
-    } else {
-      co_await asio::async_write(socket_, buffers, asio::redirect_error(asio::use_awaitable, error));
+    } else if (const std::size_t done = write_now(buffers); done < asio::buffer_size(buffers)) {
+      const std::vector<asio::const_buffer> rest = without_front(buffers, done);
+      co_await asio::async_write(socket_, rest, asio::redirect_error(asio::use_awaitable, error));
     }
     co_return error;
+  }
+
+  std::size_t write_now(std::span<const asio::const_buffer> buffers) override {
+    if (dead_ || tls_) return 0;
+    std::array<iovec, 16> parts;
+    const std::size_t count = std::min(parts.size(), buffers.size());
+    for (std::size_t i = 0; i < count; ++i) parts[i] = {const_cast<void*>(buffers[i].data()), buffers[i].size()};
+    msghdr message{};
+    message.msg_iov = parts.data();
+    message.msg_iovlen = count;
+    const ssize_t written = ::sendmsg(socket_.native_handle(), &message, MSG_NOSIGNAL | MSG_DONTWAIT);
+    return written > 0 ? static_cast<std::size_t>(written) : 0;
   }
 
   asio::awaitable<error_code> handshake(TlsContext& context, std::string name, const Dane* dane) override {

@@ -56,6 +56,9 @@ class Stream {
   virtual std::string tls_summary() const = 0;  ///< "TLSv1.3 TLS_AES_256_GCM_SHA384", or empty
   /// The peer has closed, or has sent what nobody asked for: no request may be written any more. Asks the system only.
   virtual bool gone() = 0;
+  /// Writes what the socket takes at once, and says how many octets that was: mostly all of it, which spares waiting.
+  /// Whatever is left, and every error, is write()'s. Nothing under TLS.
+  virtual std::size_t write_now(std::span<const boost::asio::const_buffer> buffers) = 0;
 };
 
 boost::asio::awaitable<error_code> write_all(Stream& stream, std::string_view bytes);

@@ -3,7 +3,9 @@
 #include <algorithm>
 #include <boost/asio/post.hpp>
 
+#include "config/readiness.hpp"
 #include "relay/net/bind_test.hpp"
+#include "relay/reputation/readiness.hpp"
 #include "relay/runtime/clock.hpp"
 #include "routing/advice.hpp"
 
@@ -31,7 +33,10 @@ Reputation::Reputation(const boost::asio::any_io_executor& executor, std::shared
       publish_(std::move(publish)),
       states_(config_->topology.sources.size()),
       smarthosts_(config_->topology.smarthosts.size()),
-      random_(std::random_device{}()) {}
+      random_(std::random_device{}()),
+      readiness_(std::make_unique<ReadinessBook>(config_, events)) {}
+
+Reputation::~Reputation() = default;
 
 void Reputation::start() {
   for (std::uint32_t i = 0; i < states_.size(); ++i) test_address(i);
@@ -65,6 +70,7 @@ void Reputation::configure(std::shared_ptr<const config::Config> config) {
   const std::size_t before = states_.size();
   states_.resize(config_->topology.sources.size());
   smarthosts_.resize(config_->smarthosts.size());
+  readiness_->configure(config_);
   publish();  // at once: what folds below speaks of sources that the workers must know
   for (std::size_t i = before; i < states_.size(); ++i) test_address(static_cast<std::uint32_t>(i));
   forget_lists();
@@ -129,6 +135,12 @@ void Reputation::report_smarthost_delivered(std::uint32_t smarthost) {
   });
 }
 
+void Reputation::report_canary(std::uint32_t smarthost, bool worked, std::string text) {
+  boost::asio::post(executor_, [this, smarthost, worked, text = std::move(text)] {
+    readiness_->canary_returned(smarthost, worked, text, now());
+  });
+}
+
 void Reputation::report_account_good(std::uint32_t smarthost) {
   boost::asio::post(executor_, [this, smarthost] {
     routing::SmarthostState& state = smarthosts_[smarthost];
@@ -173,6 +185,7 @@ void Reputation::tick() {
     }
     fold(i, routing::Tick{});
   }
+  publish_readiness();
   if (dirty_) publish();
   timer_.expires_after(tick_interval);
   timer_.async_wait([this](const boost::system::error_code& error) {
@@ -180,11 +193,19 @@ void Reputation::tick() {
   });
 }
 
+void Reputation::publish_readiness() {
+  if (readiness_->take_republish()) publish();
+}
+
 void Reputation::publish() {
   auto next = std::make_shared<routing::Snapshot>();
   next->version = ++version_;
   for (const auto& state : states_) next->sources.push_back(routing::snapshot_of(state, context()));
-  for (const auto& state : smarthosts_) next->smarthosts.push_back({state.resting_until, state.reason, state.senders});
+  for (std::uint32_t i = 0; i < smarthosts_.size(); ++i) {
+    const routing::SmarthostState& state = smarthosts_[i];
+    next->smarthosts.push_back({state.resting_until, state.reason, state.senders, readiness_->unready(i),
+                                config::readiness_of(config_->smarthosts[i]).allow_unready});
+  }
   snapshot_ = next;
   dirty_ = false;
   publish_(std::move(next));

@@ -19,6 +19,8 @@
 
 namespace egret::relay {
 
+class ReadinessBook;
+
 class Reputation {
  public:
   using Publish = std::function<void(std::shared_ptr<const routing::Snapshot>)>;
@@ -27,6 +29,7 @@ class Reputation {
 
   Reputation(const boost::asio::any_io_executor& executor, std::shared_ptr<const config::Config> config, Events& events,
              Publish publish);
+  ~Reputation();
 
   /// Another configuration (config::succeed): new sources begin, removed ones are left alone. Publishes.
   void configure(std::shared_ptr<const config::Config> config);
@@ -46,6 +49,8 @@ class Reputation {
   /// The smarthost does not take mail of this sender's domain ("" is the null sender).
   void report_sender_refused(std::uint32_t smarthost, std::string domain, std::string reason);
   void report_smarthost_delivered(std::uint32_t smarthost);
+  /// A message that went by the smarthost only to see whether that works was taken, or was not.
+  void report_canary(std::uint32_t smarthost, bool worked, std::string text);
   /// The ESP says itself that the account may send and has quota: a rest for either ends.
   void report_account_good(std::uint32_t smarthost);
 
@@ -59,6 +64,10 @@ class Reputation {
   /// Ejections that were observed only, by rule: a reply rule's name, or "blocklist:NAME".
   const std::map<std::string, std::uint64_t>& would_have() const { return would_have_; }
   Events& events() { return events_; }
+  /// What was found out beforehand of smarthosts; its `seen` is for any thread.
+  ReadinessBook& readiness() const { return *readiness_; }
+  /// Publishes at once what the book says now, if that is something else than before.
+  void publish_readiness();
   /// Puts back what was saved before the program ended.
   void restore(std::uint32_t source, routing::SourceState state) { states_[source] = std::move(state); }
   void restore_smarthost(std::uint32_t index, routing::SmarthostState state) { smarthosts_[index] = std::move(state); }
@@ -90,6 +99,7 @@ class Reputation {
   std::mt19937_64 random_;
   std::uint64_t version_ = 0;
   bool dirty_ = true;
+  std::unique_ptr<ReadinessBook> readiness_;
 };
 
 }  // namespace egret::relay

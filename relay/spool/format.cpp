@@ -144,6 +144,7 @@ std::string encode_record_header(RecordType type, std::uint64_t id, std::uint32_
   std::size_t length = 0;
   for (const auto part : payload) length += part.size();
   Writer out;
+  out.str().reserve(record_header_size);
   out.u32(record_magic);
   out.u8(static_cast<std::uint8_t>(type));
   for (int i = 0; i < 3; ++i) out.u8(0);
@@ -192,6 +193,7 @@ bool checksum_fits(std::string_view header, std::string_view payload) {
 
 std::string encode_accept(const Message& m) {
   Writer out;
+  out.str().reserve(256);
   out.u32(0);
   out.u8(static_cast<std::uint8_t>(m.eight_bit | m.utf8 << 1 | m.report << 2 | m.eight_bit_header << 3));
   out.text(m.class_name);

@@ -1,4 +1,5 @@
-// The spool's format on disk. This file and format.cpp are all that knows it.
+// The spool's format on disk. This file and format.cpp are all that knows the log; beside it lie hints (hint.hpp) and the
+// list of segments (manifest.hpp), which say nothing that the segments do not say.
 //
 //   segment  = header record*  (zeros up to the preallocated size)
 //   header   = "EGRSPOOL" version:u32 number:u32 created_ms:u64 checksum:u64          (32 octets)
@@ -14,7 +15,7 @@
 //
 // `synced_to` is the offset up to which the segment was known to be on disk when the record was written. A record
 // that cannot be read is a torn tail when nothing behind it was written in the knowledge that it was on disk; else it
-// is damage.
+// is damage. In a segment that is listed as sealed nothing is torn, for all of it was synced.
 #pragma once
 
 #include <cstdint>

@@ -11,6 +11,7 @@
 #include <charconv>
 #include <climits>
 #include <cstdio>
+#include <cstring>
 #include <system_error>
 
 namespace egret::relay::spool {
@@ -52,7 +53,7 @@ void sync_directory(const std::filesystem::path& directory) {
 }
 
 std::shared_ptr<SegmentFile> SegmentFile::create(const std::filesystem::path& directory, std::uint32_t number,
-                                                 std::uint64_t now_ms) {
+                                                 std::uint64_t now_ms, std::uint32_t preallocated) {
   const auto path = segment_path(directory, number);
   const int fd = ::open(path.c_str(), O_RDWR | O_CREAT | O_EXCL | O_CLOEXEC, 0600);
   if (fd < 0) fail("cannot create " + path.string());
@@ -64,7 +65,7 @@ std::shared_ptr<SegmentFile> SegmentFile::create(const std::filesystem::path& di
     fail(what + " " + path.string());
   };
   // Preallocated, so that a full disk is found here and not in the middle of a message.
-  if (const int error = posix_fallocate(fd, 0, segment_size)) {
+  if (const int error = posix_fallocate(fd, 0, preallocated)) {
     errno = error;
     give_up("cannot preallocate");
   }
@@ -153,7 +154,15 @@ std::optional<WalkedRecord> MappedSegment::record_at(std::uint64_t offset) const
   if (!decoded || offset + record_header_size + decoded->length > size_) return std::nullopt;
   const std::string_view payload = octets().substr(offset + record_header_size, decoded->length);
   if (!checksum_fits(header, payload)) return std::nullopt;
-  return WalkedRecord{static_cast<std::uint32_t>(offset), *decoded, payload};
+  return WalkedRecord{static_cast<std::uint32_t>(offset), *decoded, header, payload};
+}
+
+void MappedSegment::forget(std::uint64_t offset) {
+  constexpr std::size_t step = 4u << 20;
+  const std::size_t upto = offset / step * step;
+  if (upto <= forgotten_) return;
+  madvise(static_cast<char*>(data_) + forgotten_, upto - forgotten_, MADV_DONTNEED);
+  forgotten_ = upto;
 }
 
 WalkResult MappedSegment::judge_end(std::uint64_t offset) const {
@@ -161,7 +170,7 @@ WalkResult MappedSegment::judge_end(std::uint64_t offset) const {
   out.end = offset;
   if (offset >= size_) return out;
   const std::string_view rest = octets().substr(offset);
-  if (rest.find_first_not_of('\0') == std::string_view::npos) return out;
+  if (rest.front() == '\0' && std::memcmp(rest.data(), rest.data() + 1, rest.size() - 1) == 0) return out;  // all zeros
   out.clean = false;
   out.problem = "a record that cannot be read";
   for (std::uint64_t at = (offset + 7) & ~std::uint64_t{7}; at + record_header_size <= size_; at += 8)

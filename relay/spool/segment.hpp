@@ -18,7 +18,8 @@ namespace egret::relay::spool {
 class SegmentFile {
  public:
   /// Both throw std::system_error. A created segment is preallocated and its header and name are on disk.
-  static std::shared_ptr<SegmentFile> create(const std::filesystem::path& directory, std::uint32_t number, std::uint64_t now_ms);
+  static std::shared_ptr<SegmentFile> create(const std::filesystem::path& directory, std::uint32_t number, std::uint64_t now_ms,
+                                             std::uint32_t preallocated = segment_size);
   static std::shared_ptr<SegmentFile> open(const std::filesystem::path& path, std::uint32_t number, bool writable);
 
   ~SegmentFile();
@@ -53,7 +54,8 @@ void sync_directory(const std::filesystem::path& directory);
 struct WalkedRecord {
   std::uint32_t offset = 0;
   RecordHeader header;
-  std::string_view payload;  ///< valid during the call
+  std::string_view octets;  ///< the record's header as it is on disk; valid during the call, as is the payload
+  std::string_view payload;
 };
 
 /// What walk() ended with.
@@ -80,19 +82,23 @@ class MappedSegment {
   std::optional<WalkedRecord> record_at(std::uint64_t offset) const;
   /// Judges what stands at `offset`, where no good record is.
   WalkResult judge_end(std::uint64_t offset) const;
+  /// What lies in front of `offset` was looked at: it need not count as memory of this program any more.
+  void forget(std::uint64_t offset);
 
  private:
   void* data_ = nullptr;
   std::size_t size_ = 0;
+  std::size_t forgotten_ = 0;
 };
 
 template <class Visit>
 WalkResult walk(const SegmentFile& file, Visit&& visit) {
-  const MappedSegment mapped(file);
+  MappedSegment mapped(file);
   std::uint64_t offset = segment_header_size;
   while (const auto record = mapped.record_at(offset)) {
     visit(*record);
     offset += record_size(record->header.length);
+    mapped.forget(offset);
   }
   return mapped.judge_end(offset);
 }

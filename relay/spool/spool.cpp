@@ -23,7 +23,9 @@
 
 #include "relay/runtime/clock.hpp"
 #include "relay/runtime/log.hpp"
-#include "relay/spool/segment.hpp"
+#include "relay/spool/hint.hpp"
+#include "relay/spool/manifest.hpp"
+#include "relay/spool/recovery.hpp"
 
 namespace egret::relay::spool {
 namespace {
@@ -44,6 +46,7 @@ struct SegmentInfo {
   std::uint32_t live = 0;         // waiting messages with a record here that they need (ACCEPT or CHUNK)
   std::uint32_t live_chunks = 0;  // those of them that need a CHUNK: such a segment is never copied forward
   bool carries = false;           // holds DONE or PROGRESS of messages that may be stored elsewhere
+  bool damaged = false;           // found while reading it again: it stays, whatever is alive in it
   // Segments with older copies of messages that are here (a crash interrupted copying them forward). They must be
   // gone before this one may go, or the old copies would come back without their DONE.
   std::vector<std::uint32_t> after;
@@ -120,36 +123,57 @@ std::shared_ptr<const Message> read_envelope(const SegmentFile& file, const Plac
 /// Completions of one batch, handed to each thread in one piece.
 class Completions {
  public:
-  template <class T>
-  void add(Waiting<T> waiting, T value) {
-    if (!waiting.operation) return;
-    auto& list = by_home_[waiting.home];
-    list.push_back([operation = std::shared_ptr<Operation<T>>(std::move(waiting.operation)), value = std::move(value)]() mutable {
-      operation->complete(std::move(value));
-    });
+  void add(Waiting<Trouble> waiting, Trouble value) {
+    if (waiting.operation) of(waiting.home).accepts.emplace_back(std::move(waiting.operation), value);
+  }
+  void add(Waiting<Spool::StoredChunk> waiting, Spool::StoredChunk value) {
+    if (waiting.operation) of(waiting.home).chunks.emplace_back(std::move(waiting.operation), value);
   }
   void send() {
-    for (auto& [home, list] : by_home_)
-      asio::post(home, [list = std::move(list)]() mutable {
-        for (auto& complete : list) complete();
+    for (Home& home : homes_) {
+      const asio::any_io_executor executor = home.executor;
+      asio::post(executor, [home = std::move(home)] {
+        for (const auto& [operation, value] : home.accepts) operation->complete(value);
+        for (const auto& [operation, value] : home.chunks) operation->complete(value);
       });
-    by_home_.clear();
+    }
+    homes_.clear();
   }
 
  private:
-  struct Less {
-    bool operator()(const asio::any_io_executor& a, const asio::any_io_executor& b) const { return key(a) < key(b); }
-    static const void* key(const asio::any_io_executor& e) { return &asio::query(e, asio::execution::context); }
+  struct Home {
+    asio::any_io_executor executor;
+    std::vector<std::pair<OperationPtr<Trouble>, Trouble>> accepts;
+    std::vector<std::pair<OperationPtr<Spool::StoredChunk>, Spool::StoredChunk>> chunks;
   };
-  std::map<asio::any_io_executor, std::vector<std::function<void()>>, Less> by_home_;
+  static const void* context_of(const asio::any_io_executor& e) { return &asio::query(e, asio::execution::context); }
+
+  /// There are as many as workers: few.
+  Home& of(const asio::any_io_executor& executor) {
+    const void* context = context_of(executor);
+    for (Home& home : homes_)
+      if (context_of(home.executor) == context) return home;
+    return homes_.emplace_back(Home{executor, {}, {}});
+  }
+  std::vector<Home> homes_;
 };
+
+/// Nobody waits for these: they can ride along with what comes next.
+bool lazy(const Item& item) {
+  return std::holds_alternative<DoneItem>(item) || std::holds_alternative<ProgressItem>(item) ||
+         std::holds_alternative<AbandonItem>(item);
+}
+
+constexpr auto lazy_write = std::chrono::milliseconds(10);  // the longest that they wait for company
 
 }  // namespace
 
 class Spool::Impl {
  public:
-  Impl(Options options, const std::function<void(Recovered)>& recovered);
+  explicit Impl(Options options);
   ~Impl();
+
+  void start(const std::function<void(Recovered)>& recovered);
 
   void push(Item item);
   smtp::MessageId next_id();
@@ -161,7 +185,6 @@ class Spool::Impl {
   std::atomic<std::uint64_t> waiting{0}, segments_count{0}, syncs{0}, records{0};
 
  private:
-  friend class Recovery;
   struct Batch {
     std::vector<iovec> parts;
     std::deque<std::string> owned;                  // headers and metadata, addresses stable
@@ -174,6 +197,9 @@ class Spool::Impl {
   };
 
   void recover(const std::function<void(Recovered)>& recovered);
+  std::shared_ptr<SegmentFile> new_segment(std::uint32_t number) const;
+  void save_segments(std::optional<std::uint32_t> without = {}, bool closing = false) const;
+  void seal(SegmentInfo& segment);
   void run();
   bool next_batch(std::vector<Item>& items);
   void handle(Item& item, Batch& batch);
@@ -193,7 +219,8 @@ class Spool::Impl {
   void fail(const std::string& what, int error);
   void set_trouble(Trouble value, std::string text);
   void check_reserve();
-  void note_live(const Message& message, const Place& place, int sign);
+  void note_live(const std::vector<Extent>& extents, const Place& place, int sign);
+  void keep_damaged(SegmentInfo& segment, std::uint64_t offset);
   void forget(std::uint64_t id, const Place& place);
   void reclaim();
   bool carry_forward(SegmentInfo& segment, Batch& batch);
@@ -212,39 +239,29 @@ class Spool::Impl {
   std::vector<Item> deferred_;  // DONE and PROGRESS that found no room; tried again when there is some
   bool dirty_ = false;
   Deadline dirty_since_{};
+  Deadline handed_in_{};  // when the oldest lazy item of the present batch came, else its beginning
   Deadline reserve_checked_{};
   Deadline reclaimed_{};
 
   std::mutex mutex_;
   std::condition_variable wake_;
   std::vector<Item> queue_;
+  Deadline first_lazy_ = Deadline::max();  ///< when the oldest item of the queue that nobody waits for was handed in
+  bool urgent_ = false;                    ///< the queue holds something that somebody waits for
   bool stop_ = false;
   bool sleeping_ = false;
+  bool lazy_wakes_ = false;  ///< the writer sleeps for longer than lazy items may wait
   asio::thread_pool readers_{1};
   std::thread writer_;
 };
 
 // ---- start and recovery ------------------------------------------------------------------------------------------
 
-Spool::Impl::Impl(Options options, const std::function<void(Recovered)>& recovered) : options_(std::move(options)) {
+Spool::Impl::Impl(Options options) : options_(std::move(options)) {
   std::error_code error;
   std::filesystem::create_directories(options_.directory, error);
   if (error) throw std::runtime_error("cannot create " + options_.directory.string() + ": " + error.message());
   lock_.take(options_.directory);
-  recover(recovered);
-  // A fresh segment: what a crash left behind in the last one is never written to again.
-  try {
-    active_ = segments_.empty() ? 1 : segments_.rbegin()->first + 1;
-    segments_[active_].file =
-        SegmentFile::create(options_.directory, active_, static_cast<std::uint64_t>(now().time_since_epoch().count()));
-    synced_to_ = segment_header_size;
-  } catch (const std::system_error& e) {
-    throw std::runtime_error(std::string("spool: ") + e.what());
-  }
-  waiting = index_.size();
-  segments_count = segments_.size();
-  check_reserve();
-  writer_ = std::thread([this] { run(); });
 }
 
 Spool::Impl::~Impl() {
@@ -253,158 +270,84 @@ Spool::Impl::~Impl() {
     stop_ = true;
   }
   wake_.notify_one();
-  writer_.join();
+  if (writer_.joinable()) writer_.join();
   readers_.join();
 }
 
-/// Reads all segments into what is waiting.
-class Recovery {
- public:
-  explicit Recovery(Spool::Impl& spool) : spool_(spool) {}
-
-  void run(const std::function<void(Recovered)>& recovered) {
-    auto numbers = list_segments(spool_.options_.directory);
-    while (!numbers.empty() && never_used(numbers.back())) {
-      std::filesystem::remove(segment_path(spool_.options_.directory, numbers.back()));
-      numbers.pop_back();
-    }
-    for (const std::uint32_t number : numbers) read_segment(number, number == numbers.back());
-    for (auto& [id, state] : messages_) finish(id, state, recovered);
+void Spool::Impl::start(const std::function<void(Recovered)>& recovered) {
+  try {
+    recover(recovered);
+    // A fresh segment: what a crash left behind in the last one is never written to again.
+    segments_[active_].file = new_segment(active_);
+    save_segments();
+    synced_to_ = segment_header_size;
+  } catch (const std::system_error& e) {  // std::filesystem's among them
+    throw std::runtime_error(std::string("spool: ") + e.what());
   }
-
- private:
-  struct State {
-    Place place;
-    bool accepted = false;
-    bool done = false;
-    std::vector<Progress> progress;
-  };
-
-  [[noreturn]] static void stop(const SegmentFile& file, std::uint64_t offset, const std::string& what) {
-    throw std::runtime_error("spool segment " + file.path().string() + " at offset " + std::to_string(offset) + ": " + what +
-                             "; nothing was changed");
-  }
-
-  /// Created, but its header had not reached the disk: nothing was ever stored in it.
-  bool never_used(std::uint32_t number) const {
-    const auto file = SegmentFile::open(segment_path(spool_.options_.directory, number), number, false);
-    std::string header;
-    return file->size() < segment_header_size ||
-           (file->read(0, segment_header_size, header) && header.find_first_not_of('\0') == std::string::npos);
-  }
-
-  void read_segment(std::uint32_t number, bool last) {
-    auto file = SegmentFile::open(segment_path(spool_.options_.directory, number), number, true);
-    std::string header;
-    if (!file->read(0, segment_header_size, header)) stop(*file, 0, "cannot be read");
-    if (const auto problem = check_segment_header(header, number); !problem.empty()) stop(*file, 0, problem);
-    SegmentInfo& info = spool_.segments_[number];
-    info.file = file;
-    const WalkResult result = walk(*file, [&](const WalkedRecord& record) { take(*file, info, record); });
-    info.used = result.end;
-    if (!result.clean && (!last || !result.torn)) stop(*file, result.end, "damaged: " + result.problem);
-    if (!result.clean)
-      log::warn("spool: cut off a torn tail that was never acknowledged",
-                {{"segment", file->path().string()}, {"offset", std::to_string(result.end)}});
-    if (file->size() == result.end && !last) return;
-    // The unused rest of the preallocation goes back. What a killed program had written but not synced counts from
-    // now on, so it must be on disk before anything builds on it.
-    const int error = file->truncate(result.end);
-    if (error || file->sync() != 0) stop(*file, result.end, "cannot be truncated and synced");
-  }
-
-  void take(const SegmentFile& file, SegmentInfo& info, const WalkedRecord& record) {
-    const std::uint64_t id = record.header.id;
-    State& state = messages_[id];
-    switch (record.header.type) {
-      case RecordType::chunk:
-        break;
-      case RecordType::accept:
-        if (state.accepted && state.place.segment != file.number()) info.after.push_back(state.place.segment);
-        state.accepted = true;
-        state.place = {file.number(), record.offset, record.header.length};
-        break;
-      case RecordType::done:
-        info.carries = true;
-        state.done = true;
-        break;
-      case RecordType::progress: {
-        info.carries = true;
-        auto progress = decode_progress(id, record.payload);
-        if (!progress) stop(file, record.offset, "a PROGRESS record that makes no sense");
-        spool_.sequence_ = std::max(spool_.sequence_, progress->sequence);
-        state.progress.push_back(std::move(*progress));
-        break;
-      }
-    }
-    spool_.last_id_ = std::max(spool_.last_id_.load(), id);
-  }
-
-  void finish(std::uint64_t id, State& state, const std::function<void(Recovered)>& recovered) {
-    if (!state.accepted || state.done) return;
-    SegmentInfo& info = spool_.segments_.at(state.place.segment);
-    std::string payload;
-    if (!info.file->read(state.place.offset + record_header_size, state.place.length, payload))
-      stop(*info.file, state.place.offset, "cannot be read");
-    const auto message = decode_accept(id, payload);
-    if (!message) stop(*info.file, state.place.offset, "an ACCEPT record that makes no sense");
-    Recovered out{message->id, message->class_name, message->accepted, message->body_size, message->report, {}};
-    out.groups = groups(*message, state.progress);
-    spool_.index_[id] = state.place;
-    if (!message->extents.empty()) spool_.extents_[id] = message->extents;
-    spool_.note_live(*message, state.place, +1);
-    // Every recipient is done and only DONE was not written any more: it must be, before PROGRESS is forgotten.
-    if (out.groups.empty()) return spool_.push(DoneItem{message->id});
-    recovered(std::move(out));
-  }
-
-  /// Pending recipients, grouped by the record that last spoke of them.
-  static std::vector<Progress> groups(const Message& message, const std::vector<Progress>& history) {
-    std::vector<const Progress*> latest(message.recipients.size(), nullptr);
-    std::vector<RecipientState> states(message.recipients.size(), RecipientState::pending);
-    for (const Progress& p : history)
-      for (const auto& [index, state] : p.recipients) {
-        if (index >= latest.size() || states[index] != RecipientState::pending) continue;
-        if (state != RecipientState::pending)
-          states[index] = state;
-        else if (!latest[index] || latest[index]->sequence < p.sequence)
-          latest[index] = &p;
-      }
-    std::map<const Progress*, Progress> grouped;
-    for (std::uint32_t i = 0; i < latest.size(); ++i) {
-      if (states[i] != RecipientState::pending) continue;
-      Progress& group = grouped[latest[i]];
-      if (group.recipients.empty() && latest[i]) group = *latest[i], group.recipients.clear();
-      group.id = message.id;
-      group.recipients.emplace_back(i, RecipientState::pending);
-    }
-    std::vector<Progress> out;
-    for (auto& [key, group] : grouped) out.push_back(std::move(group));
-    return out;
-  }
-
-  Spool::Impl& spool_;
-  std::map<std::uint64_t, State> messages_;  // in order of acceptance
-};
+  waiting = index_.size();
+  segments_count = segments_.size();
+  check_reserve();
+  writer_ = std::thread([this] { run(); });
+}
 
 void Spool::Impl::recover(const std::function<void(Recovered)>& recovered) {
-  try {
-    Recovery(*this).run(recovered);
-  } catch (const std::system_error& e) {
-    throw std::runtime_error(std::string("spool: ") + e.what());
-  } catch (const std::filesystem::filesystem_error& e) {
-    throw std::runtime_error(std::string("spool: ") + e.what());
+  Recovery recovery(options_.directory);
+  recovery.settle();
+  active_ = recovery.next_number();
+  last_id_ = recovery.last_id();
+  sequence_ = recovery.sequence();
+  for (const RecoveredSegment& segment : recovery.segments()) {
+    SegmentInfo& info = segments_[segment.file->number()];
+    info.file = segment.file;
+    info.used = segment.end;
+    info.carries = segment.carries;
+    info.after = segment.after;
   }
+  index_.reserve(recovery.waiting());
+  recovery.each([&](RecoveredMessage message) {
+    const DigestEntry& accept = message.accept;
+    const Place place{message.segment, accept.offset, accept.length};
+    index_[accept.id] = place;
+    note_live(accept.extents, place, +1);
+    if (!accept.extents.empty()) extents_[accept.id] = accept.extents;
+    const smtp::MessageId id{accept.id};
+    // Every recipient is done and only DONE was not written any more: it must be, before PROGRESS is forgotten.
+    if (message.groups.empty()) return push(DoneItem{id});
+    recovered({id, std::string(accept.class_name), accept.accepted, accept.body_size, accept.report, std::move(message.groups)});
+  });
+}
+
+std::shared_ptr<SegmentFile> Spool::Impl::new_segment(std::uint32_t number) const {
+  const auto time = static_cast<std::uint64_t>(now().time_since_epoch().count());
+  return SegmentFile::create(options_.directory, number, time, options_.segment_size);
+}
+
+/// Writes the list of segments. Those but the active one are sealed.
+void Spool::Impl::save_segments(std::optional<std::uint32_t> without, bool closing) const {
+  Manifest manifest;
+  for (const auto& [number, segment] : segments_) {
+    const bool open = number == active_ && !closing;
+    if (number != without) manifest[number] = {!open, open ? options_.segment_size : segment.used};
+  }
+  save_manifest(options_.directory, manifest);
 }
 
 // ---- handing in --------------------------------------------------------------------------------------------------
 
+/// The end of a delivery does not wake the writer while it will wake soon: under load that saves a wake-up and a write
+/// for each message.
 void Spool::Impl::push(Item item) {
+  const bool can_wait = lazy(item);
   bool notify = false;
   {
     const std::lock_guard lock(mutex_);
     queue_.push_back(std::move(item));
-    notify = sleeping_;
+    if (!can_wait)
+      urgent_ = true;
+    else if (first_lazy_ == Deadline::max())
+      first_lazy_ = std::chrono::steady_clock::now();
+    notify = sleeping_ && (!can_wait || lazy_wakes_);
+    if (notify) sleeping_ = false;
   }
   if (notify) wake_.notify_one();
 }
@@ -420,23 +363,35 @@ smtp::MessageId Spool::Impl::next_id() {
 
 // ---- the writer --------------------------------------------------------------------------------------------------
 
+/// Waits until there is something to write, or to sync, or a second has passed. `items` holds the batch before.
 bool Spool::Impl::next_batch(std::vector<Item>& items) {
+  bool busy = !items.empty();  // more will come soon: short naps, out of which nobody has to wake the writer
+  items.clear();
   std::unique_lock lock(mutex_);
-  sleeping_ = true;
-  const auto ready = [&] { return stop_ || !queue_.empty(); };
-  if (dirty_ && trouble.load() != Trouble::broken)
-    wake_.wait_until(lock, dirty_since_ + options_.lazy_sync, ready);
-  else
-    wake_.wait_for(lock, std::chrono::seconds(1), ready);
-  sleeping_ = false;
+  const Deadline begun = std::chrono::steady_clock::now();
+  const Deadline end =
+      dirty_ && trouble.load() != Trouble::broken ? dirty_since_ + options_.lazy_sync : begun + std::chrono::seconds(1);
+  for (Deadline time = begun; !stop_ && !urgent_ && time < end; time = std::chrono::steady_clock::now()) {
+    if (!queue_.empty() && time >= first_lazy_ + lazy_write) break;
+    Deadline until = end;
+    if (!queue_.empty())
+      until = std::min(until, first_lazy_ + lazy_write);
+    else if (busy)
+      until = std::min(until, time + lazy_write);
+    lazy_wakes_ = queue_.empty() && !busy;
+    sleeping_ = true;
+    busy = wake_.wait_until(lock, until) == std::cv_status::no_timeout;
+    sleeping_ = false;
+  }
   items.swap(queue_);
+  urgent_ = false;
+  handed_in_ = std::min(std::exchange(first_lazy_, Deadline::max()), std::chrono::steady_clock::now());
   return !(stop_ && items.empty());
 }
 
 void Spool::Impl::run() {
   std::vector<Item> items;
   while (true) {
-    items.clear();
     const bool more = next_batch(items);
     check_reserve();
     Batch batch;
@@ -455,7 +410,20 @@ void Spool::Impl::run() {
     reclaim();
   }
   SegmentInfo& last = segments_.at(active_);
-  if (trouble.load() != Trouble::broken) last.file->truncate(last.used);  // what was preallocated and not used
+  if (trouble.load() == Trouble::broken) return;
+  try {
+    save_segments({}, true);
+    seal(last);
+  } catch (const std::system_error& e) {
+    log::warn("spool: the last segment is left as after a crash", {{"reason", e.what()}});
+  }
+}
+
+/// Nothing will be written to it any more, and all of it is on disk: what was preallocated and not used goes back, and
+/// a hint spares the next start reading it.
+void Spool::Impl::seal(SegmentInfo& segment) {
+  segment.file->truncate(segment.used);  // failing costs space only
+  asio::post(readers_, [file = segment.file, end = segment.used] { make_hint(*file, end); });
 }
 
 void Spool::Impl::handle(Item& item, Batch& batch) {
@@ -465,21 +433,28 @@ void Spool::Impl::handle(Item& item, Batch& batch) {
 /// Makes sure that a record of `size` octets fits into the active segment, starting a new one where it does not.
 bool Spool::Impl::make_room(Batch& batch, std::uint64_t size) {
   if (trouble.load() == Trouble::broken) return false;
-  if (batch.end + size <= segment_size) return true;
+  if (batch.end + size <= options_.segment_size) return true;
   flush(batch);
   sync(batch);
   if (trouble.load() == Trouble::broken) return false;
   SegmentInfo& old = segments_.at(active_);
   try {
     const std::uint32_t next = active_ + 1;
-    auto file = SegmentFile::create(options_.directory, next, static_cast<std::uint64_t>(now().time_since_epoch().count()));
-    old.file->truncate(old.used);  // gives the unused end back; failing costs space only
-    segments_[next].file = std::move(file);
+    segments_[next].file = new_segment(next);
     active_ = next;
+    save_segments();
   } catch (const std::system_error& e) {
+    // Made and not listed, or not even made: it goes, and the next attempt makes it again.
+    if (active_ != old.file->number()) {
+      std::error_code ignored;
+      std::filesystem::remove(segments_.at(active_).file->path(), ignored);
+    }
+    active_ = old.file->number();
+    segments_.erase(active_ + 1);
     set_trouble(Trouble::no_space, e.what());
     return false;
   }
+  seal(old);
   synced_to_ = segment_header_size;
   batch.start = batch.end = segment_header_size;
   segments_count = segments_.size();
@@ -490,7 +465,7 @@ bool Spool::Impl::append(Batch& batch, RecordType type, std::uint64_t id, const 
                          Place& place) {
   std::size_t length = 0;
   for (const auto part : payload) length += part.size();
-  if (record_size(length) > segment_size - segment_header_size) {
+  if (record_size(length) > options_.segment_size - segment_header_size) {
     log::error("spool: a record is larger than a segment", {{"size", std::to_string(length)}});
     return false;
   }
@@ -538,7 +513,7 @@ void Spool::Impl::on(AcceptItem& item, Batch& batch) {
   }
   index_[id] = place;
   if (!m.extents.empty()) extents_[id] = m.extents;
-  note_live(m, place, +1);
+  note_live(m.extents, place, +1);
   batch.keep.push_back(item.message);
   batch.accepts.emplace_back(std::move(item.waiting), Trouble::none);
   batch.urgent = true;
@@ -678,7 +653,7 @@ void Spool::Impl::flush(Batch& batch) {
   batch.parts.clear();
   batch.start = batch.end;
   segment.used = batch.end;
-  if (!dirty_) dirty_since_ = std::chrono::steady_clock::now();
+  if (!dirty_) dirty_since_ = handed_in_;
   dirty_ = true;
 }
 
@@ -740,23 +715,23 @@ void Spool::Impl::check_reserve() {
 // ---- space -------------------------------------------------------------------------------------------------------
 
 /// Counts a waiting message where it is stored.
-void Spool::Impl::note_live(const Message& message, const Place& place, int sign) {
+void Spool::Impl::note_live(const std::vector<Extent>& extents, const Place& place, int sign) {
   SegmentInfo& home = segments_.at(place.segment);
   home.live += static_cast<std::uint32_t>(sign);
   home.live_bytes += static_cast<std::uint64_t>(sign) * record_size(place.length);
   if (sign > 0 && writer_.joinable()) return;  // its chunks were counted when they were stored
-  for (const Extent& extent : message.extents)
+  for (const Extent& extent : extents)
     if (const auto it = segments_.find(extent.segment); it != segments_.end())
       it->second.live_chunks += static_cast<std::uint32_t>(sign);
 }
 
 void Spool::Impl::forget(std::uint64_t id, const Place& place) {
-  Message shape;
+  std::vector<Extent> extents;
   if (const auto it = extents_.find(id); it != extents_.end()) {
-    shape.extents = it->second;
+    extents = std::move(it->second);
     extents_.erase(it);
   }
-  note_live(shape, place, -1);
+  note_live(extents, place, -1);
   index_.erase(id);
   waiting.store(index_.size(), std::memory_order_relaxed);
 }
@@ -768,7 +743,7 @@ void Spool::Impl::reclaim() {
   for (auto it = segments_.begin(); it != segments_.end();) {
     const std::uint32_t number = it->first;
     SegmentInfo& segment = (it++)->second;
-    if (number == active_ || segment.live_chunks > 0) continue;
+    if (number == active_ || segment.live_chunks > 0 || segment.damaged) continue;
     const auto exists = [&](std::uint32_t other) { return segments_.contains(other); };
     if (std::any_of(segment.after.begin(), segment.after.end(), exists)) continue;
     const bool sparse = segment.live > 0 && segments_.size() > 4 && segment.live_bytes < segment.used / 4;
@@ -780,7 +755,9 @@ void Spool::Impl::reclaim() {
     flush(batch);
     sync(batch);
     if (trouble.load() == Trouble::broken) return;
+    const bool walked = sparse || segment.carries;
     remove(number);
+    if (walked) break;  // that takes a while, and senders wait for their 250
   }
   segments_count = segments_.size();
 }
@@ -789,7 +766,7 @@ void Spool::Impl::reclaim() {
 bool Spool::Impl::carry_forward(SegmentInfo& segment, Batch& batch) {
   const std::uint32_t number = segment.file->number();
   bool good = true;
-  walk(*segment.file, [&](const WalkedRecord& record) {
+  const WalkResult result = walk(*segment.file, [&](const WalkedRecord& record) {
     bool needed = false;
     if (record.header.type == RecordType::progress) {
       needed = index_.contains(record.header.id);
@@ -804,14 +781,22 @@ bool Spool::Impl::carry_forward(SegmentInfo& segment, Batch& batch) {
     good = append(batch, record.header.type, record.header.id, {payload}, place);
     if (good) segments_.at(place.segment).carries = true;
   });
-  return good;
+  if (result.end < segment.used) keep_damaged(segment, result.end);
+  return good && !segment.damaged;
+}
+
+/// What it says behind the damage cannot be written again, so it may not go.
+void Spool::Impl::keep_damaged(SegmentInfo& segment, std::uint64_t offset) {
+  segment.damaged = true;
+  log::error("spool: a segment is damaged, and is kept",
+             {{"segment", segment.file->path().string()}, {"offset", std::to_string(offset)}, {"action", "egret spool verify"}});
 }
 
 /// Moves the few waiting messages of a segment to the active one.
 bool Spool::Impl::copy_survivors(SegmentInfo& segment, Batch& batch) {
   const std::uint32_t number = segment.file->number();
   bool good = true;
-  walk(*segment.file, [&](const WalkedRecord& record) {
+  const WalkResult result = walk(*segment.file, [&](const WalkedRecord& record) {
     if (!good || record.header.type != RecordType::accept) return;
     const auto it = index_.find(record.header.id);
     if (it == index_.end() || it->second.segment != number || it->second.offset != record.offset) return;
@@ -827,12 +812,19 @@ bool Spool::Impl::copy_survivors(SegmentInfo& segment, Batch& batch) {
     segment.live_bytes -= record_size(it->second.length);
     it->second = place;
   });
-  return good;
+  if (result.end < segment.used) keep_damaged(segment, result.end);
+  return good && !segment.damaged;
 }
 
 void Spool::Impl::remove(std::uint32_t number) {
   const auto it = segments_.find(number);
   std::error_code error;
+  try {
+    save_segments(number);
+  } catch (const std::system_error& e) {
+    return set_trouble(Trouble::broken, e.what());
+  }
+  std::filesystem::remove(hint_path(options_.directory, number), error);
   std::filesystem::remove(it->second.file->path(), error);
   if (error) return set_trouble(Trouble::broken, "cannot unlink " + it->second.file->path().string() + ": " + error.message());
   try {
@@ -846,9 +838,15 @@ void Spool::Impl::remove(std::uint32_t number) {
 
 // ---- the public face ---------------------------------------------------------------------------------------------
 
-Spool::Spool(Options options, const std::function<void(Recovered)>& recovered)
-    : impl_(std::make_unique<Impl>(std::move(options), recovered)) {}
+Spool::Spool(Options options, const std::function<void(Recovered)>& recovered) : Spool(std::move(options)) {
+  start(recovered);
+}
+Spool::Spool(Options options) : impl_(std::make_unique<Impl>(std::move(options))) {}
 Spool::~Spool() = default;
+
+void Spool::start(const std::function<void(Recovered)>& recovered) {
+  impl_->start(recovered);
+}
 
 asio::awaitable<Trouble> Spool::accept(std::shared_ptr<const Message> message) {
   const auto home = co_await asio::this_coro::executor;

@@ -5,6 +5,7 @@
 #include <charconv>
 #include <stdexcept>
 
+#include "relay/reputation/readiness.hpp"
 #include "relay/runtime/clock.hpp"
 #include "relay/runtime/log.hpp"
 
@@ -120,16 +121,14 @@ void State::restore(Reputation& reputation, Budgets& budgets, Guard& guard) {
       for (std::uint32_t i = 0; i < config_->smarthosts.size(); ++i)
         if (config_->smarthosts[i].name == name)
           if (auto state = decode_smarthost(value)) reputation.restore_smarthost(i, std::move(*state));
+    } else if (kind == "readiness") {
+      for (std::uint32_t i = 0; i < config_->smarthosts.size(); ++i)
+        if (config_->smarthosts[i].name == name) reputation.readiness().restore(i, value, now());
     } else if (kind == "shaping") {
       restore_shaping(*config_, name, value, budgets.shaping);
-    } else if (kind == "budget") {
-      for (std::uint32_t i = 0; i < config_->smarthosts.size(); ++i) {
-        long long window = 0;
-        unsigned long long used = 0;
-        if (config_->smarthosts[i].name != name || std::sscanf(value.c_str(), "%lld %llu", &window, &used) != 2) continue;
-        budgets.restore(i, {routing::Time(routing::Duration(window)), used});
-      }
     }
+    for (Kept* part : kept_)
+      if (part->kind() == kind) part->restore(name, value);
   }
 }
 
@@ -139,7 +138,11 @@ void State::save(Reputation& reputation, Budgets& budgets, Guard& guard) {
   const auto senders = guard.take_changed(again);
   std::vector<std::string> smarthosts;
   for (std::uint32_t i = 0; i < config_->smarthosts.size(); ++i) smarthosts.push_back(encode_smarthost(reputation.smarthost(i)));
-  if (!budgets.take_changed() && dirty_.empty() && !shaped && !senders && smarthosts == smarthosts_saved_) return;
+  const bool readiness = reputation.readiness().take_changed() || again;
+  std::vector<std::pair<std::string, KeptRow>> rows;
+  for (Kept* part : kept_)
+    for (auto& row : part->take_changed(again)) rows.emplace_back(part->kind(), std::move(row));
+  if (dirty_.empty() && !shaped && !senders && !readiness && smarthosts == smarthosts_saved_ && rows.empty()) return;
   try {
     execute("BEGIN");
     for (const std::uint32_t source : dirty_)
@@ -147,12 +150,12 @@ void State::save(Reputation& reputation, Budgets& budgets, Guard& guard) {
         put("source", key_of(config_->topology.sources[source]), encode_state(reputation.state(source)));
     for (std::uint32_t i = 0; i < config_->smarthosts.size(); ++i) {
       if (config_->smarthosts[i].removed) continue;
-      const auto use = budgets.use(i);
-      put("budget", config_->smarthosts[i].name,
-          std::to_string(use.window.time_since_epoch().count()) + " " + std::to_string(use.used));
       put("smarthost", config_->smarthosts[i].name, smarthosts[i]);
+      if (readiness) put("readiness", config_->smarthosts[i].name, reputation.readiness().encode(i));
     }
     if (senders) put("guard", "", *senders);
+    for (const auto& [kind, row] : rows) put(kind, row.name, row.value);
+    if (!rows.empty()) execute("DELETE FROM state WHERE value = ''");
     if (shaped) {
       execute("DELETE FROM state WHERE kind = 'shaping'");
       for (std::uint32_t i = 0; i < config_->topology.sources.size(); ++i)
@@ -180,6 +183,7 @@ void State::arm(Reputation& reputation, Budgets& budgets, Guard& guard) {
   timer_->async_wait([this, &reputation, &budgets, &guard](const boost::system::error_code& error) {
     if (error) return;
     save(reputation, budgets, guard);
+    budgets.save(now());
     arm(reputation, budgets, guard);
   });
 }
@@ -187,6 +191,7 @@ void State::arm(Reputation& reputation, Budgets& budgets, Guard& guard) {
 void State::stop(Reputation& reputation, Budgets& budgets, Guard& guard) {
   timer_.reset();  // it must not outlive its executor
   save(reputation, budgets, guard);
+  budgets.close(now());
 }
 
 }  // namespace egret::relay

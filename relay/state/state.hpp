@@ -1,5 +1,6 @@
-// What is small and must outlive the program: standings and budgets, in SQLite beside the spool. Losing it loses no
-// mail. Written from the control thread, at most once a second.
+// What is small and must outlive the program: standings and what is used of budgets, in SQLite beside the spool.
+// Losing it loses no mail. Budgets have a table of their own (budget_store). Written from the control thread, at most once a
+// second.
 #pragma once
 
 #include <boost/asio/any_io_executor.hpp>
@@ -14,6 +15,7 @@
 #include "relay/budgets.hpp"
 #include "relay/reputation/guard.hpp"
 #include "relay/reputation/owner.hpp"
+#include "relay/state/kept.hpp"
 
 struct sqlite3;
 
@@ -25,6 +27,8 @@ class State {
   State(const std::filesystem::path& directory, std::shared_ptr<const config::Config> config);
   ~State();
 
+  /// A part whose rows are kept too, from before restore() until the end of stop().
+  void keep(Kept& part) { kept_.push_back(&part); }
   /// Puts back what was saved, for sources and smarthosts that still exist by name and address.
   void restore(Reputation& reputation, Budgets& budgets, Guard& guard);
   /// Another configuration (config::succeed).
@@ -42,6 +46,7 @@ class State {
   std::shared_ptr<const config::Config> config_;
   sqlite3* db_ = nullptr;
   std::set<std::uint32_t> dirty_;
+  std::vector<Kept*> kept_;
   bool unsaved_ = false;
   std::vector<std::string> smarthosts_saved_;  ///< their states as last written
   std::unique_ptr<boost::asio::steady_timer> timer_;

@@ -15,6 +15,7 @@ import time
 import meter
 
 LOOPBACK = "127.0.0.1"
+SOURCE = "127.0.0.2"  # egret sends from here: the sink at its own address would be a loop
 SINK_PORT, EGRET_PORT, POSTFIX_PORT, ADMIN_PORT = 2500, 2501, 2502, 2503  # in a network of our own: always free
 SENDER, RECIPIENT, DOMAIN = "a@src.test", "b@dst.test", "dst.test"
 
@@ -174,7 +175,7 @@ threads: {options.threads}
 listeners:
   - {{address: "{LOOPBACK}:{EGRET_PORT}", accept: {accept}, allow: [127.0.0.0/8], class: transactional}}
 sources:
-  out1: {{address: {LOOPBACK}, ehlo: out1.bench.test}}
+  out1: {{address: {SOURCE}, ehlo: out1.bench.test}}
 pools:
   transactional: {{sources: [out1], when_exhausted: hold}}
 classes:

@@ -18,6 +18,41 @@ from support.scripted_receiver import ScriptedReceiver
 STRICT, EARLY, OPEN = "127.0.2.1", "127.0.2.2", "127.0.2.3"
 
 
+def pytest_addoption(parser):
+    parser.addoption("--job", type=int, default=0, help="one of several that divide the suite (tests/e2e/run)")
+
+
+def pytest_collection_modifyitems(config, items):
+    if config.getoption("--job") % 2 == 0 and config.getoption("--job"):
+        by_file = {}
+        for item in items:
+            by_file.setdefault(item.path, []).append(item)
+        items[:] = [item for path in reversed(by_file) for item in by_file[path]]
+
+
+def claimed(config, path):
+    """Whether the tests of this file are this job's."""
+    mine = config.__dict__.setdefault("egret_claims", {})
+    if path not in mine:
+        try:
+            (pathlib.Path(os.environ["E2E_CLAIMS"]) / path.name).touch(exist_ok=False)
+            mine[path] = True
+        except FileExistsError:
+            mine[path] = False
+    return mine[path]
+
+
+@pytest.hookimpl(tryfirst=True)
+def pytest_runtest_protocol(item, nextitem):
+    return None if not item.config.getoption("--job") or claimed(item.config, item.path) else True
+
+
+def pytest_runtest_logreport(report):
+    if report.failed and "E2E_FAILED" in os.environ:
+        with open(os.environ["E2E_FAILED"], "a") as out:
+            out.write("tests/e2e/" + report.nodeid.removeprefix("tests/e2e/") + "\n")
+
+
 @pytest.fixture(scope="session")
 def work():
     """A directory that unprivileged daemons can reach; tests/e2e/run makes and removes it."""

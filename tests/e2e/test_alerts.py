@@ -254,12 +254,12 @@ def test_a_budget_that_runs_out_is_told_before_and_when_it_is_used_up(egret, hoo
                 "budget": "10/d"}}, pools={"transactional": {"fallback": ["esp"]}})
     for _ in range(8):
         send(letter())
-    wait.until(lambda: len(hook.taken) == 1, 10, "nearly used up")
+    wait.until(lambda: len(hook.taken) == 2, 10, "nearly used up")
     for _ in range(2):
         send(letter())
-    wait.until(lambda: len(hook.taken) == 2, 10, "used up")
-    assert [(alert["smarthost"], alert["to"]) for alert in hook.taken] == [("esp", "low"), ("esp", "used-up")]
-    assert "10 of 10 recipients" in hook.taken[1]["seen"]
+    wait.until(lambda: len(hook.taken) == 3, 10, "used up")
+    assert [(alert["smarthost"], alert["to"]) for alert in hook.taken] == [("esp", "half"), ("esp", "low"), ("esp", "used-up")]
+    assert "10 of 10 recipients" in hook.taken[2]["seen"]
     instance.until_queue_empty()
 
 

@@ -352,6 +352,7 @@ def test_dmarc_of_the_organizational_domain_counts(patient, dns):
 
 def test_an_esp_that_the_record_does_not_include_is_a_warning(patient, dns, authority):
     instance = patient(smarthosts={"esp": esp(authority, provider="sendgrid")})
+    dns.txt("_dmarc.sender.test", "v=DMARC1; p=none")
     found = examine(instance)
     assert found.code == 0
     (entry,) = found.about("spf-esp")

@@ -206,7 +206,7 @@ TEST(AlertMail, IsAWholeMessageInWireForm) {
 TEST(BudgetStage, IsLowFromFourFifthsOn) {
   using routing::BudgetStage;
   const routing::Budget budget{100, 24h};
-  EXPECT_EQ(routing::budget_stage(79, budget), BudgetStage::plenty);
+  EXPECT_EQ(routing::budget_stage(79, budget), BudgetStage::half);
   EXPECT_EQ(routing::budget_stage(80, budget), BudgetStage::low);
   EXPECT_EQ(routing::budget_stage(100, budget), BudgetStage::used_up);
   EXPECT_EQ(routing::budget_stage(UINT64_MAX - 1, {UINT64_MAX, 24h}), BudgetStage::low);

@@ -46,7 +46,7 @@ struct Relay {
     if (random() % 3 == 0)
       smarthost_refused(host, "quota", now);
     else if (random() % 3 == 0)
-      smarthost_delivered(host);
+      smarthost_delivered(host, now);
   }
 
   Snapshot snapshot() const {

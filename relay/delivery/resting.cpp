@@ -1,0 +1,178 @@
+#include "relay/delivery/resting.hpp"
+
+#include <algorithm>
+
+#include "smtp/reply.hpp"
+
+namespace egret::relay {
+namespace {
+
+constexpr std::uint8_t report = 1, strict = 2, ambiguous = 4, warned = 8, sticky_source = 16, sticky_smarthost = 32;
+
+/// Of what a server said, the codes: there are few enough of them.
+std::string codes_of(const std::string& reply) {
+  const smtp::Reply parsed = smtp::parse_reply(reply);
+  std::string out = std::to_string(parsed.code);
+  if (const auto enhanced = parsed.enhanced()) out += " " + enhanced->to_string();
+  return out;
+}
+
+}  // namespace
+
+SharedTexts::Handle SharedTexts::keep(const std::string& text, const std::string& shorter, std::size_t limit) {
+  if (text.empty()) return 0;
+  auto it = known_.find(text);
+  if (it == known_.end() && known_.size() >= limit) {
+    if (shorter.empty()) return 0;
+    it = known_.find(shorter);
+  }
+  if (it == known_.end()) {
+    if (texts_.empty()) texts_.emplace_back();  // the empty text
+    Handle handle = static_cast<Handle>(texts_.size());
+    if (free_.empty()) {
+      texts_.emplace_back();
+    } else {
+      handle = free_.back();
+      free_.pop_back();
+    }
+    it = known_.emplace(known_.size() >= limit ? shorter : text, handle).first;
+    texts_[handle].text = &it->first;
+  }
+  ++texts_[it->second].users;
+  return it->second;
+}
+
+void SharedTexts::release(Handle handle) {
+  if (handle == 0 || --texts_[handle].users > 0) return;
+  known_.erase(known_.find(*texts_[handle].text));
+  texts_[handle].text = nullptr;
+  free_.push_back(handle);
+}
+
+const std::string& SharedTexts::operator[](Handle handle) const {
+  static const std::string none;
+  return handle == 0 ? none : *texts_[handle].text;
+}
+
+/// Recipients of one message are mostly all together, or one alone.
+bool Resting::fits(const Job& job) {
+  const MessageRef& message = *job.message;
+  if (message.pass || message.poison.load() || job.message.use_count() != 1 || job.content || job.site) return false;
+  if (job.recipients.empty() || message.open.load() != job.recipients.size() || message.size > UINT32_MAX) return false;
+  for (std::size_t i = 1; i < job.recipients.size(); ++i)
+    if (job.recipients[i] != job.recipients[0] + i) return false;
+  return true;
+}
+
+void Resting::add(JobPtr job) {
+  Entry entry;
+  entry.id = job->message->id;
+  entry.next_at = job->next_at;
+  entry.accepted = job->message->accepted;
+  entry.size = static_cast<std::uint32_t>(job->message->size);
+  entry.first = job->recipients.front();
+  entry.count = static_cast<std::uint32_t>(job->recipients.size());
+  entry.attempts = job->attempts;
+  entry.reply = replies_.keep(job->last_reply, replies_.size() < most_texts ? "" : codes_of(job->last_reply), most_texts);
+  entry.host = hosts_.keep(job->last_host, "", most_texts);
+  if (job->message->report) entry.flags |= report;
+  if (job->sticky_strict) entry.flags |= strict;
+  if (job->ambiguous) entry.flags |= ambiguous;
+  if (job->warned) entry.flags |= warned;
+  if (job->sticky) {
+    entry.flags |= job->sticky->kind == routing::EgressKind::source ? sticky_source : sticky_smarthost;
+    entry.egress = job->sticky->index;
+  }
+  Heap& heap = by_class_[job->message->message_class];
+  heap.push_back(entry);
+  std::ranges::push_heap(heap, LaterFirst{});
+}
+
+std::size_t Resting::size() const {
+  std::size_t out = 0;
+  for (const auto& [message_class, heap] : by_class_) out += heap.size();
+  return out;
+}
+
+routing::Time Resting::next() const {
+  routing::Time out = routing::Time::max();
+  for (const auto& [message_class, heap] : by_class_)
+    if (!heap.empty()) out = std::min(out, heap.front().next_at);
+  return out;
+}
+
+JobPtr Resting::make(std::uint32_t message_class, const Entry& entry) const {
+  auto job = std::make_unique<Job>();
+  job->message = std::make_shared<MessageRef>();
+  MessageRef& message = *job->message;
+  message.id = entry.id;
+  message.message_class = message_class;
+  message.accepted = entry.accepted;
+  message.expires = expires_(message_class, entry.accepted);
+  message.size = entry.size;
+  message.report = (entry.flags & report) != 0;
+  message.open = entry.count;
+  job->recipients.resize(entry.count);
+  for (std::uint32_t i = 0; i < entry.count; ++i) job->recipients[i] = entry.first + i;
+  job->attempts = entry.attempts;
+  job->next_at = entry.next_at;
+  job->sticky_strict = (entry.flags & strict) != 0;
+  job->ambiguous = (entry.flags & ambiguous) != 0;
+  job->warned = (entry.flags & warned) != 0;
+  job->last_reply = replies_[entry.reply];
+  job->last_host = hosts_[entry.host];
+  if (entry.flags & sticky_source) job->sticky = {routing::EgressKind::source, entry.egress};
+  if (entry.flags & sticky_smarthost) job->sticky = {routing::EgressKind::smarthost, entry.egress};
+  return job;
+}
+
+void Resting::release(const Entry& entry) {
+  replies_.release(entry.reply);
+  hosts_.release(entry.host);
+}
+
+std::vector<JobPtr> Resting::take_due(routing::Time time, std::size_t most, const std::function<bool(std::uint32_t)>& wanted) {
+  std::vector<JobPtr> out;
+  for (auto& [message_class, heap] : by_class_) {
+    if (heap.empty() || heap.front().next_at > time || !wanted(message_class)) continue;
+    for (std::size_t n = 0; n < most && !heap.empty() && heap.front().next_at <= time; ++n) {
+      std::ranges::pop_heap(heap, LaterFirst{});
+      out.push_back(make(message_class, heap.back()));
+      release(heap.back());
+      heap.pop_back();
+    }
+    if (heap.empty()) heap.shrink_to_fit();
+  }
+  return out;
+}
+
+void Resting::each(const std::function<void(const Row&)>& visit) const {
+  for (const auto& [message_class, heap] : by_class_)
+    for (const Entry& entry : heap)
+      visit({entry.id, message_class, entry.accepted, entry.next_at, entry.attempts, entry.count, replies_[entry.reply]});
+}
+
+std::vector<JobPtr> Resting::copies_of(smtp::MessageId id) const {
+  std::vector<JobPtr> out;
+  for (const auto& [message_class, heap] : by_class_)
+    for (const Entry& entry : heap)
+      if (entry.id == id) out.push_back(make(message_class, entry));
+  return out;
+}
+
+void Resting::erase_if(const std::function<bool(JobPtr&)>& visit, std::vector<JobPtr>& changed) {
+  for (auto& [message_class, heap] : by_class_) {
+    const std::size_t gone = std::erase_if(heap, [&, of = message_class](const Entry& entry) {
+      JobPtr job = make(of, entry);
+      const bool taken = visit(job);
+      const bool same = !taken && job->message.use_count() == 1 && job->recipients.size() == entry.count;
+      if (same) return false;
+      if (!taken) changed.push_back(std::move(job));
+      release(entry);
+      return true;
+    });
+    if (gone > 0) std::ranges::make_heap(heap, LaterFirst{});
+  }
+}
+
+}  // namespace egret::relay

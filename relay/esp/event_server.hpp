@@ -1,0 +1,55 @@
+// The address at which ESPs' webhooks arrive: HTTP/1.1, POST only, over TLS or, on loopback behind a proxy, in clear. It is
+// open to the world, so everything is bounded: connections, header, body and the time for each.
+#pragma once
+
+#include <boost/asio/any_io_executor.hpp>
+#include <boost/asio/awaitable.hpp>
+#include <boost/asio/ip/tcp.hpp>
+#include <memory>
+#include <string>
+
+#include "config/esp_events.hpp"
+#include "relay/esp/event_desk.hpp"
+#include "relay/net/deadlines.hpp"
+#include "relay/net/stream.hpp"
+#include "relay/net/tls.hpp"
+#include "relay/runtime/task_group.hpp"
+
+namespace egret::relay {
+
+/// Lives on the control thread.
+class EventServer {
+ public:
+  static constexpr std::size_t max_connections = 256;
+  static constexpr std::size_t max_body = 1u << 20;
+
+  /// Binds. Throws std::runtime_error with a line that names the address or the certificate.
+  EventServer(const boost::asio::any_io_executor& executor, std::shared_ptr<const config::EventListener> options,
+              EventDesk& desk);
+
+  void start();
+  /// The same address with another certificate.
+  void configure(std::shared_ptr<const config::EventListener> options, std::shared_ptr<TlsContext> tls);
+  /// What the address shows; null where it speaks in clear. Throws std::runtime_error when it cannot be used.
+  static std::shared_ptr<TlsContext> tls_of(const config::EventListener& options);
+  const std::string& address() const { return options_->address; }
+  boost::asio::awaitable<void> stop();
+
+ private:
+  struct Exchange;
+  boost::asio::awaitable<void> accept();
+  boost::asio::awaitable<void> serve(std::unique_ptr<Stream> stream, routing::IpAddress client);
+  boost::asio::awaitable<bool> exchange(Stream* stream, Exchange* state);
+
+  boost::asio::any_io_executor executor_;
+  std::shared_ptr<const config::EventListener> options_;
+  std::shared_ptr<TlsContext> tls_;
+  EventDesk& desk_;
+  boost::asio::ip::tcp::acceptor acceptor_;
+  Deadlines deadlines_;
+  std::size_t connections_ = 0;
+  bool stopping_ = false;
+  TaskGroup tasks_;
+};
+
+}  // namespace egret::relay

@@ -1,0 +1,103 @@
+#include "relay/spool/manifest.hpp"
+
+#include <fcntl.h>
+#include <unistd.h>
+#include <xxhash.h>
+
+#include <cerrno>
+#include <charconv>
+#include <cstdio>
+#include <fstream>
+#include <iterator>
+#include <system_error>
+
+#include "relay/spool/segment.hpp"
+
+namespace egret::relay::spool {
+namespace {
+
+constexpr std::string_view title = "egret spool segments 1\n";
+constexpr std::string_view checksum_word = "checksum ";
+
+std::string checksum_line(std::string_view lines) {
+  char hex[17];
+  std::snprintf(hex, sizeof hex, "%016llx", static_cast<unsigned long long>(XXH3_64bits(lines.data(), lines.size())));
+  return std::string(checksum_word) + hex + "\n";
+}
+
+template <class T>
+bool number(std::string_view& text, T& out, char behind) {
+  const auto [end, error] = std::from_chars(text.data(), text.data() + text.size(), out);
+  if (error != std::errc{} || end == text.data() + text.size() || *end != behind) return false;
+  text.remove_prefix(static_cast<std::size_t>(end - text.data()) + 1);
+  return true;
+}
+
+/// Writes the file and syncs it; false on any trouble.
+bool write_synced(const std::string& path, std::string_view octets) {
+  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  if (fd < 0) return false;
+  while (!octets.empty()) {
+    const ssize_t n = ::write(fd, octets.data(), octets.size());
+    if (n < 0 && errno == EINTR) continue;
+    if (n <= 0) break;
+    octets.remove_prefix(static_cast<std::size_t>(n));
+  }
+  const bool synced = octets.empty() && fsync(fd) == 0;
+  return ::close(fd) == 0 && synced;
+}
+
+}  // namespace
+
+std::string encode_manifest(const Manifest& manifest) {
+  std::string out(title);
+  for (const auto& [number, segment] : manifest)
+    out += std::to_string(number) + (segment.sealed ? " sealed " : " open ") + std::to_string(segment.length) + "\n";
+  return out + checksum_line(out);
+}
+
+std::optional<Manifest> parse_manifest(std::string_view text) {
+  const std::size_t line = text.rfind(checksum_word);
+  if (line == std::string_view::npos || text.substr(line) != checksum_line(text.substr(0, line))) return std::nullopt;
+  text = text.substr(0, line);
+  if (!text.starts_with(title)) return std::nullopt;
+  text.remove_prefix(title.size());
+  Manifest out;
+  while (!text.empty()) {
+    std::uint32_t segment = 0;
+    ListedSegment listed;
+    if (!number(text, segment, ' ')) return std::nullopt;
+    listed.sealed = text.starts_with("sealed ");
+    if (!listed.sealed && !text.starts_with("open ")) return std::nullopt;
+    text.remove_prefix(listed.sealed ? 7 : 5);
+    if (!number(text, listed.length, '\n') || !out.emplace(segment, listed).second) return std::nullopt;
+  }
+  return out;
+}
+
+std::filesystem::path manifest_path(const std::filesystem::path& directory) {
+  return directory / "segments";
+}
+
+std::optional<Manifest> load_manifest(const std::filesystem::path& directory, bool& damaged) {
+  damaged = false;
+  std::ifstream in(manifest_path(directory), std::ios::binary);
+  if (!in) return std::nullopt;
+  const std::string text((std::istreambuf_iterator<char>(in)), {});
+  auto out = parse_manifest(text);
+  damaged = !out;
+  return out;
+}
+
+void save_manifest(const std::filesystem::path& directory, const Manifest& manifest) {
+  const std::string path = manifest_path(directory).string();
+  const std::string fresh = path + ".new";
+  if (!write_synced(fresh, encode_manifest(manifest)) || std::rename(fresh.c_str(), path.c_str()) != 0) {
+    ::unlink(fresh.c_str());
+    if (::unlink(path.c_str()) != 0 && errno != ENOENT)
+      throw std::system_error(errno, std::generic_category(), "cannot replace " + path);
+  }
+  sync_directory(directory);
+}
+
+}  // namespace egret::relay::spool

@@ -1,0 +1,214 @@
+#include "relay/spool/recovery.hpp"
+
+#include <algorithm>
+#include <map>
+#include <set>
+#include <stdexcept>
+#include <system_error>
+#include <tuple>
+
+#include "relay/runtime/log.hpp"
+
+namespace egret::relay::spool {
+namespace {
+
+[[noreturn]] void stop(const std::filesystem::path& segment, std::uint64_t offset, const std::string& what) {
+  throw std::runtime_error("spool segment " + segment.string() + " at offset " + std::to_string(offset) + ": " + what +
+                           "; nothing was changed (egret spool verify shows all damage)");
+}
+
+/// Created, but its header had not reached the disk: nothing was ever stored in it.
+bool never_used(const std::filesystem::path& path, std::uint32_t number) {
+  const auto file = SegmentFile::open(path, number, false);
+  std::string header;
+  return file->size() < segment_header_size ||
+         (file->read(0, segment_header_size, header) && header.find_first_not_of('\0') == std::string::npos);
+}
+
+}  // namespace
+
+Recovery::Recovery(std::filesystem::path directory) : directory_(std::move(directory)) {
+  bool damaged = false;
+  if (auto manifest = load_manifest(directory_, damaged)) manifest_ = std::move(*manifest);
+  if (damaged)
+    log::warn("spool: the list of segments cannot be read; whether one is missing is not known",
+              {{"file", manifest_path(directory_).string()}});
+  auto numbers = list_segments(directory_);
+  for (const auto& [number, segment] : manifest_)
+    if (!std::ranges::binary_search(numbers, number)) stop(segment_path(directory_, number), 0, "the segment is missing");
+  while (!numbers.empty() && !listed(numbers.back()) && never_used(segment_path(directory_, numbers.back()), numbers.back())) {
+    unused_.push_back(numbers.back());
+    numbers.pop_back();
+  }
+  segments_.reserve(numbers.size());
+  for (const std::uint32_t number : numbers) read_segment(number, number == numbers.back());
+  if (!numbers.empty()) next_number_ = numbers.back() + 1;
+  for (std::uint32_t i = 0; i < segments_.size(); ++i) collect(i);
+  std::ranges::sort(events_, {}, [](const Event& e) { return std::tuple(e.id, e.segment, e.at); });
+  each_id([&](const Event* begin, const Event* end) {
+    const Fate what = fate(begin, end);
+    if (what.accept && !what.done) ++waiting_;
+    const Event* before = nullptr;
+    for (const Event* e = begin; e != end; ++e) {
+      if (segments_[e->segment].digest.type_at(e->at) != RecordType::accept) continue;
+      if (before && before->segment != e->segment)
+        segments_[e->segment].after.push_back(segments_[before->segment].file->number());
+      before = e;
+    }
+  });
+}
+
+const ListedSegment* Recovery::listed(std::uint32_t number) const {
+  const auto it = manifest_.find(number);
+  return it == manifest_.end() ? nullptr : &it->second;
+}
+
+void Recovery::read_segment(std::uint32_t number, bool last) {
+  RecoveredSegment& segment = segments_.emplace_back();
+  segment.file = SegmentFile::open(segment_path(directory_, number), number, true);
+  const auto& path = segment.file->path();
+  const std::uint64_t size = segment.file->size();
+  const ListedSegment* known = listed(number);
+  if (known && size < known->length) stop(path, size, "cut off: it had " + std::to_string(known->length) + " octets");
+  std::string header;
+  if (!segment.file->read(0, segment_header_size, header)) stop(path, 0, "cannot be read");
+  if (const auto problem = check_segment_header(header, number); !problem.empty()) stop(path, 0, problem);
+  if (auto digest = Digest::load(*segment.file); digest && (!known || !known->sealed || known->length == digest->end())) {
+    segment.end = digest->end();
+    segment.digest = std::move(*digest);
+    segment.hinted = true;
+    return;
+  }
+  read_records(segment, header, last, known);
+}
+
+void Recovery::read_records(RecoveredSegment& segment, const std::string& header, bool last, const ListedSegment* known) {
+  const auto& path = segment.file->path();
+  DigestBuilder builder(segment.file->number(), header);
+  const WalkResult result = walk(*segment.file, [&](const WalkedRecord& record) {
+    if (const auto problem = builder.add(record); !problem.empty()) stop(path, record.offset, problem);
+  });
+  const bool sealed = known && known->sealed;
+  if (sealed && result.end < known->length) stop(path, result.end, "damaged: a record that cannot be read");
+  if (!result.clean && (!last || !result.torn)) stop(path, result.end, "damaged: " + result.problem);
+  segment.end = result.end;
+  segment.torn = !result.clean;
+  segment.digest = std::move(builder).finish(result.end);
+}
+
+void Recovery::collect(std::uint32_t index) {
+  RecoveredSegment& segment = segments_[index];
+  segment.digest.each([&](std::uint32_t at, RecordType type, std::uint64_t id) {
+    events_.push_back({id, index, at});
+    last_id_ = std::max(last_id_, id);
+    if (type != RecordType::accept) segment.carries = true;
+    if (type == RecordType::progress) sequence_ = std::max(sequence_, segment.digest.sequence_at(at));
+  });
+}
+
+template <class Visit>
+void Recovery::each_id(Visit&& visit) const {
+  const Event* const all = events_.data() + events_.size();
+  for (const Event* begin = events_.data(); begin != all;) {
+    const Event* end = begin;
+    while (end != all && end->id == begin->id) ++end;
+    visit(begin, end);
+    begin = end;
+  }
+}
+
+Recovery::Fate Recovery::fate(const Event* begin, const Event* end) const {
+  Fate out;
+  for (const Event* e = begin; e != end; ++e) {
+    const RecordType type = segments_[e->segment].digest.type_at(e->at);
+    if (type == RecordType::accept) out.accept = e;
+    if (type == RecordType::done) out.done = true;
+  }
+  return out;
+}
+
+void Recovery::each(const std::function<void(RecoveredMessage)>& visit) const {
+  each_id([&](const Event* begin, const Event* end) {
+    const Fate what = fate(begin, end);
+    if (!what.accept || what.done) return;
+    const RecoveredSegment& home = segments_[what.accept->segment];
+    RecoveredMessage out{home.file->number(), home.digest.entry_at(what.accept->at), {}};
+    std::vector<Progress> history;
+    for (const Event* e = begin; e != end; ++e) {
+      const Digest& digest = segments_[e->segment].digest;
+      if (digest.type_at(e->at) != RecordType::progress) continue;
+      auto progress = decode_progress(e->id, digest.entry_at(e->at).progress);
+      if (!progress)
+        stop(segments_[e->segment].file->path(), 0, "its hint holds a PROGRESS that makes no sense: remove the hint");
+      history.push_back(std::move(*progress));
+    }
+    out.groups = pending_groups(smtp::MessageId{begin->id}, out.accept.recipients, std::move(history));
+    visit(std::move(out));
+  });
+}
+
+void Recovery::settle() {
+  for (const std::uint32_t number : unused_) std::filesystem::remove(segment_path(directory_, number));
+  Manifest manifest;
+  for (const auto& segment : segments_) manifest[segment.file->number()] = {true, segment.end};
+  save_manifest(directory_, manifest);
+  std::set<std::filesystem::path> hints;
+  for (const auto& segment : segments_) {
+    const bool last = &segment == &segments_.back();
+    if (segment.torn)
+      log::warn("spool: cut off a torn tail that was never acknowledged",
+                {{"segment", segment.file->path().string()}, {"offset", std::to_string(segment.end)}});
+    // The unused rest of the preallocation goes back. What a killed program had written but not synced counts from
+    // now on, so it must be on disk before anything builds on it.
+    if (segment.file->size() != segment.end || (last && !segment.hinted))
+      if (segment.file->truncate(segment.end) != 0 || segment.file->sync() != 0)
+        stop(segment.file->path(), segment.end, "cannot be truncated and synced");
+    if (segment.end == segment_header_size) continue;
+    if (!segment.hinted) write_hint(directory_, segment.digest);
+    hints.insert(hint_path(directory_, segment.file->number()));
+  }
+  // Hints of segments that are gone, and what a crash left of files that were being written.
+  std::vector<std::filesystem::path> stale;
+  for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
+    const auto extension = entry.path().extension();
+    if (extension == ".new" || (extension == ".hint" && !hints.contains(entry.path()))) stale.push_back(entry.path());
+  }
+  std::error_code ignored;
+  for (const auto& path : stale) std::filesystem::remove(path, ignored);
+}
+
+std::vector<Progress> pending_groups(smtp::MessageId id, std::uint32_t recipients, std::vector<Progress> history) {
+  if (recipients == 1 && history.size() <= 1) {  // nearly all of a long queue
+    if (history.empty()) history.emplace_back();
+    Progress& only = history.front();
+    const bool speaks = !only.recipients.empty() && only.recipients.front().first == 0;
+    if (speaks && only.recipients.front().second != RecipientState::pending) return {};
+    if (!speaks) only = {};
+    only.id = id;
+    only.recipients.assign(1, {0, RecipientState::pending});
+    return history;
+  }
+  std::vector<const Progress*> latest(recipients, nullptr);
+  std::vector<RecipientState> states(recipients, RecipientState::pending);
+  for (const Progress& p : history)
+    for (const auto& [index, state] : p.recipients) {
+      if (index >= latest.size() || states[index] != RecipientState::pending) continue;
+      if (state != RecipientState::pending)
+        states[index] = state;
+      else if (!latest[index] || latest[index]->sequence < p.sequence)
+        latest[index] = &p;
+    }
+  std::map<const Progress*, Progress> grouped;
+  for (std::uint32_t i = 0; i < latest.size(); ++i) {
+    if (states[i] != RecipientState::pending) continue;
+    Progress& group = grouped[latest[i]];
+    if (group.recipients.empty() && latest[i]) group = *latest[i], group.recipients.clear();
+    group.id = id;
+    group.recipients.emplace_back(i, RecipientState::pending);
+  }
+  std::vector<Progress> out;
+  for (auto& [key, group] : grouped) out.push_back(std::move(group));
+  return out;
+}
+
+}  // namespace egret::relay::spool

@@ -1,0 +1,143 @@
+"""Disks that are full, fail or crawl, and a process without descriptors: the right answer, an alert, and nothing lost."""
+
+import pytest
+
+from support import wait
+from support.disk import Disk
+from support.mail import Refused, Submitter, below_trace, letter, marker_of, send
+from support.traffic import Traffic
+
+
+
+@pytest.fixture
+def relay(egret):
+    """relay(**sections): an Egret between which and its data stands a Disk, and that."""
+    def make(**sections):
+        instance = egret(start=False, **sections)
+        disk = Disk(instance)
+        instance.start()
+        return instance, disk
+    return make
+
+
+def refused(content=None):
+    with pytest.raises(Refused) as refusal:
+        send(content or letter())
+    return refusal.value
+
+
+def kinds(instance):
+    return [event["kind"] for event in instance.events()]
+
+
+def all_arrive(receiver, traffic, timeout=30):
+    sent = {entry.marker: entry for entry in traffic.sent}
+    acknowledged = {marker for marker, entry in sent.items() if entry.acknowledged is not None}
+    wait.until(lambda: acknowledged <= {marker_of(message.data) for message in list(receiver.messages)}, timeout,
+               "everything acknowledged arrives")
+    for message in list(receiver.messages):
+        assert below_trace(message.data) == sent[marker_of(message.data)].content
+
+
+BIG = b"x" * 76 + b"\r\n"
+
+
+def fill_a_segment(times=15):
+    """More than a segment's worth of mail; None, or the refusal that it met."""
+    with Submitter() as submitter:
+        for _ in range(times):
+            try:
+                submitter.send(letter(body=BIG * ((5 << 20) // len(BIG))))
+            except Refused as refusal:
+                return refusal
+    return None
+
+
+@pytest.mark.parametrize("rule", ["allocate ENOSPC", "allocate EDQUOT", "open EMFILE segment-"])
+def test_a_new_segment_that_cannot_be_made_is_452_until_it_can(relay, shop, rule):
+    instance, disk = relay()
+    disk.fail(rule)
+    refusal = fill_a_segment()  # in the middle of a large message the connection is closed: no use in taking the rest
+    assert refusal and refusal.code in (421, 452) and refusal.text.startswith("4.3.1"), refusal
+    refusal = fill_a_segment(5)
+    assert refusal and refusal.code in (421, 452) and refusal.text.startswith("4.3.1"), refusal
+    wait.until(lambda: "spool-full" in kinds(instance), 5, "an event says so")
+    disk.work()
+    wait.until(lambda: fill_a_segment(1) is None, 10, "accepting again without a restart")
+    wait.until(lambda: "spool-ok" in kinds(instance), 5, "an event says that, too")
+    instance.until_queue_empty()
+
+
+@pytest.mark.parametrize("rule", ["sync EIO segment-", "write EIO segment-"])
+def test_a_failed_write_or_sync_is_421_and_a_restart_loses_nothing(relay, shop, rule):
+    instance, disk = relay(delivery={"retry": ["300ms"]})
+    with Traffic() as traffic:
+        traffic.until_acknowledged(20)
+        disk.fail(rule)
+        wait.until(lambda: instance.http("/readyz")[0] == 503, 10, "not ready any more")
+    refusal = refused()
+    assert refusal.code == 421 and refusal.text.startswith("4.3.0"), refusal
+    wait.until(lambda: "spool-broken" in kinds(instance), 5, "an event says so")
+    disk.work()
+    assert refused().code == 421, "a disk that failed a sync is not believed again"
+    instance.restart()
+    all_arrive(shop, traffic)
+
+
+def test_short_writes_are_finished(relay, shop):
+    instance, disk = relay()
+    disk.fail("write short segment-")
+    with Traffic() as traffic:
+        traffic.until_acknowledged(50)
+    all_arrive(shop, traffic)
+    disk.work()
+    instance.restart()
+    instance.until_queue_empty()
+
+
+def test_a_sync_of_five_seconds_delays_its_250_and_nothing_else(relay, shop):
+    instance, disk = relay()
+    disk.fail("sync delay=5000 segment-")
+    with Traffic(threads=4, pause=0.5) as traffic:
+        wait.until(lambda: traffic.sent, 5, "something is on its way")
+        disk.work()
+        traffic.until_acknowledged(8)
+        first = min(entry.acknowledged - entry.started for entry in traffic.sent if entry.acknowledged)
+        assert instance.http("/healthz")[0] == 200
+    assert max(e.acknowledged - e.started for e in traffic.sent if e.acknowledged) < 8 and first < 8
+    all_arrive(shop, traffic)
+
+
+def test_without_descriptors_for_clients_egret_goes_on_when_there_are_some(relay, shop):
+    instance, disk = relay()
+    disk.fail("accept EMFILE")
+    with pytest.raises(OSError):
+        with Submitter(timeout=1) as submitter:
+            submitter.send(letter())
+    disk.work()
+    wait.until(lambda: send(letter()) is not None, 10, "accepted again")
+
+
+def test_without_descriptors_for_connections_out_mail_waits_and_blames_nobody(relay, shop):
+    instance, disk = relay(delivery={"retry": ["300ms"]})
+    disk.fail("socket EMFILE")
+    sent = send(letter())
+    wait.until(lambda: instance.message(sent.id)["attempts"], 10, "an attempt fails")
+    assert not shop.messages and instance.standing("a") == instance.standing("b")
+    assert "blocked" not in kinds(instance) and "misconfigured" not in kinds(instance)
+    disk.work()
+    instance.until_queue_empty()
+    assert len(shop.messages) == 1
+
+
+def test_a_state_file_that_cannot_be_written_stops_no_mail(relay, shop):
+    instance, disk = relay()
+    disk.fail("write EIO state.db", "sync EIO state.db")
+    with Traffic() as traffic:
+        traffic.until_acknowledged(20)
+    all_arrive(shop, traffic)
+    instance.until_queue_empty()
+    disk.work()
+    instance.restart()
+    send(letter())
+    instance.until_queue_empty()

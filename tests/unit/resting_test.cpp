@@ -1,0 +1,151 @@
+#include "relay/delivery/resting.hpp"
+
+#include <gtest/gtest.h>
+
+#include <algorithm>
+
+namespace egret::relay {
+namespace {
+
+using namespace std::chrono_literals;
+
+routing::Time at(int seconds) {
+  return routing::Time(std::chrono::seconds(seconds));
+}
+
+JobPtr job(std::uint64_t id, routing::Time next_at, std::uint32_t message_class = 0) {
+  auto out = std::make_unique<Job>();
+  out->message = std::make_shared<MessageRef>();
+  out->message->id = smtp::MessageId{id};
+  out->message->message_class = message_class;
+  out->message->accepted = at(1);
+  out->message->expires = at(1) + 24h;
+  out->message->size = 4711;
+  out->message->open = 1;
+  out->recipients = {0};
+  out->next_at = next_at;
+  return out;
+}
+
+class RestingTest : public testing::Test {
+ protected:
+  std::vector<std::uint64_t> due(int seconds, std::size_t most = 100) {
+    std::vector<std::uint64_t> out;
+    for (const auto& one : resting_.take_due(at(seconds), most, [](std::uint32_t) { return true; }))
+      out.push_back(static_cast<std::uint64_t>(one->message->id));
+    return out;
+  }
+  Resting resting_{[](std::uint32_t, routing::Time accepted) { return accepted + 24h; }};
+};
+
+TEST_F(RestingTest, GivesAJobBackAsItWas) {
+  JobPtr in = job(7, at(50), 3);
+  in->message->report = true;
+  in->recipients = {4, 5, 6};
+  in->message->open = 3;
+  in->attempts = 9;
+  in->sticky = routing::EgressRef{routing::EgressKind::smarthost, 2};
+  in->sticky_strict = in->ambiguous = in->warned = true;
+  in->last_reply = "451 4.7.1 later";
+  in->last_host = "mx.example.net";
+  ASSERT_TRUE(Resting::fits(*in));
+  resting_.add(std::move(in));
+  EXPECT_EQ(resting_.next(), at(50));
+  EXPECT_TRUE(due(49).empty());
+  const auto out = resting_.take_due(at(50), 10, [](std::uint32_t) { return true; });
+  ASSERT_EQ(out.size(), 1u);
+  EXPECT_EQ(out[0]->message->id, smtp::MessageId{7});
+  EXPECT_EQ(out[0]->message->message_class, 3u);
+  EXPECT_EQ(out[0]->message->expires, at(1) + 24h);
+  EXPECT_EQ(out[0]->message->size, 4711u);
+  EXPECT_EQ(out[0]->message->open, 3u);
+  EXPECT_TRUE(out[0]->message->report);
+  EXPECT_EQ(out[0]->recipients, (std::vector<std::uint32_t>{4, 5, 6}));
+  EXPECT_EQ(out[0]->attempts, 9u);
+  EXPECT_EQ(out[0]->sticky, (routing::EgressRef{routing::EgressKind::smarthost, 2}));
+  EXPECT_TRUE(out[0]->sticky_strict && out[0]->ambiguous && out[0]->warned);
+  EXPECT_EQ(out[0]->last_reply, "451 4.7.1 later");
+  EXPECT_EQ(out[0]->last_host, "mx.example.net");
+  EXPECT_TRUE(resting_.empty());
+}
+
+TEST_F(RestingTest, TakesTheLongestDueFirstAndTheOlderOfTwo) {
+  for (const auto& [id, when] : {std::pair{5, 30}, {4, 10}, {9, 20}, {8, 20}, {1, 99}}) resting_.add(job(id, at(when)));
+  EXPECT_EQ(due(30), (std::vector<std::uint64_t>{4, 8, 9, 5}));
+  EXPECT_EQ(resting_.size(), 1u);
+}
+
+TEST_F(RestingTest, LetsNoClassWaitBehindACrowdOfAnother) {
+  for (std::uint64_t i = 0; i < 1000; ++i) resting_.add(job(100 + i, at(1), 1));
+  resting_.add(job(5, at(2), 0));
+  const auto out = due(3, 10);
+  EXPECT_EQ(out.size(), 11u);
+  EXPECT_TRUE(std::ranges::count(out, 5u));
+}
+
+TEST_F(RestingTest, DoesNotTakeWhatOthersShareOrUse) {
+  JobPtr shared = job(1, at(1));
+  const auto other = shared->message;
+  EXPECT_FALSE(Resting::fits(*shared));
+  JobPtr gaps = job(2, at(1));
+  gaps->recipients = {0, 2};
+  gaps->message->open = 2;
+  EXPECT_FALSE(Resting::fits(*gaps));
+  JobPtr poison = job(3, at(1));
+  poison->message->poison = true;
+  EXPECT_FALSE(Resting::fits(*poison));
+  JobPtr part = job(4, at(1));
+  part->message->open = 2;
+  EXPECT_FALSE(Resting::fits(*part));
+}
+
+TEST_F(RestingTest, KeepsAPartlyTakenJobApart) {
+  JobPtr in = job(1, at(5));
+  in->recipients = {0, 1};
+  in->message->open = 2;
+  resting_.add(std::move(in));
+  resting_.add(job(2, at(6)));
+  resting_.add(job(3, at(7)));
+  std::vector<JobPtr> changed, taken;
+  resting_.erase_if(
+      [&](JobPtr& one) {
+        if (one->message->id == smtp::MessageId{1}) one->recipients.pop_back();
+        if (one->message->id != smtp::MessageId{2}) return false;
+        taken.push_back(std::move(one));
+        return true;
+      },
+      changed);
+  ASSERT_EQ(changed.size(), 1u);
+  EXPECT_EQ(changed[0]->recipients.size(), 1u);
+  EXPECT_EQ(taken.size(), 1u);
+  EXPECT_EQ(due(100), std::vector<std::uint64_t>{3});
+}
+
+TEST_F(RestingTest, KeepsOnlyTheCodesOfTooManyDifferentReplies) {
+  for (std::uint64_t i = 0; i < Resting::most_texts + 100; ++i) {
+    JobPtr one = job(i + 1, at(1));
+    one->last_reply = "451 4.7.1 queue id " + std::to_string(i);
+    resting_.add(std::move(one));
+  }
+  const auto out = resting_.take_due(at(2), Resting::most_texts + 100, [](std::uint32_t) { return true; });
+  EXPECT_EQ(out.front()->last_reply, "451 4.7.1 queue id 0");
+  EXPECT_EQ(out.back()->last_reply, "451 4.7.1");
+}
+
+TEST(SharedTextsTest, AreKeptOnceAndGoWithTheirLastUser) {
+  SharedTexts texts;
+  const auto a = texts.keep("a", "", 10), again = texts.keep("a", "", 10), b = texts.keep("b", "", 10);
+  EXPECT_EQ(a, again);
+  EXPECT_NE(a, b);
+  EXPECT_EQ(texts.size(), 2u);
+  texts.release(a);
+  EXPECT_EQ(texts[a], "a");
+  texts.release(again);
+  EXPECT_EQ(texts.size(), 1u);
+  EXPECT_EQ(texts[texts.keep("c", "", 10)], "c");
+  EXPECT_EQ(texts[b], "b");
+  EXPECT_EQ(texts.keep("", "", 10), 0u);
+}
+
+}  // namespace
+}  // namespace egret::relay
