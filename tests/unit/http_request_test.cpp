@@ -115,12 +115,12 @@ TEST(HttpRequest, CannotNameTheNullSender) {
 
 TEST(HttpRequest, IsNotRepeatedWithItsLogin) {
   auto login = api(config::HttpApiKind::mailgun);
-  login.secret = "key??>";  // its base64 has a slash
-  const std::string travels = smtp::base64_encode("user:key??>");
+  login.secret = "key?";  // its base64 has a slash
+  const std::string travels = smtp::base64_encode("user:key?");
   ASSERT_NE(travels.find('/'), std::string::npos);
   std::string escaped = travels;
   escaped.replace(escaped.find('/'), 1, "\\/");
-  EXPECT_EQ(without_secret(login, "a key??> b Basic " + travels + " c key??>"), "a *** b Basic *** c ***");
+  EXPECT_EQ(without_secret(login, "a key? b Basic " + travels + " c key?"), "a *** b Basic *** c ***");
   EXPECT_EQ(without_secret(login, R"({"message":"Basic )" + escaped + "\"}"), R"({"message":"Basic ***"})");
   EXPECT_EQ(without_secret(login, "user"), "user");
   login.secret.clear();
