@@ -132,11 +132,11 @@ TEST(HttpRequest, IsNotRepeatedWithItsLogin) {
   HttpAnswer answer;
   answer.status = 401;
   answer.body = "no secret, no dXNlcjpzZWNyZXQ=";
-  EXPECT_EQ(account_refusal(host, answer), "5.7.8 no ***, no *** (HTTP 401)");
+  EXPECT_EQ(account_refusal(host, answer), "no ***, no *** (HTTP 401)");
   host.provider = "ses";
   answer.error_type = "Refused secret";
   answer.body = "{}";
-  EXPECT_EQ(account_refusal(host, answer), "5.7.8 Refused *** (HTTP 401)");
+  EXPECT_EQ(account_refusal(host, answer), "Refused *** (HTTP 401)");
 }
 
 TEST(HttpRequest, SaysWhoAsks) {
