@@ -5,7 +5,10 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/detached.hpp>
+#include <boost/asio/executor_work_guard.hpp>
 #include <boost/asio/io_context.hpp>
+
+#include "relay/runtime/clock.hpp"
 
 namespace egret::relay {
 namespace {
@@ -27,9 +30,11 @@ class EventDeskTest : public testing::Test {
     handover.sender = "app@sender.test";
     handover.recipient = "user@shop.test";
     handover.message_class = "transactional";
+    handover.accepted = handover.time = now();
     mail->sent({handover});
     EspDelivery delivery;
     delivery.smarthost = "esp";
+    delivery.received = now();
     routing::EspEvent event;
     event.kind = routing::EspEventKind::bounced;
     event.permanent = true;
@@ -53,8 +58,9 @@ class EventDeskTest : public testing::Test {
         [](asio::awaitable<T> inner, std::optional<T>* to) -> asio::awaitable<void> { *to = co_await std::move(inner); }(
                                                                std::move(task), &out),
         asio::detached);
+    auto waits = asio::make_work_guard(io);  // other threads answer
     io.restart();
-    io.run();
+    while (!out) io.run_one();
     return std::move(*out);
   }
   /// Opens the spool again; what it holds is in `recovered`.
@@ -76,11 +82,13 @@ class EventDeskTest : public testing::Test {
                                          submitted.push_back(dsn);
                                        }});
     desk.start();
+    auto waits = asio::make_work_guard(io);
     io.restart();
     for (int i = 0; i < 1000 && !over(); ++i) io.run_for(10ms);
-    asio::co_spawn(io, desk.stop(), asio::detached);
-    io.restart();
-    io.run();
+    run([](EventDesk* ends) -> asio::awaitable<bool> {
+      co_await ends->stop();
+      co_return true;
+    }(&desk));
   }
   std::size_t due() { return run(mail->due(EspWork::dsn, 10)).size(); }
 
