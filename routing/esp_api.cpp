@@ -109,12 +109,17 @@ bool rejected_all(std::string_view preset, std::string_view body) {
   return number_of(member(results, "total_rejected_recipients"), 0) > 0 && accepted < 1;
 }
 
-smtp::RecipientOutcome success(std::string_view preset, const ApiResponse& response) {
+/// All of these APIs answer with a JSON object. Something else comes from whatever stands before them, and says nothing.
+ApiVerdict success(std::string_view preset, const ApiResponse& response) {
   const std::string status = " (HTTP " + std::to_string(response.status) + ")";
-  if (rejected_all(preset, response.body)) return outcome(550, "5.1.1 recipient rejected" + status, Phase::final_dot);
+  if (!parsed(response.body).is_object())
+    return {.outcome = outcome(451, "4.3.0 this is no answer of the API" + status, Phase::ehlo), .ambiguous = true};
+  if (rejected_all(preset, response.body))
+    return {.outcome = outcome(550, "5.1.1 recipient rejected" + status, Phase::final_dot)};
   const std::string id = message_id(preset, response.body);
   const std::string_view named = preset.starts_with("mailgun") ? "queued as " : "Ok ";
-  return outcome(250, "2.0.0 " + (id.empty() ? "taken, no id given" : std::string(named) + id) + status, Phase::final_dot);
+  const std::string taken = id.empty() ? "taken, no id given" : std::string(named) + id;
+  return {.outcome = outcome(250, "2.0.0 " + taken + status, Phase::final_dot)};
 }
 
 /// Whether the words are about an address among the recipients.
@@ -157,6 +162,7 @@ smtp::RecipientOutcome refusal(unsigned status, const std::string& words) {
       return outcome(552, "5.3.4 " + text, Phase::final_dot);
     case 408:
     case 425:
+    case 499:
       return outcome(451, "4.4.2 " + text, Phase::ehlo);
     case 420:
     case 429:
@@ -169,17 +175,21 @@ smtp::RecipientOutcome refusal(unsigned status, const std::string& words) {
   return outcome(554, "5.3.5 " + text, Phase::ehlo);
 }
 
+/// Said by a gateway or a proxy after it has sent the request on: 502 and 504 (RFC 9110), 499 (nginx), 520 and 524
+/// (Cloudflare), 598 and 599 (time-outs of other proxies).
+bool lost_answer(unsigned status) {
+  constexpr unsigned statuses[] = {499, 502, 504, 520, 524, 598, 599};
+  return std::ranges::find(statuses, status) != std::end(statuses);
+}
+
 }  // namespace
 
 ApiVerdict read_api_answer(std::string_view preset, const ApiResponse& response, std::size_t recipients) {
+  if (response.status >= 200 && response.status < 300) return success(preset, response);
   ApiVerdict out;
-  if (response.status >= 200 && response.status < 300) {
-    out.outcome = success(preset, response);
-    return out;
-  }
   const std::string text = error_words(preset, response);
   out.outcome = refusal(response.status, text);
-  out.ambiguous = response.status == 502 || response.status == 504;
+  out.ambiguous = lost_answer(response.status);
   const bool about_the_request = response.status == 400 || response.status == 422;
   out.one_by_one = about_the_request && recipients > 1 && names_a_recipient(preset, text);
   if (response.status == 429 || response.status == 420 || response.status == 503) out.retry_after = pause(response.retry_after);

@@ -24,7 +24,7 @@ struct ApiResponse {
 struct ApiVerdict {
   /// About every recipient. A success names the message in the words of which esp_message_id() knows it.
   smtp::RecipientOutcome outcome;
-  /// A gateway lost its server's answer: nobody knows whether the message was taken.
+  /// A gateway lost its server's answer, or gave one of its own: nobody knows whether the message was taken.
   bool ambiguous = false;
   /// One of several recipients was refused, and the rest with it, and which is not said: each has to be tried on its own.
   bool one_by_one = false;

@@ -195,6 +195,18 @@ std::optional<std::string> sns_url_target(std::string_view url, std::string_view
   return plain ? std::optional(std::string(target)) : std::nullopt;
 }
 
+std::optional<std::string> sns_certificate_target(std::string_view url, std::string_view region) {
+  constexpr std::string_view start = "/SimpleNotificationService-", end = ".pem";
+  auto target = sns_url_target(url, region);
+  if (!target || target->size() <= start.size() + end.size() || !target->starts_with(start) || !target->ends_with(end))
+    return std::nullopt;
+  const std::string_view name = std::string_view(*target).substr(start.size(), target->size() - start.size() - end.size());
+  const bool plain = name.size() <= 64 && std::ranges::all_of(name, [](unsigned char c) {
+                       return (c >= '0' && c <= '9') || (c >= 'A' && c <= 'Z') || (c >= 'a' && c <= 'z');
+                     });
+  return plain ? target : std::nullopt;
+}
+
 bool same_secret(std::string_view a, std::string_view b) {
   return equal_in_constant_time(sha256(a), sha256(b));
 }

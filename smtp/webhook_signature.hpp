@@ -61,9 +61,12 @@ bool sns_signature_fits(const VerifyingKey& key, const SnsMessage& message);
 
 /// The region of "arn:aws:sns:REGION:ACCOUNT:NAME"; empty when it is no such name.
 std::string sns_topic_region(std::string_view topic);
-/// A part of a URL at Amazon SNS in this region, without "https://HOST": "/SimpleNotificationService-....pem". Nullopt for
+/// A part of a URL at Amazon SNS in this region, without "https://HOST": "/?Action=ConfirmSubscription&...". Nullopt for
 /// every other scheme, host, port or user name: what is fetched there would otherwise be of the forger's choice.
 std::optional<std::string> sns_url_target(std::string_view url, std::string_view region);
+/// The same of a certificate: "/SimpleNotificationService-0123abcd.pem" and nothing else, for SNS's API is at that host too,
+/// and some of its answers are what the caller wants them to be.
+std::optional<std::string> sns_certificate_target(std::string_view url, std::string_view region);
 /// The only host that SNS speaks through in a region; empty for a region that cannot be one.
 std::string sns_host(std::string_view region);
 

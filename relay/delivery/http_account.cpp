@@ -55,11 +55,8 @@ boost::asio::awaitable<HttpAnswer> ask_account(const config::Smarthost* host, Re
 }
 
 std::string account_refusal(const config::Smarthost& host, const HttpAnswer& answer) {
-  std::string body = answer.body;
-  const std::string& secret = host.api->secret;
-  for (std::size_t at = 0; !secret.empty() && (at = body.find(secret, at)) != std::string::npos; at += 3)
-    body.replace(at, secret.size(), "***");
-  return routing::read_api_answer(host.provider, {answer.status, answer.error_type, "", body}, 1).outcome.reply.text();
+  const std::string body = without_secret(*host.api, answer.body), error_type = without_secret(*host.api, answer.error_type);
+  return routing::read_api_answer(host.provider, {answer.status, error_type, "", body}, 1).outcome.reply.text();
 }
 
 }  // namespace egret::relay

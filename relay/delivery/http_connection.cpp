@@ -66,14 +66,6 @@ std::string HttpConnection::tls_summary() const {
   return (cipher.empty() ? "none" : cipher) + " (" + security_.policy + ")";
 }
 
-/// Some servers send back what they were sent.
-std::string HttpConnection::without_secret(std::string text) const {
-  const std::string& secret = api_->secret;
-  for (std::size_t at = 0; !secret.empty() && (at = text.find(secret, at)) != std::string::npos; at += 3)
-    text.replace(at, secret.size(), "***");
-  return text;
-}
-
 boost::asio::awaitable<bool> HttpConnection::open() {
   if (!security_.implicit_tls) co_return true;
   stream_->expires_at(in(handshake_timeout));
@@ -172,9 +164,9 @@ boost::asio::awaitable<AttemptResult> HttpConnection::send(const Transaction* tr
     fail(written ? std::string(answer.error) : std::string(error_));
     co_return broken(written ? Kind::ambiguous : Kind::lost);
   }
-  const std::string clean = without_secret(answer.body);
-  const routing::ApiVerdict verdict = routing::read_api_answer(
-      preset_, {answer.status, answer.error_type, answer.retry_after, clean}, envelope.recipients.size());
+  const std::string body_text = without_secret(*api_, answer.body), error_type = without_secret(*api_, answer.error_type);
+  const routing::ApiVerdict verdict =
+      routing::read_api_answer(preset_, {answer.status, error_type, answer.retry_after, body_text}, envelope.recipients.size());
   const bool taken = verdict.outcome.delivered();
   if (!written && taken) {  // of half a message
     fail(std::string(error_));

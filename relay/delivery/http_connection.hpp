@@ -49,7 +49,6 @@ class HttpConnection : public Carrier {
   boost::asio::awaitable<bool> write(std::string head, HttpBody* body);
   AttemptResult broken(AttemptResult::Kind kind);
   void fail(std::string what);
-  std::string without_secret(std::string text) const;
 
   std::unique_ptr<Stream> stream_;
   std::shared_ptr<const config::HttpApi> api_;

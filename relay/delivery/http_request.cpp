@@ -109,6 +109,11 @@ std::string head(const HttpApi& api, const Call& call, routing::Time now) {
   return out + "\r\n";
 }
 
+void replace_all(std::string& text, std::string_view part, std::string_view with) {
+  for (std::size_t at = 0; !part.empty() && (at = text.find(part, at)) != std::string::npos; at += with.size())
+    text.replace(at, part.size(), with);
+}
+
 /// RFC 8259 section 7.
 std::string json_escaped(std::string_view text) {
   constexpr std::string_view digits = "0123456789abcdef";
@@ -152,6 +157,18 @@ bool takes_eight_bit(HttpApiKind kind) {
 std::string request_head(const HttpApi& api, const Submission& submission, std::uint64_t length, const std::string& body_sha256,
                          routing::Time now) {
   return head(api, {"POST", submission.target, submission.content_type, length, body_sha256}, now);
+}
+
+std::string without_secret(const HttpApi& api, std::string text) {
+  if (api.secret.empty()) return text;
+  // The longest first: one may contain another.
+  for (const std::string& shown : {smtp::base64_encode(api.user + ':' + api.secret), api.secret}) {
+    std::string escaped = shown;
+    replace_all(escaped, "/", "\\/");
+    replace_all(text, escaped, "***");
+    replace_all(text, shown, "***");
+  }
+  return text;
 }
 
 std::string account_request(const HttpApi& api, routing::Time now) {

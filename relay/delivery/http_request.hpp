@@ -40,6 +40,9 @@ bool takes_eight_bit(config::HttpApiKind kind);
 /// The header section of a request, with the login. `body_sha256` is hexadecimal; only SES needs it.
 std::string request_head(const config::HttpApi& api, const Submission& submission, std::uint64_t length,
                          const std::string& body_sha256, routing::Time now);
+/// Text of a server for logs and reports, without the login: some send back what they were sent. As it is configured and as
+/// it travels, also in a JSON string whose slashes are escaped.
+std::string without_secret(const config::HttpApi& api, std::string text);
 /// A whole request that shows whether the login is good and sends nothing: GetAccount, the domain, the account.
 std::string account_request(const config::HttpApi& api, routing::Time now);
 

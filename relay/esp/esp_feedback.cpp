@@ -1,5 +1,6 @@
 #include "relay/esp/esp_feedback.hpp"
 
+#include <boost/asio/post.hpp>
 #include <utility>
 
 #include "relay/runtime/log.hpp"
@@ -41,6 +42,11 @@ void EspFeedback::start_server() {
   log::info("listening", {{"address", server_->address()}, {"protocol", "events of ESPs"}});
 }
 
+void EspFeedback::submit(std::shared_ptr<const spool::Message> dsn) const {
+  Dispatcher* dispatcher = dispatchers_[static_cast<std::uint64_t>(dsn->id) % dispatchers_.size()];
+  asio::post(dispatcher->executor(), [dispatcher, dsn = std::move(dsn)] { dispatcher->submit(dsn); });
+}
+
 asio::awaitable<void> EspFeedback::stop() {
   if (desk_) desk_->break_off();
   if (server_) co_await server_->stop();
@@ -55,13 +61,15 @@ EspFeedback::Next EspFeedback::prepare(const std::shared_ptr<const config::Confi
   if (!mail_) out.mail = std::make_unique<EspMail>(config->data_dir, *listener);
   EspMail& mail = mail_ ? *mail_ : *out.mail;
   if (!desk_)
-    out.desk = std::make_unique<EventDesk>(executor_, EventDeskContext{config, mail, events_, spool_, metrics_, dispatchers_,
-                                                                       [this](const EspRecord& record) {
-                                                                         if (hook_) hook_(record);
-                                                                       },
-                                                                       [this] {
-                                                                         if (forwarder_) forwarder_->wake();
-                                                                       }});
+    out.desk = std::make_unique<EventDesk>(
+        executor_, EventDeskContext{config, mail, events_, spool_, metrics_,
+                                    [this](const EspRecord& record) {
+                                      if (hook_) hook_(record);
+                                    },
+                                    [this] {
+                                      if (forwarder_) forwarder_->wake();
+                                    },
+                                    [this](std::shared_ptr<const spool::Message> dsn) { submit(std::move(dsn)); }});
   if (server_ && server_->address() == listener->address)
     out.tls = EventServer::tls_of(*listener);
   else

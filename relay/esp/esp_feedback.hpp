@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "config/config.hpp"
+#include "relay/delivery/dispatcher.hpp"
 #include "relay/esp/esp_mail.hpp"
 #include "relay/esp/event_desk.hpp"
 #include "relay/esp/event_forward.hpp"
@@ -51,6 +52,7 @@ class EspFeedback {
 
  private:
   void start_server();
+  void submit(std::shared_ptr<const spool::Message> dsn) const;
 
   boost::asio::any_io_executor executor_;
   std::shared_ptr<const config::Config> config_;

@@ -1,5 +1,6 @@
 #include "relay/esp/esp_mail.hpp"
 
+#include <algorithm>
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/post.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -15,6 +16,7 @@ using namespace std::chrono_literals;
 
 constexpr auto gather = 100ms;  // notes that are written together
 constexpr auto clean_every = 10min;
+constexpr auto tokens_kept = 73h;  // more than any events.max_age, and the makers' clocks that are ahead
 
 template <class Result, class Call>
 asio::awaitable<Result> call_it(Call call) {
@@ -91,7 +93,7 @@ void EspMail::clean_when_due() {
     most = most_;
   }
   // As long as there is more, each time that something is written.
-  if (!store_.clean(before, most)) cleaned_ = now();
+  if (!store_.clean(before, std::min<routing::Time>(before, now() - tokens_kept), most)) cleaned_ = now();
 }
 
 template <class Result, class Call>

@@ -243,7 +243,7 @@ std::int64_t EspStore::complaints(const std::string& sender, routing::Time since
   return count.integer(0);
 }
 
-bool EspStore::clean(routing::Time before, std::int64_t most) {
+bool EspStore::clean(routing::Time before, routing::Time tokens_before, std::int64_t most) {
   bool more = false;
   db::Transaction transaction(db_);
   const auto forget = [&](const char* sql, std::int64_t limit) {
@@ -263,7 +263,7 @@ bool EspStore::clean(routing::Time before, std::int64_t most) {
   forget("DELETE FROM event WHERE id IN (SELECT id FROM event WHERE id <= (SELECT MAX(id) FROM event) - ? ORDER BY id LIMIT ?)",
          most * 5);
   forget("DELETE FROM token WHERE (smarthost, token) IN (SELECT smarthost, token FROM token WHERE received < ? LIMIT ?)",
-         number(before));
+         number(tokens_before));
   transaction.commit();
   return more;
 }

@@ -90,9 +90,10 @@ class EspStore {
   void done(EspWork work, const std::vector<std::int64_t>& ids);
   /// Complaints about mail of this sender since then.
   std::int64_t complaints(const std::string& sender, routing::Time since);
-  /// Forgets what is older than `before` and what is over `most` handovers, a bounded number of rows at once. True when
-  /// there is more to do.
-  bool clean(routing::Time before, std::int64_t most);
+  /// Forgets what is older than `before` and what is over `most` handovers, a bounded number of rows at once. Tokens go by an
+  /// age of their own: one that is forgotten while its request is still young enough can be used again. True when there is
+  /// more to do.
+  bool clean(routing::Time before, routing::Time tokens_before, std::int64_t most);
 
  private:
   std::optional<std::pair<std::int64_t, Handover>> find(const std::string& smarthost, const routing::EspEvent& event,

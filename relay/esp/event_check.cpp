@@ -149,8 +149,7 @@ EventRefusal check_sns(const config::EspEvents& settings, const smtp::SnsMessage
   if (!time) return EventRefusal::malformed;
   if (!in_time(*time, now, settings.max_age)) return EventRefusal::old;
   const std::string region = smtp::sns_topic_region(message.topic);
-  const auto certificate = smtp::sns_url_target(message.certificate_url, region);
-  if (!certificate || !certificate->ends_with(".pem")) return EventRefusal::url;
+  if (!smtp::sns_certificate_target(message.certificate_url, region)) return EventRefusal::url;
   if (message.type == "SubscriptionConfirmation" && !smtp::sns_url_target(message.subscribe_url, region))
     return EventRefusal::url;
   return EventRefusal::none;

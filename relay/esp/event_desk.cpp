@@ -1,7 +1,6 @@
 #include "relay/esp/event_desk.hpp"
 
 #include <algorithm>
-#include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/use_awaitable.hpp>
 
@@ -160,7 +159,8 @@ asio::awaitable<EventAnswer> EventDesk::handle_sns(const config::Smarthost* host
   if (refusal != EventRefusal::none) co_return refused(host->name, refusal, request->client);
   const std::string region = smtp::sns_topic_region(message.topic);
   SnsClient::Key signer{settings.key, ""};
-  if (!signer.key) signer = co_await sns_.key(region, smtp::sns_url_target(message.certificate_url, region).value_or("/"));
+  if (!signer.key)
+    signer = co_await sns_.key(region, smtp::sns_certificate_target(message.certificate_url, region).value_or("/"));
   if (!signer.key) {
     log::warn("a certificate of SNS cannot be had: the event is not believed",
               {{"smarthost", host->name}, {"reason", signer.why}});
@@ -270,12 +270,15 @@ asio::awaitable<void> EventDesk::report_bounces() {
       continue;
     }
     const std::vector<EspRecord> records = co_await context_.mail.due(EspWork::dsn, reports_at_once);
-    std::vector<std::int64_t> ids;
-    for (const EspRecord& record : records)
-      if (reported_.contains(record.id) || report(record)) ids.push_back(record.id);
     if (records.empty()) continue;
-    // One whose row cannot be marked must not be reported again.
-    reported_.insert(ids.begin(), ids.end());
+    std::vector<std::int64_t> ids;
+    for (const EspRecord& record : records) {
+      if (stopping_) break;
+      const bool reported = reported_.contains(record.id) || co_await report(&record);
+      if (!reported) break;         // the spool would not take the next one either
+      reported_.insert(record.id);  // one whose row cannot be marked must not be reported again
+      ids.push_back(record.id);
+    }
     const bool marked = co_await context_.mail.done(EspWork::dsn, ids);
     if (marked)
       for (const std::int64_t id : ids) reported_.erase(id);
@@ -284,25 +287,25 @@ asio::awaitable<void> EventDesk::report_bounces() {
   }
 }
 
-/// False: the spool takes nothing now.
-bool EventDesk::report(const EspRecord& record) {
-  if (context_.spool.trouble() != spool::Trouble::none) return false;
-  const auto index = context_.config->smarthost_named(record.smarthost);
-  const std::string host = index ? context_.config->smarthosts[*index].host : record.smarthost;
-  const auto input = bounce_report(record, context_.config->hostname, host, context_.spool.next_id(), now());
-  if (!input) return true;
-  auto dsn = report_message(*input, record.handover->message_class);
+/// True once the DSN is durable: the row is in another database, and a report that was only queued could be lost between
+/// the two. A crash there tells the sender twice. False: the spool takes nothing now.
+asio::awaitable<bool> EventDesk::report(const EspRecord* record) {
+  const auto index = context_.config->smarthost_named(record->smarthost);
+  const std::string host = index ? context_.config->smarthosts[*index].host : record->smarthost;
+  const auto input = bounce_report(*record, context_.config->hostname, host, context_.spool.next_id(), now());
+  if (!input) co_return true;
+  const auto dsn = report_message(*input, record->handover->message_class);
+  const spool::Trouble trouble = co_await context_.spool.accept(dsn);
+  if (trouble != spool::Trouble::none) co_return false;
   context_.metrics.reports.add();
   context_.mail.metrics().total([](auto& totals) { ++totals.reports; });
   log::info("report to the sender", {{"id", smtp::to_string(input->dsn_id)},
                                      {"original", smtp::to_string(input->id)},
                                      {"to", input->sender.to_string()},
                                      {"action", "failed"},
-                                     {"smarthost", record.smarthost}});
-  context_.spool.accept_internal(dsn);
-  Dispatcher* dispatcher = context_.dispatchers[static_cast<std::uint64_t>(input->dsn_id) % context_.dispatchers.size()];
-  asio::post(dispatcher->executor(), [dispatcher, dsn] { dispatcher->submit(dsn); });
-  return true;
+                                     {"smarthost", record->smarthost}});
+  context_.submit(dsn);
+  co_return true;
 }
 
 asio::awaitable<void> EventDesk::sleep_until(Deadline when) {

@@ -13,7 +13,6 @@
 #include <vector>
 
 #include "config/config.hpp"
-#include "relay/delivery/dispatcher.hpp"
 #include "relay/esp/esp_mail.hpp"
 #include "relay/esp/event_check.hpp"
 #include "relay/esp/sns_client.hpp"
@@ -36,11 +35,12 @@ struct EventDeskContext {
   Events& events;
   spool::Spool& spool;
   Metrics& metrics;
-  const std::vector<Dispatcher*>& dispatchers;
   /// Called on the control thread for every new event, once; `handover` names sender and user where they are known.
   std::function<void(const EspRecord&)> hook;
   /// Something waits to be sent on.
   std::function<void()> forward;
+  /// A DSN is durable and may be delivered.
+  std::function<void(std::shared_ptr<const spool::Message>)> submit;
 };
 
 /// Lives on the control thread.
@@ -69,7 +69,7 @@ class EventDesk {
   boost::asio::awaitable<void> tell_complaint(EspRecord record);
   void told(const EspTaken& taken);
   boost::asio::awaitable<void> report_bounces();
-  bool report(const EspRecord& record);
+  boost::asio::awaitable<bool> report(const EspRecord* record);
   boost::asio::awaitable<void> sleep_until(Deadline when);
 
   struct Limited {

@@ -119,7 +119,8 @@ ERROR = "x-amzn-ErrorType"
     ("mailgun", (403, b"Forbidden"), "authentication"),
     ("sparkpost", (420, {"errors": [{"message": "Exceed Sending Limit (hourly)", "code": "2102"}]}), "hourly-quota"),
 ])
-def test_what_is_about_the_account_lets_it_rest_and_the_next_smarthost_takes_the_mail(egret, api, authority, kind, answer, trouble):
+def test_what_is_about_the_account_lets_it_rest_and_the_next_smarthost_takes_the_mail(
+        egret, api, authority, kind, answer, trouble):
     first, second = api("esp1", kind), api("esp2", "mailgun")
     first.answers = [answer] * 9
     instance = by_smarthosts(egret, esp1=esp(authority, kind=kind), esp2=esp(authority, "esp2", "mailgun"))
@@ -264,7 +265,8 @@ def test_doctor_tries_the_login_and_sends_nothing(egret, api, authority, kind):
     good = esp(authority, kind=kind)
     wrong = {**good, "secret_key" if kind == "ses" else "password": "wrong"}
     instance = egret(start=False, smarthosts={"good": good, "wrong": wrong}, sources={"b": source("b")})
-    found = {c["subject"]: c for c in json.loads(instance.command("doctor", "--json").stdout)["checks"] if c["check"] == "smarthost"}
+    checks = json.loads(instance.command("doctor", "--json").stdout)["checks"]
+    found = {c["subject"]: c for c in checks if c["check"] == "smarthost"}
     assert found["smarthost good"]["result"] == "ok" and "login accepted" in found["smarthost good"]["text"]
     assert found["smarthost wrong"]["result"] == "fail" and "(HTTP 40" in found["smarthost wrong"]["text"]
     assert server.submissions == []

@@ -45,11 +45,21 @@ TEST(EspApi, KnowsTheIdOfATakenMessage) {
 }
 
 TEST(EspApi, TakesASuccessWithoutAnIdForOne) {
-  for (const char* body : {"", "taken", "[]", "{\"MessageId\":[]}", "{\"MessageId\":\"\"}", "<html>"}) {
+  for (const char* body : {"{}", "{\"MessageId\":[]}", "{\"MessageId\":\"\"}"}) {
     const auto verdict = read("ses", 200, body);
     EXPECT_TRUE(verdict.outcome.delivered()) << body;
+    EXPECT_FALSE(verdict.ambiguous) << body;
     EXPECT_EQ(esp_message_id("ses", verdict.outcome.reply), "") << body;
   }
+}
+
+TEST(EspApi, BelievesNoSuccessThatIsNotTheApis) {
+  for (const char* preset : {"ses", "mailgun-eu", "sparkpost"})
+    for (const char* body : {"", "taken", "[]", "null", "{", "<html>We will be back soon</html>"}) {
+      const auto verdict = read(preset, 200, body);
+      EXPECT_FALSE(verdict.outcome.delivered()) << body;
+      EXPECT_TRUE(verdict.ambiguous) << body;
+    }
 }
 
 TEST(EspApi, RefusesTheRecipientThatSparkPostRejects) {
@@ -78,10 +88,9 @@ TEST(EspApi, BoundsAndCleansWhatItIsTold) {
 }
 
 TEST(EspApi, CallsAGatewaysLostAnswerUnknown) {
-  EXPECT_TRUE(read("ses", 504, "").ambiguous);
-  EXPECT_TRUE(read("mailgun", 502, "").ambiguous);
-  EXPECT_FALSE(read("ses", 503, "").ambiguous);
-  EXPECT_FALSE(read("ses", 500, "").ambiguous);
+  for (const unsigned status : {499u, 502u, 504u, 520u, 524u, 598u, 599u})
+    EXPECT_TRUE(read("mailgun", status, "").ambiguous) << status;
+  for (const unsigned status : {400u, 408u, 429u, 500u, 503u, 521u}) EXPECT_FALSE(read("ses", status, "").ambiguous) << status;
 }
 
 TEST(EspApi, WantsRecipientsOnTheirOwnWhereOneOfSeveralIsRefused) {

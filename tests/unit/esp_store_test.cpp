@@ -169,12 +169,20 @@ TEST_F(EspStoreTest, CountsComplaintsOfASender) {
 TEST_F(EspStoreTest, ForgetsWhatIsOldAndWhatIsTooMuch) {
   for (std::uint64_t i = 1; i <= 10; ++i) store->add({handover(i)});
   take({event("k1", EspEventKind::bounced, "id-1")}, "t");
-  EXPECT_FALSE(store->clean(start, 4));
+  EXPECT_FALSE(store->clean(start, start, 4));
   EXPECT_TRUE(store->history(static_cast<smtp::MessageId>(6)).handovers.empty());
   EXPECT_EQ(store->history(static_cast<smtp::MessageId>(7)).handovers.size(), 1u);
-  store->clean(start + std::chrono::seconds(1), 100);
+  store->clean(start + std::chrono::seconds(1), start + std::chrono::seconds(1), 100);
   EXPECT_TRUE(store->history(static_cast<smtp::MessageId>(10)).handovers.empty());
   EXPECT_FALSE(take({event("k1", EspEventKind::bounced, "id-1")}, "t").token_used);
+}
+
+TEST_F(EspStoreTest, ATokenOutlivesWhatItCameWith) {
+  store->add({handover(1)});
+  take({event("k1", EspEventKind::bounced, "id-1")}, "t");
+  store->clean(start + std::chrono::hours(2), start, 100);
+  EXPECT_TRUE(store->history(static_cast<smtp::MessageId>(1)).handovers.empty());
+  EXPECT_TRUE(take({event("k1", EspEventKind::bounced, "id-1")}, "t").token_used);
 }
 
 TEST(BounceReport, SaysWhoWhenAndWhyWithoutTheMessage) {

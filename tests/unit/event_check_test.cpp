@@ -110,7 +110,8 @@ TEST(EventCheck, OfSnsLooksAtTopicAgeAndHostsBeforeAnythingIsFetched) {
   m.timestamp = "soon";
   EXPECT_EQ(check_sns(s, m, now), EventRefusal::malformed);
   for (const char* url : {"https://evil.example/x.pem", "https://sns.us-east-1.amazonaws.com/x.pem",
-                          "https://sns.eu-west-1.amazonaws.com/x.txt", ""}) {
+                          "https://sns.eu-west-1.amazonaws.com/x.pem", "https://sns.eu-west-1.amazonaws.com/?Action=X&x=.pem",
+                          "https://sns.eu-west-1.amazonaws.com/SimpleNotificationService-x/../y.pem", ""}) {
     m = sns();
     m.certificate_url = url;
     EXPECT_EQ(check_sns(s, m, now), EventRefusal::url) << url;

@@ -7,6 +7,7 @@
 #include <boost/asio/io_context.hpp>
 #include <filesystem>
 
+#include "relay/delivery/http_account.hpp"
 #include "smtp/text.hpp"
 
 namespace egret::relay {
@@ -110,6 +111,32 @@ TEST(HttpRequest, CannotNameTheNullSender) {
   const auto bounce = envelope("", {"one@b.test"});
   EXPECT_TRUE(submission(api(config::HttpApiKind::ses), bounce, {}, "b").before.starts_with("{\"Destination\""));
   EXPECT_EQ(submission(api(config::HttpApiKind::sparkpost), bounce, {}, "b").before.find("return_path"), std::string::npos);
+}
+
+TEST(HttpRequest, IsNotRepeatedWithItsLogin) {
+  auto login = api(config::HttpApiKind::mailgun);
+  login.secret = "key?";  // its base64 has a slash
+  const std::string travels = smtp::base64_encode("user:key?");
+  ASSERT_NE(travels.find('/'), std::string::npos);
+  std::string escaped = travels;
+  escaped.replace(escaped.find('/'), 1, "\\/");
+  EXPECT_EQ(without_secret(login, "a key? b Basic " + travels + " c key?"), "a *** b Basic *** c ***");
+  EXPECT_EQ(without_secret(login, R"({"message":"Basic )" + escaped + "\"}"), R"({"message":"Basic ***"})");
+  EXPECT_EQ(without_secret(login, "user"), "user");
+  login.secret.clear();
+  EXPECT_EQ(without_secret(login, "user:"), "user:");
+  config::Smarthost host;
+  login.secret = "secret";
+  host.provider = "mailgun";
+  host.api = std::make_shared<const config::HttpApi>(login);
+  HttpAnswer answer;
+  answer.status = 401;
+  answer.body = "no secret, no dXNlcjpzZWNyZXQ=";
+  EXPECT_EQ(account_refusal(host, answer), "no ***, no *** (HTTP 401)");
+  host.provider = "ses";
+  answer.error_type = "Refused secret";
+  answer.body = "{}";
+  EXPECT_EQ(account_refusal(host, answer), "Refused *** (HTTP 401)");
 }
 
 TEST(HttpRequest, SaysWhoAsks) {

@@ -133,6 +133,20 @@ TEST(SnsUrl, IsAtAmazonsHostOfTheRegionOnly) {
   EXPECT_FALSE(sns_url_target("https://sns../S.pem", "."));
 }
 
+TEST(SnsUrl, OfACertificateIsAFileAndNoCallOfTheApi) {
+  const std::string host = "https://sns.eu-west-1.amazonaws.com";
+  const std::string longest = "/SimpleNotificationService-" + std::string(64, 'a') + ".pem";
+  for (const std::string& target : {std::string("/SimpleNotificationService-0123456789abcdefABCDEF.pem"), longest})
+    EXPECT_EQ(sns_certificate_target(host + target, "eu-west-1"), target);
+  for (const char* target :
+       {"/?Action=X&x=.pem", "/SimpleNotificationService-x/../y.pem", "/SimpleNotificationService-x.pem?Action=X",
+        "/SimpleNotificationService-?x=.pem", "/SimpleNotificationService-.pem", "/SimpleNotificationService.pem",
+        "/SimpleNotificationService-x.txt", "/SimpleNotificationService-%2e.pem", "/a/SimpleNotificationService-x.pem", "/x.pem"})
+    EXPECT_FALSE(sns_certificate_target(host + target, "eu-west-1")) << target;
+  EXPECT_FALSE(sns_certificate_target(host + "/SimpleNotificationService-" + std::string(65, 'a') + ".pem", "eu-west-1"));
+  EXPECT_FALSE(sns_certificate_target("https://evil.example/SimpleNotificationService-1.pem", "eu-west-1"));
+}
+
 TEST(Secrets, AreTheSameOrNotWhateverTheirLengths) {
   EXPECT_TRUE(same_secret("s3cret", "s3cret"));
   EXPECT_FALSE(same_secret("s3cret", "s3creT"));

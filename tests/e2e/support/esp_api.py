@@ -37,7 +37,8 @@ class EspApi:
     """answers: what the next submissions get, in order: (status, document) or (status, document, headers), CLOSE or HANG; then
     200 with an id. requests: everything that came; messages: what was taken."""
 
-    def __init__(self, kind, address, tls, port=443, region="eu-west-1", user="AKIAEXAMPLE", secret="s3cret/Key+", domain="mg.sender.test"):
+    def __init__(self, kind, address, tls, port=443, region="eu-west-1", user="AKIAEXAMPLE",
+                 secret="s3cret/Key+", domain="mg.sender.test"):
         self.kind, self.address, self.port, self.region = kind, address, port, region
         self.user, self.secret, self.domain = user, secret, domain
         self.requests, self.messages, self.answers = [], [], []
@@ -152,8 +153,8 @@ class EspApi:
         names = fields["SignedHeaders"].split(";")
         assert "host" in names and "x-amz-date" in names
         given = {name.lower(): text for name, text in request.headers.items()}
-        signed = AWSRequest(request.method, f"https://{given['host']}{request.path}", {name: given[name] for name in names},
-                            request.body)
+        signed = AWSRequest(request.method, f"https://{given['host']}{request.path}",
+                            {name: given[name] for name in names}, request.body)
         signed.context["timestamp"] = given["x-amz-date"]
         auth = SigV4Auth(Credentials(self.user, self.secret), "ses", self.region)
         expected = auth.signature(auth.string_to_sign(signed, auth.canonical_request(signed)), signed)
