@@ -158,7 +158,7 @@ TEST(AlertFold, MemoryIsBounded) {
 }
 
 TEST(EventKinds, EveryKindThatTheProgramMakesIsKnown) {
-  const std::regex literal("\\bkind = (?:[^;\"]*\\? )?\"([a-z-]+)\"(?: : \"([a-z-]+)\")?");
+  const std::regex literal("\\bkind = (?:[^;(\"]*\\? )?\"([a-z-]+)\"(?: : \"([a-z-]+)\")?");
   std::size_t seen = 0;
   for (const auto& entry : std::filesystem::recursive_directory_iterator(EGRET_SOURCE_DIR "/relay")) {
     if (entry.path().extension() != ".cpp") continue;
