@@ -10,21 +10,7 @@ namespace egret::relay {
 
 /// A user who is slowed or suspended waits; false when that was dealt with.
 bool Dispatcher::user_admitted(JobPtr& job) {
-  if (!shared_.brakes) return true;
-  const routing::Admission admission = shared_.brakes->admit(job->content->user);
-  switch (admission.kind) {
-    case routing::Admission::Kind::go:
-      return true;
-    case routing::Admission::Kind::held:
-      hold_job(std::move(job), admission.reason, true);
-      return false;
-    case routing::Admission::Kind::wait:
-      break;
-  }
-  if (settled(*job, {Settled::End::deferred, smtp::make_reply(451, "4.7.1 (local) " + admission.reason), "", {}})) return false;
-  job->next_at = admission.until.value_or(now());
-  schedule(std::move(job));
-  return false;
+  return !shared_.brakes || follow(job, shared_.brakes->admit(job->content->user));
 }
 
 /// Each recipient counts once for or against the user: in the end, or, for a block, when it is met first. The same

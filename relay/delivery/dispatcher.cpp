@@ -266,7 +266,11 @@ bool Dispatcher::admitted(JobPtr& job) {
   if (job->message->report) return true;
   if (!user_admitted(job)) return false;
   if (job->content->sender.null()) return true;
-  const routing::Admission admission = shared_.guard.admit(job->content->sender);
+  return follow(job, shared_.guard.admit(job->content->sender));
+}
+
+/// What a guard or the brakes say of a job that is to be tried; false when it was held or put off.
+bool Dispatcher::follow(JobPtr& job, const routing::Admission& admission) {
   switch (admission.kind) {
     case routing::Admission::Kind::go:
       return true;

@@ -216,6 +216,7 @@ class Dispatcher {
   boost::asio::awaitable<void> prepare(JobPtr job);
   void prepared(JobPtr job, std::map<std::string, std::vector<std::uint32_t>> by_domain, std::map<std::string, SiteAnswer> sites);
   bool admitted(JobPtr& job);
+  bool follow(JobPtr& job, const routing::Admission& admission);
   bool user_admitted(JobPtr& job);
   boost::asio::awaitable<void> hold_mail_of(std::string user, std::string reason);
   bool try_cached(JobPtr& job);

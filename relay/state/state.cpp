@@ -1,7 +1,5 @@
 #include "relay/state/state.hpp"
 
-#include <sqlite3.h>
-
 #include <charconv>
 #include <stdexcept>
 
@@ -11,34 +9,6 @@
 
 namespace egret::relay {
 namespace {
-
-class Statement {
- public:
-  Statement(sqlite3* db, const char* sql) {
-    if (sqlite3_prepare_v2(db, sql, -1, &raw_, nullptr) != SQLITE_OK)
-      throw std::runtime_error(std::string("state: ") + sqlite3_errmsg(db));
-  }
-  ~Statement() { sqlite3_finalize(raw_); }
-  Statement(const Statement&) = delete;
-  Statement& operator=(const Statement&) = delete;
-
-  void bind(int index, const std::string& value) {
-    sqlite3_bind_text(raw_, index, value.data(), static_cast<int>(value.size()), SQLITE_TRANSIENT);
-  }
-  /// False at the end. Throws std::runtime_error when the database does not do it.
-  bool step() {
-    const int result = sqlite3_step(raw_);
-    if (result != SQLITE_ROW && result != SQLITE_DONE) throw std::runtime_error(sqlite3_errmsg(sqlite3_db_handle(raw_)));
-    return result == SQLITE_ROW;
-  }
-  std::string text(int column) const {
-    const auto* data = reinterpret_cast<const char*>(sqlite3_column_text(raw_, column));
-    return data ? data : "";
-  }
-
- private:
-  sqlite3_stmt* raw_ = nullptr;
-};
 
 /// A source is the one that was saved only while its address is the same: reputation belongs to the address.
 std::string key_of(const routing::SourceInfo& source) {
@@ -67,48 +37,20 @@ std::string encode_shaping(const routing::ShapingUse& use) {
 
 }  // namespace
 
-State::State(const std::filesystem::path& directory, std::shared_ptr<const config::Config> config) : config_(std::move(config)) {
-  std::error_code error;
-  std::filesystem::create_directories(directory, error);
-  const auto path = directory / "state.db";
-  if (error || sqlite3_open(path.c_str(), &db_) != SQLITE_OK) {
-    const std::string why = error ? error.message() : sqlite3_errmsg(db_);
-    sqlite3_close(db_);
-    throw std::runtime_error("cannot open " + path.string() + ": " + why);
-  }
-  try {
-    sqlite3_busy_timeout(db_, 1000);
-    execute("PRAGMA journal_mode=WAL");
-    execute("PRAGMA synchronous=NORMAL");
-    execute("CREATE TABLE IF NOT EXISTS state(kind TEXT, name TEXT, value TEXT, PRIMARY KEY(kind, name))");
-  } catch (const std::exception& e) {
-    sqlite3_close(db_);
-    throw std::runtime_error("cannot use " + path.string() + ": " + e.what());
-  }
+State::State(const std::filesystem::path& directory, std::shared_ptr<const config::Config> config)
+    : config_(std::move(config)), db_(directory / "state.db") {
+  db_.execute("CREATE TABLE IF NOT EXISTS state(kind TEXT, name TEXT, value TEXT, PRIMARY KEY(kind, name))");
 }
 
-State::~State() {
-  sqlite3_close(db_);
-}
-
-void State::execute(const char* sql) {
-  char* message = nullptr;
-  if (sqlite3_exec(db_, sql, nullptr, nullptr, &message) == SQLITE_OK) return;
-  const std::string text = message ? message : "unknown error";
-  sqlite3_free(message);
-  throw std::runtime_error(text);
-}
+State::~State() = default;
 
 void State::put(const std::string& kind, const std::string& name, const std::string& value) {
-  Statement statement(db_, "INSERT OR REPLACE INTO state VALUES(?, ?, ?)");
-  statement.bind(1, kind);
-  statement.bind(2, name);
-  statement.bind(3, value);
-  statement.step();
+  db::Statement statement(db_, "INSERT OR REPLACE INTO state VALUES(?, ?, ?)");
+  statement.bind(1, kind).bind(2, name).bind(3, value).step();
 }
 
 void State::restore(Reputation& reputation, Budgets& budgets, Guard& guard) {
-  Statement rows(db_, "SELECT kind, name, value FROM state");
+  db::Statement rows(db_, "SELECT kind, name, value FROM state");
   while (rows.step()) {
     const std::string kind = rows.text(0), name = rows.text(1), value = rows.text(2);
     if (kind == "source") {
@@ -144,7 +86,7 @@ void State::save(Reputation& reputation, Budgets& budgets, Guard& guard) {
     for (auto& row : part->take_changed(again)) rows.emplace_back(part->kind(), std::move(row));
   if (dirty_.empty() && !shaped && !senders && !readiness && smarthosts == smarthosts_saved_ && rows.empty()) return;
   try {
-    execute("BEGIN");
+    db::Transaction all(db_);
     for (const std::uint32_t source : dirty_)
       if (!config_->topology.sources[source].removed)
         put("source", key_of(config_->topology.sources[source]), encode_state(reputation.state(source)));
@@ -155,20 +97,19 @@ void State::save(Reputation& reputation, Budgets& budgets, Guard& guard) {
     }
     if (senders) put("guard", "", *senders);
     for (const auto& [kind, row] : rows) put(kind, row.name, row.value);
-    if (!rows.empty()) execute("DELETE FROM state WHERE value = ''");
+    if (!rows.empty()) db_.execute("DELETE FROM state WHERE value = ''");
     if (shaped) {
-      execute("DELETE FROM state WHERE kind = 'shaping'");
+      db_.execute("DELETE FROM state WHERE kind = 'shaping'");
       for (std::uint32_t i = 0; i < config_->topology.sources.size(); ++i)
         if (!config_->topology.sources[i].removed)
           for (const auto& [provider, use] : budgets.shaping.capped(i))
             put("shaping", key_of(config_->topology.sources[i]) + "\n" + provider, encode_shaping(use));
     }
-    execute("COMMIT");
+    all.commit();
     dirty_.clear();
     smarthosts_saved_ = std::move(smarthosts);
   } catch (const std::exception& e) {
     log::error("state could not be saved", {{"reason", e.what()}});
-    sqlite3_exec(db_, "ROLLBACK", nullptr, nullptr, nullptr);
     unsaved_ = true;
   }
 }

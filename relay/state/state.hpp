@@ -15,9 +15,8 @@
 #include "relay/budgets.hpp"
 #include "relay/reputation/guard.hpp"
 #include "relay/reputation/owner.hpp"
+#include "relay/state/database.hpp"
 #include "relay/state/kept.hpp"
-
-struct sqlite3;
 
 namespace egret::relay {
 
@@ -38,13 +37,12 @@ class State {
   void stop(Reputation& reputation, Budgets& budgets, Guard& guard);
 
  private:
-  void execute(const char* sql);
   void save(Reputation& reputation, Budgets& budgets, Guard& guard);
   void put(const std::string& kind, const std::string& name, const std::string& value);
   void arm(Reputation& reputation, Budgets& budgets, Guard& guard);
 
   std::shared_ptr<const config::Config> config_;
-  sqlite3* db_ = nullptr;
+  db::Database db_;
   std::set<std::uint32_t> dirty_;
   std::vector<Kept*> kept_;
   bool unsaved_ = false;
