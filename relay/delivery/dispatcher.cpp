@@ -102,7 +102,10 @@ void Dispatcher::submit(std::shared_ptr<const spool::Message> message, std::shar
   if (!keeps_body(*job)) job->content.reset();
   if (!job->message->pass && due_.size(job->message->message_class) >= most_resting_due) {
     job->content.reset();
-    if (Resting::fits(*job)) return resting_.add(std::move(job));
+    if (Resting::fits(*job)) {
+      resting_.add(std::move(job));
+      return arm();
+    }
   }
   push(due_, std::move(job));
   pump();
@@ -642,7 +645,8 @@ void Dispatcher::arm() {
   routing::Time next = routing::Time::max();
   for (const auto& [message_class, heap] : scheduled_)
     if (!heap.empty()) next = std::min(next, heap.front().at);
-  // What is due and still rests waits for room, which pump() looks for whenever there is some.
+  // What is due waits for room, which nobody may tell of: lanes that live long take what they have.
+  if (!due_.empty()) next = std::min(next, now() + std::chrono::milliseconds(100));
   if (!resting_.empty()) next = std::min(next, std::max(resting_.next(), now() + std::chrono::milliseconds(100)));
   for (const auto& [key, held] : held_) {
     next = std::min(next, held.first_expiry);

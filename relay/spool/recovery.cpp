@@ -17,12 +17,16 @@ namespace {
                            "; nothing was changed (egret spool verify shows all damage)");
 }
 
-/// Created, but its header had not reached the disk: nothing was ever stored in it.
+/// Created, and then not used: its header had not reached the disk, or nothing stands behind it.
 bool never_used(const std::filesystem::path& path, std::uint32_t number) {
   const auto file = SegmentFile::open(path, number, false);
+  if (file->size() < segment_header_size) return true;
   std::string header;
-  return file->size() < segment_header_size ||
-         (file->read(0, segment_header_size, header) && header.find_first_not_of('\0') == std::string::npos);
+  if (!file->read(0, segment_header_size, header)) return false;
+  if (header.find_first_not_of('\0') == std::string::npos) return true;
+  if (!check_segment_header(header, number).empty()) return false;
+  const WalkResult result = walk(*file, [](const WalkedRecord&) {});
+  return result.clean && result.end == segment_header_size;
 }
 
 }  // namespace
@@ -149,6 +153,9 @@ void Recovery::each(const std::function<void(RecoveredMessage)>& visit) const {
 
 void Recovery::settle() {
   for (const std::uint32_t number : unused_) std::filesystem::remove(segment_path(directory_, number));
+  // Before the list says how much of it there is.
+  if (!segments_.empty() && !segments_.back().hinted && segments_.back().file->sync() != 0)
+    stop(segments_.back().file->path(), segments_.back().end, "cannot be synced");
   Manifest manifest;
   for (const auto& segment : segments_) manifest[segment.file->number()] = {true, segment.end};
   save_manifest(directory_, manifest);

@@ -72,7 +72,12 @@ std::shared_ptr<SegmentFile> SegmentFile::create(const std::filesystem::path& di
   const std::string header = encode_segment_header(number, now_ms);
   if (pwrite(fd, header.data(), header.size(), 0) != static_cast<ssize_t>(header.size())) give_up("cannot write");
   if (fsync(fd) != 0) give_up("cannot sync");
-  sync_directory(directory);
+  try {
+    sync_directory(directory);
+  } catch (const std::system_error&) {
+    ::unlink(path.c_str());
+    throw;
+  }
   return file;
 }
 

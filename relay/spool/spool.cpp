@@ -108,10 +108,17 @@ struct AbandonItem {
 using Item = std::variant<AcceptItem, ChunkItem, ProgressItem, DoneItem, ReadItem, EnvelopesItem, ExtentItem, AbandonItem>;
 
 /// What an ACCEPT record says in front of the body. Its checksum covers the body too, which is not read for this.
+/// Another message's record is never taken for it, whatever the index says.
+bool is_accept_of(std::string_view header, std::uint64_t id, const Place& place) {
+  const auto known = decode_record_header(header);
+  return known && known->type == RecordType::accept && known->id == id && known->length == place.length;
+}
+
 std::shared_ptr<const Message> read_envelope(const SegmentFile& file, const Place& place, std::uint64_t id) {
   constexpr std::size_t usual = 1024;
   const std::size_t start = place.offset + record_header_size;
-  std::string octets;
+  std::string header, octets;
+  if (!file.read(place.offset, record_header_size, header) || !is_accept_of(header, id, place)) return nullptr;
   if (!file.read(start, std::min<std::size_t>(usual, place.length), octets)) return nullptr;
   const auto size = envelope_size(octets);
   if (!size || *size > place.length) return nullptr;
@@ -438,20 +445,20 @@ bool Spool::Impl::make_room(Batch& batch, std::uint64_t size) {
   sync(batch);
   if (trouble.load() == Trouble::broken) return false;
   SegmentInfo& old = segments_.at(active_);
+  const std::uint32_t next = active_ + 1;
+  std::shared_ptr<SegmentFile> file;
   try {
-    const std::uint32_t next = active_ + 1;
-    segments_[next].file = new_segment(next);
-    active_ = next;
-    save_segments();
-  } catch (const std::system_error& e) {
-    // Made and not listed, or not even made: it goes, and the next attempt makes it again.
-    if (active_ != old.file->number()) {
-      std::error_code ignored;
-      std::filesystem::remove(segments_.at(active_).file->path(), ignored);
-    }
-    active_ = old.file->number();
-    segments_.erase(active_ + 1);
+    file = new_segment(next);
+  } catch (const std::system_error& e) {  // nothing is left of it, and the next attempt makes it again
     set_trouble(Trouble::no_space, e.what());
+    return false;
+  }
+  segments_[next].file = std::move(file);
+  active_ = next;
+  try {
+    save_segments();
+  } catch (const std::system_error& e) {  // which list is on the disk cannot be known
+    set_trouble(Trouble::broken, e.what());
     return false;
   }
   seal(old);
@@ -580,7 +587,7 @@ void Spool::Impl::on(ReadItem& item, Batch& batch) {
   asio::post(readers_, [file, place, id = static_cast<std::uint64_t>(item.id), waiting = std::move(item.waiting)]() mutable {
     std::shared_ptr<const Message> out;
     std::string header, payload;
-    if (file && file->read(place.offset, record_header_size, header) &&
+    if (file && file->read(place.offset, record_header_size, header) && is_accept_of(header, id, place) &&
         file->read(place.offset + record_header_size, place.length, payload) && checksum_fits(header, payload))
       if (auto message = decode_accept(id, payload)) out = std::make_shared<const Message>(std::move(*message));
     if (!out && file) log::error("spool: a waiting message cannot be read", {{"id", smtp::to_string(smtp::MessageId{id})}});
@@ -750,12 +757,12 @@ void Spool::Impl::reclaim() {
     if (segment.live > 0 && !sparse) continue;
     Batch batch;
     batch.start = batch.end = segments_.at(active_).used;
-    if (sparse && !copy_survivors(segment, batch)) continue;
-    if (segment.carries && !carry_forward(segment, batch)) continue;
-    flush(batch);
+    const bool walked = sparse || segment.carries;
+    const bool whole = (!sparse || copy_survivors(segment, batch)) && (!segment.carries || carry_forward(segment, batch));
+    flush(batch);  // also when something was in the way: the index points at what was copied before
     sync(batch);
     if (trouble.load() == Trouble::broken) return;
-    const bool walked = sparse || segment.carries;
+    if (!whole) continue;
     remove(number);
     if (walked) break;  // that takes a while, and senders wait for their 250
   }
@@ -811,6 +818,8 @@ bool Spool::Impl::copy_survivors(SegmentInfo& segment, Batch& batch) {
     --segment.live;
     segment.live_bytes -= record_size(it->second.length);
     it->second = place;
+    // While the old copy is on disk, what ends the message must not go.
+    if (target.after.empty() || target.after.back() != number) target.after.push_back(number);
   });
   if (result.end < segment.used) keep_damaged(segment, result.end);
   return good && !segment.damaged;
