@@ -24,7 +24,8 @@ void check_records(const DnsReply& reply, DnsType type) {
     require(text.size() <= 2048 && smtp::printable(text) == text, "a text is bounded and clean");
     require(type != DnsType::ptr || (smtp::valid_domain(text, false) && text == smtp::lower(text)), "a PTR is a host name");
   }
-  require(reply.canonical.empty() || (address && smtp::valid_domain(reply.canonical, false)), "a canonical name is a host name");
+  require(reply.canonical.empty() || ((address || type == DnsType::txt) && smtp::valid_domain(reply.canonical, false)),
+          "a canonical name is a host name");
 }
 
 void check(const DnsReply& reply, DnsType type) {

@@ -829,6 +829,30 @@ TEST_F(SpoolTest, CopiesTheFewSurvivorsOfASegmentForward) {
             (std::vector<std::pair<std::uint32_t, RecipientState>>{{1, pending}}));
 }
 
+TEST_F(SpoolTest, KeepsADamagedSegmentAndWhatWasCopiedOutOfIt) {
+  open();
+  const auto first = last_segment();
+  const auto survivor = accept(message("the survivor"));
+  for (int i = 0; i < 20; ++i) done(accept(message(std::string(1000, 'x'))));
+  for (int i = 0; i < 3; ++i) {
+    open();
+    accept(message("lives on"));
+    settle();
+  }
+  const auto behind = records(first).at(10);
+  ASSERT_EQ(behind.header.type, RecordType::accept);
+  flip(first, behind.offset + record_header_size + 200);  // its hint does not show that
+  for (int i = 0; i < 2; ++i) {
+    open();
+    accept(message("like " + std::to_string(i) + " vivor"));  // as long as the survivor, where that was copied to
+    settle();
+  }
+  EXPECT_TRUE(fs::exists(segment_path(directory_, first)));
+  EXPECT_EQ(body(survivor), "the survivor");
+  crash();
+  EXPECT_NE(refusal(), "opened") << "without its hint the damage shows";
+}
+
 TEST_F(SpoolTest, RemembersTheEndOfACopiedSurvivor) {
   open();
   const auto first = last_segment();
