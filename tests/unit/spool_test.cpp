@@ -839,7 +839,7 @@ TEST_F(SpoolTest, KeepsADamagedSegmentAndWhatWasCopiedOutOfIt) {
     accept(message("lives on"));
     settle();
   }
-  const auto behind = records(first).at(10);
+  const auto behind = records(first).at(11);
   ASSERT_EQ(behind.header.type, RecordType::accept);
   flip(first, behind.offset + record_header_size + 200);  // its hint does not show that
   for (int i = 0; i < 2; ++i) {
