@@ -49,10 +49,13 @@ std::size_t Dispatcher::lane_limit(const Lane& lane) const {
 }
 
 /// Whether a connection, which has mail of a `lesser` class now or not, may take the next message of this class. Where
-/// classes meet, one connection is left for those of greater weight: else each of them could be with a long message.
+/// classes meet, one connection is left for those of greater weight: else each of them could be with a long message. While
+/// such mail is about, half of them are: with one, the second of two messages would wait for the first.
 bool Dispatcher::may_serve(const Lane& lane, std::uint32_t message_class, bool lesser) const {
   if (!weights_.lesser_at(lane.key.egress, message_class)) return true;
-  return lane.lesser - lesser < std::max<std::size_t>(1, lane_limit(lane) - 1);
+  const std::size_t limit = lane_limit(lane);
+  const bool about = shared_.common.precedence.lately(std::chrono::steady_clock::now());
+  return lane.lesser - lesser < std::max<std::size_t>(1, about ? limit / 2 : limit - 1);
 }
 
 bool Dispatcher::work_for(const Lane& lane, bool lesser) const {
