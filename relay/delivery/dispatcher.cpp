@@ -294,7 +294,8 @@ void Dispatcher::prepared(JobPtr job, std::map<std::string, std::vector<std::uin
   if (now() >= job->message->expires) return fail(std::move(job), {}, "", "");
   job->sender_domain = smtp::lower(job->content->sender.domain);
   if (!admitted(job)) return;
-  if (!job->message->report) shared_.reputation.readiness().seen.add(job->sender_domain, now());
+  if (!job->message->report && !shared_.config->smarthosts.empty())
+    shared_.reputation.readiness().seen.add(job->sender_domain, now());
   std::map<std::string, std::pair<std::shared_ptr<const Site>, std::vector<std::uint32_t>>> by_site;
   for (auto& [domain, recipients] : by_domain) {
     const SiteAnswer& answer = sites.at(domain);

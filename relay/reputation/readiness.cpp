@@ -55,8 +55,13 @@ void SeenSenders::add(std::string_view domain, Time now) {
 }
 
 bool SeenSenders::make_room(Time now) {
+  if (now < full_until_) return false;
   const auto oldest = std::ranges::min_element(seen_, {}, [](const auto& entry) { return entry.second; });
-  if (oldest->second > now - stays_for) return false;
+  if (oldest->second > now - stays_for) {
+    // Made-up senders must not have everybody search the whole of it: not before the oldest can have been silent so long.
+    full_until_ = oldest->second + stays_for;
+    return false;
+  }
   seen_.erase(oldest);
   return true;
 }

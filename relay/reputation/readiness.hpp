@@ -34,6 +34,7 @@ class SeenSenders {
 
   std::mutex mutex_;
   std::map<std::string, routing::Time, std::less<>> seen_;
+  routing::Time full_until_{};
 };
 
 struct DomainReadiness {
