@@ -100,10 +100,12 @@ def test_a_sync_of_five_seconds_delays_its_250_and_nothing_else(relay, shop):
     disk.fail("sync delay=5000 segment-")
     with Traffic(threads=4, pause=0.5) as traffic:
         wait.until(lambda: traffic.sent, 5, "something is on its way")
+        wait.until(lambda: "spool-slow" in kinds(instance), 5, "an event says so while the sync is still under way")
         disk.work()
         traffic.until_acknowledged(8)
         first = min(entry.acknowledged - entry.started for entry in traffic.sent if entry.acknowledged)
         assert instance.http("/healthz")[0] == 200
+        assert 'egret_spool_sync_seconds_bucket{le="+Inf"}' in instance.http("/metrics")[2]
     assert max(e.acknowledged - e.started for e in traffic.sent if e.acknowledged) < 8 and first < 8
     all_arrive(shop, traffic)
 
