@@ -28,6 +28,7 @@
 #include "relay/reputation/prober.hpp"
 #include "relay/reputation/readiness_watch.hpp"
 #include "relay/runtime/log.hpp"
+#include "relay/runtime/out_of_memory.hpp"
 #include "relay/spool/watch.hpp"
 #include "relay/state/budget_store.hpp"
 #include "relay/state/state.hpp"
@@ -512,6 +513,7 @@ void raise_descriptor_limit() {
 
 int run_program(std::shared_ptr<const config::Config> config) {
   std::signal(SIGPIPE, SIG_IGN);
+  end_when_out_of_memory();
   raise_descriptor_limit();
   log::start(config->log.level, config->log.format);
   int code = 2;

@@ -10,6 +10,7 @@ namespace egret::relay {
 /// Runs until SIGTERM or SIGINT. Returns the exit code; what prevented the start was logged in one line.
 ///   0  stopped in order
 ///   2  cannot start: a port in use, a directory that cannot be written, a spool that cannot be read
+///   3  out of memory (relay/runtime/out_of_memory.hpp)
 int run_program(std::shared_ptr<const config::Config> config);
 
 }  // namespace egret::relay

@@ -47,6 +47,7 @@ constexpr EventKind kinds[] = {
     {"spool-full", "spool", true, false, "the disk is too full to accept mail"},
     {"spool-broken", "spool", true, false, "the disk failed: nothing is accepted or delivered until a restart"},
     {"spool-ok", "spool", true, false, "mail is accepted again"},
+    {"spool-slow", "spool-slow", true, false, "the disk takes a second or more to make mail durable"},
     {"complaints", "complaints", true, false, "recipients told an ESP that a sender's mail is spam"},
     {"esp-events-refused", "esp-events", true, false, "webhook requests in an ESP's name are not believed"},
     {"esp-events-subscribed", "esp-events-subscription", false, false, "Amazon SNS sends events from now on"},

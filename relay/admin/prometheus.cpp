@@ -4,7 +4,9 @@
 
 #include <boost/asio/co_spawn.hpp>
 #include <boost/asio/use_awaitable.hpp>
+#include <limits>
 #include <map>
+#include <span>
 
 #include "relay/admin/api.hpp"
 #include "relay/esp/esp_feedback.hpp"
@@ -25,6 +27,24 @@ class Page {
   }
   void gauge(const std::string& name, const std::string& help, double value, const Labels& labels = {}) {
     add(name, help, MetricType::Gauge, value, labels);
+  }
+  /// `counts` of the ranges up to each of `bounds`, and of what is above the last.
+  void histogram(const std::string& name, const std::string& help, std::span<const double> bounds,
+                 std::span<const std::uint64_t> counts, double sum) {
+    ClientMetric metric;
+    std::uint64_t total = 0;
+    for (std::size_t i = 0; i < counts.size(); ++i) {
+      total += counts[i];
+      const double bound = i < bounds.size() ? bounds[i] : std::numeric_limits<double>::infinity();
+      metric.histogram.bucket.push_back({total, bound});
+    }
+    metric.histogram.sample_count = total;
+    metric.histogram.sample_sum = sum;
+    MetricFamily& family = families_[name];
+    family.name = name;
+    family.help = help;
+    family.type = MetricType::Histogram;
+    family.metric.push_back(std::move(metric));
   }
   std::string text() const {
     std::vector<MetricFamily> families;
@@ -201,6 +221,9 @@ boost::asio::awaitable<std::string> metrics(const AdminContext& c) {
   page.gauge("egret_spool_messages", "Messages waiting on disk.", static_cast<double>(counters.waiting));
   page.gauge("egret_spool_segments", "Segment files.", static_cast<double>(counters.segments));
   page.counter("egret_spool_syncs_total", "fdatasync calls.", static_cast<double>(counters.syncs));
+  const auto syncs = c.spool.sync_times().counts();
+  page.histogram("egret_spool_sync_seconds", "How long fdatasync took; nothing is accepted faster.", spool::sync_bounds,
+                 syncs.counts, syncs.seconds);
   page.counter("egret_spool_records_total", "Records written.", static_cast<double>(counters.records));
   page.gauge("egret_spool_trouble", "0 accepting, 1 no space, 2 broken.", static_cast<double>(c.spool.trouble()));
   QueueFilter filter;

@@ -190,6 +190,7 @@ class Spool::Impl {
   mutable std::mutex text_mutex;
   std::string trouble_text;
   std::atomic<std::uint64_t> waiting{0}, segments_count{0}, syncs{0}, records{0};
+  SyncTimes sync_times;
 
  private:
   struct Batch {
@@ -668,7 +669,10 @@ void Spool::Impl::sync(Batch&) {
   if (!dirty_ || trouble.load() == Trouble::broken) return;
   SegmentInfo& segment = segments_.at(active_);
   // A failed sync is never repeated on this file: the kernel may have dropped the pages and would report success.
-  if (const int error = segment.file->sync()) return fail("cannot sync", error);
+  sync_times.begin(std::chrono::steady_clock::now());
+  const int error = segment.file->sync();
+  sync_times.end(std::chrono::steady_clock::now());
+  if (error != 0) return fail("cannot sync", error);
   synced_to_ = segment.used;
   dirty_ = false;
   syncs.fetch_add(1, std::memory_order_relaxed);
@@ -930,6 +934,10 @@ bool Spool::delivery_paused() const {
 std::string Spool::trouble_text() const {
   const std::lock_guard lock(impl_->text_mutex);
   return impl_->trouble_text;
+}
+
+SyncTimes& Spool::sync_times() const {
+  return impl_->sync_times;
 }
 
 Counters Spool::counters() const {

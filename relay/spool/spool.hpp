@@ -15,6 +15,7 @@
 
 #include "relay/runtime/operation.hpp"
 #include "relay/spool/format.hpp"
+#include "relay/spool/sync_times.hpp"
 
 namespace egret::relay::spool {
 
@@ -99,6 +100,7 @@ class Spool {
   bool delivery_paused() const;
   std::string trouble_text() const;
   Counters counters() const;
+  SyncTimes& sync_times() const;  ///< any thread; its watcher is spool::Watch
 
   class Impl;
 

@@ -1,12 +1,17 @@
-"""Disks that are full, fail or crawl, and a process without descriptors: the right answer, an alert, and nothing lost."""
+"""Disks that are full, fail or crawl, a process without descriptors or memory: the right answer, an alert, nothing lost."""
+
+import resource
+import smtplib
+import threading
+import time
+import uuid
 
 import pytest
 
 from support import wait
 from support.disk import Disk
 from support.mail import Refused, Submitter, below_trace, letter, marker_of, send
-from support.traffic import Traffic
-
+from support.traffic import Sent, Traffic
 
 
 @pytest.fixture
@@ -53,7 +58,7 @@ def fill_a_segment(times=15):
     return None
 
 
-@pytest.mark.parametrize("rule", ["allocate ENOSPC", "allocate EDQUOT", "open EMFILE segment-"])
+@pytest.mark.parametrize("rule", ["allocate ENOSPC", "allocate EDQUOT", "open EMFILE segment-", "open ENFILE segment-"])
 def test_a_new_segment_that_cannot_be_made_is_452_until_it_can(relay, shop, rule):
     instance, disk = relay()
     disk.fail(rule)
@@ -61,10 +66,10 @@ def test_a_new_segment_that_cannot_be_made_is_452_until_it_can(relay, shop, rule
     assert refusal and refusal.code in (421, 452) and refusal.text.startswith("4.3.1"), refusal
     refusal = fill_a_segment(5)
     assert refusal and refusal.code in (421, 452) and refusal.text.startswith("4.3.1"), refusal
-    wait.until(lambda: "spool-full" in kinds(instance), 5, "an event says so")
+    wait.until(lambda: "spool-full" in kinds(instance), 15, "an event says so")
     disk.work()
-    wait.until(lambda: fill_a_segment(1) is None, 10, "accepting again without a restart")
-    wait.until(lambda: "spool-ok" in kinds(instance), 5, "an event says that, too")
+    wait.until(lambda: fill_a_segment(1) is None, 30, "accepting again without a restart")
+    wait.until(lambda: "spool-ok" in kinds(instance), 15, "an event says that, too")
     instance.until_queue_empty()
 
 
@@ -84,6 +89,21 @@ def test_a_failed_write_or_sync_is_421_and_a_restart_loses_nothing(relay, shop, 
     all_arrive(shop, traffic)
 
 
+def test_a_list_of_segments_that_cannot_be_replaced_stops_no_mail(relay, shop):
+    instance, disk = relay()
+    disk.fail("rename EIO segments")
+    with Traffic() as traffic:
+        traffic.until_acknowledged(20)
+        assert fill_a_segment() is None
+    instance.until_queue_empty()
+    instance.restart()
+    disk.work()
+    instance.restart()
+    send(letter())
+    instance.until_queue_empty()
+    assert {e.marker for e in traffic.sent if e.acknowledged} <= {marker_of(message.data) for message in shop.messages}
+
+
 def test_short_writes_are_finished(relay, shop):
     instance, disk = relay()
     disk.fail("write short segment-")
@@ -100,10 +120,12 @@ def test_a_sync_of_five_seconds_delays_its_250_and_nothing_else(relay, shop):
     disk.fail("sync delay=5000 segment-")
     with Traffic(threads=4, pause=0.5) as traffic:
         wait.until(lambda: traffic.sent, 5, "something is on its way")
+        wait.until(lambda: "spool-slow" in kinds(instance), 5, "an event says so while the sync is still under way")
         disk.work()
         traffic.until_acknowledged(8)
         first = min(entry.acknowledged - entry.started for entry in traffic.sent if entry.acknowledged)
         assert instance.http("/healthz")[0] == 200
+        assert 'egret_spool_sync_seconds_bucket{le="+Inf"}' in instance.http("/metrics")[2]
     assert max(e.acknowledged - e.started for e in traffic.sent if e.acknowledged) < 8 and first < 8
     all_arrive(shop, traffic)
 
@@ -128,6 +150,36 @@ def test_without_descriptors_for_connections_out_mail_waits_and_blames_nobody(re
     disk.work()
     instance.until_queue_empty()
     assert len(shop.messages) == 1
+
+
+def test_out_of_memory_ends_the_program_and_a_restart_loses_nothing(egret, shop):
+    instance = egret(delivery={"retry": ["300ms"]})
+    with Traffic() as traffic:
+        traffic.until_acknowledged(20)
+        status = dict(line.split(":", 1) for line in open(f"/proc/{instance.pid}/status") if ":" in line)
+        limit = int(status["VmSize"].split()[0]) * 1024 + (1 << 20)
+        resource.prlimit(instance.pid, resource.RLIMIT_AS, (limit, limit))
+
+        def push():
+            marker = uuid.uuid4().hex
+            entry = Sent(marker, letter(marker, BIG * 12_000), time.monotonic())
+            traffic.sent.append(entry)
+            try:
+                with Submitter() as submitter:
+                    submitter.send(entry.content)
+                entry.acknowledged = time.monotonic()
+            except (OSError, smtplib.SMTPException, Refused):
+                pass
+
+        pushing = [threading.Thread(target=push) for _ in range(60)]
+        for thread in pushing:
+            thread.start()
+        for thread in pushing:
+            thread.join(30)
+        assert instance.ended() == 3
+    assert "out of memory" in instance.log()
+    instance.start()
+    all_arrive(shop, traffic)
 
 
 def test_a_state_file_that_cannot_be_written_stops_no_mail(relay, shop):
