@@ -200,7 +200,7 @@ def arguments():
     p.add_argument("--table", metavar="FILE.md", help="write all figures of the JSON files as Markdown; alone it measures nothing")
     p.add_argument("--work-dir", default=os.path.join(ROOT, "build/bench"),
                    help="where the queues are (default: build/bench); must be a real disk to mean anything")
-    p.add_argument("--run-limit", type=float, default=120.0, help="seconds after which a run is given up (default 120)")
+    p.add_argument("--run-limit", type=float, default=240.0, help="seconds after which a run is given up (default 240)")
     options = p.parse_args()
     options.blocklists = os.path.join(ROOT, "config/blocklists.yaml")
 

@@ -2,9 +2,9 @@
 
   python3 far.py LISTEN_PORT TARGET_PORT ONE_WAY_MS
 
-netem is the tool for this, but not every kernel has it. So the wire is a program: every octet, in either direction, arrives the given
-time after it came, in order, and as many of them as come may be under way. What it does not delay is TCP's own handshake and
-acknowledgements: a new connection costs one round trip less than in the world.
+netem is the tool for this, but not every kernel has it. So the wire is a program: every octet, in either direction, arrives the
+given time after it came, in order, and as many of them as come may be under way. A new connection reaches the receiver when three
+packets would have crossed the wire. What it does not know is TCP's congestion window and lost packets.
 """
 
 import contextlib
@@ -22,20 +22,29 @@ import relays
 
 POSTFIX_PORT = 2520
 MOST = 1 << 20  # octets at a time
+GRAIN = 0.001   # seconds
 
 
 class End:
     """One direction: from a socket, later, to another."""
 
     def __init__(self, source, target):
-        self.source, self.target, self.later = source, target, deque()
+        self.source, self.target, self.later, self.ended = source, target, deque(), False
 
 
 def wire(listen_port, target_port, one_way):
     poll = select.epoll()
     listener = socket.create_server((relays.LOOPBACK, listen_port), backlog=512)
     poll.register(listener.fileno(), select.EPOLLIN)
-    ends = {}
+    ends, opening = {}, deque()
+
+    def connect(near):
+        far = socket.create_connection((relays.LOOPBACK, target_port), timeout=10)
+        for s in (near, far):
+            s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+            s.settimeout(10)
+            poll.register(s.fileno(), select.EPOLLIN)
+        ends[near.fileno()], ends[far.fileno()] = End(near, far), End(far, near)
 
     def drop(end):
         for s in (end.source, end.target):
@@ -47,38 +56,38 @@ def wire(listen_port, target_port, one_way):
 
     print("ready", flush=True)
     while True:
-        due = min((end.later[0][0] for end in ends.values() if end.later), default=None)
-        # epoll waits in whole milliseconds at least: the rest is slept below.
-        wait = -1 if due is None else max(0.0, due - time.monotonic())
-        for fd, _ in poll.poll(wait if wait < 0 or wait > 0.002 else 0):
+        due = min((at[0][0] for at in (opening, *(end.later for end in ends.values())) if at), default=None)
+        # epoll waits for whole milliseconds, rounded up: the last one is slept below.
+        wait = -1 if due is None else max(0.0, due - time.monotonic() - GRAIN)
+        for fd, _ in poll.poll(wait):
             if fd == listener.fileno():
-                near, _ = listener.accept()
-                far = socket.create_connection((relays.LOOPBACK, target_port), timeout=10)
-                for s in (near, far):
-                    s.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-                    s.settimeout(10)
-                    poll.register(s.fileno(), select.EPOLLIN)
-                ends[near.fileno()], ends[far.fileno()] = End(near, far), End(far, near)
+                opening.append((time.monotonic() + 3 * one_way, listener.accept()[0]))
             elif (end := ends.get(fd)) is not None:
                 try:
                     data = end.source.recv(MOST)
                 except OSError:
-                    data = b""
+                    data = b""  # lost, as good as ended: what is sent there fails
                 end.later.append((time.monotonic() + one_way, data))
                 if not data:
                     poll.unregister(fd)  # no more from here; what is under way still arrives
-        if due is not None and 0 < due - time.monotonic() <= 0.002:
+        if due is not None and 0 < due - time.monotonic() <= GRAIN:
             time.sleep(due - time.monotonic())
+        while opening and opening[0][0] <= time.monotonic():
+            connect(opening.popleft()[1])
         for end in list(ends.values()):
             while end.later and end.later[0][0] <= time.monotonic() and end.source.fileno() >= 0:
                 _, data = end.later.popleft()
                 try:
-                    if not data:
-                        raise OSError
-                    end.target.sendall(data)
+                    if data:
+                        end.target.sendall(data)
+                    else:  # the end of one direction; the other may go on
+                        end.ended = True
+                        end.target.shutdown(socket.SHUT_WR)
                 except OSError:
                     drop(end)
                     break
+            if end.ended and end.source.fileno() >= 0 and ends[end.target.fileno()].ended:
+                drop(end)
 
 
 class Postfix(relays.Postfix):

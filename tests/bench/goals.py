@@ -49,6 +49,8 @@ def judged(entry, scenario_goals):
 def number(value):
     if value is None:
         return "-"
+    if isinstance(value, int):
+        return f"{value:,}".replace(",", " ")
     return f"{value:,.0f}".replace(",", " ") if value >= 100 else f"{value:.1f}" if value >= 10 else f"{value:.2f}"
 
 

@@ -6,8 +6,8 @@ Counted is until the relay has nothing more to do, or some seconds after the las
 
 import os
 import socket
-import threading
 import subprocess
+import threading
 import time
 
 import load

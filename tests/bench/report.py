@@ -29,7 +29,7 @@ COLUMNS = {
     scenarios.SLOW_SYNC: (*_PLAIN, ("delayed syncs/msg", "delayed_syncs_per_msg")),
     scenarios.DISTANCE: (*_PLAIN, ("new connections", "receiver_connections")),
     scenarios.SITES: (*_PLAIN, ("sites", "sites"), ("first: msg/s", "first_drained_per_s"),
-                      ("CPU us/msg", "first_cpu_us_per_msg"), ("peak PSS MB", "first_peak_pss_mb")),
+                      ("first: CPU us/msg", "first_cpu_us_per_msg"), ("first: peak PSS MB", "first_peak_pss_mb")),
     scenarios.BESIDE: (*_PLAIN, ("waiting", "waiting")),
 }
 
@@ -114,7 +114,7 @@ def notes(entry, scenario):
     settings = entry["settings"]
     out = list(scenario.notes)
     if scenario.kind == scenarios.DISTANCE:
-        out.append("the wire is a program that delays octets (far.py), not netem: the handshake of a new connection takes no time")
+        out.append("the wire is a program that delays octets and new connections (far.py), not netem: no packet is lost and no window is small")
     elif scenario.kind in (scenarios.THROUGHPUT, scenarios.LATENCY) and "postfix" in entry["relays"]:
         out.append(f"deliveries at a time: egret {settings['egret_connections_per_site']} per site, "
                    f"postfix {settings['postfix_destination_concurrency']} (its default)")
