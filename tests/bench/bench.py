@@ -226,6 +226,12 @@ def arguments():
     for name in ("egret", "fill", "slow_sync", "work_dir", "json", "keep_trace", "table"):
         if getattr(options, name):
             setattr(options, name, os.path.abspath(getattr(options, name)))
+    if options.scenario and not any(chosen_subjects(scenarios.ALL[name], options) for name in options.scenario):
+        p.error(f"nothing of {', '.join(options.relays)} is in {', '.join(options.scenario)}")
+    try:
+        report.read_json(options.json or "")
+    except OSError as e:
+        p.error(str(e))  # now, and not when all is measured
     if lacking := missing(options):
         p.error("missing: " + "; ".join(lacking))
     return options
@@ -254,7 +260,10 @@ def missing(options):
 def main():
     options = arguments()
     if not options.scenario:
-        markdown.write(options.table, options.json or options.work_dir, ROOT)
+        try:
+            markdown.write(options.table, options.json or options.work_dir, ROOT)
+        except OSError as e:
+            sys.exit(f"bench: {e}")
         return 0
     return sandbox.run(lambda: inside(options))
 

@@ -118,6 +118,9 @@ def notes(entry, scenario):
     elif scenario.kind in (scenarios.THROUGHPUT, scenarios.LATENCY) and "postfix" in entry["relays"]:
         out.append(f"deliveries at a time: egret {settings['egret_connections_per_site']} per site, "
                    f"postfix {settings['postfix_destination_concurrency']} (its default)")
+    for relay, data in entry["relays"].items():
+        if error := next((r["error"] for r in data["runs"] if "error" in r), None):
+            out.append(f"FAILED: {relay}: {error.splitlines()[0]}")
     out.append(f"CPU by {', '.join(entry['cpu_method']) or '-'}; queues on {entry['machine']['queue_filesystem']}")
     if len({d["runs"][0]["count"] for d in entry["relays"].values()}) > 1:
         out.append("message counts differ so that every run lasts some seconds (--count makes them equal)")

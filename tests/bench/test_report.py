@@ -4,6 +4,7 @@ import json
 import os
 import tempfile
 import unittest
+from unittest import mock
 
 import markdown
 import report
@@ -52,6 +53,7 @@ class Table(unittest.TestCase):
         failed = {"median": {}, "runs": [{"count": 10, "error": "it ended"}]}
         _, _, row = report.columns(entry(egret=measured(6000.0), postfix=failed), scenarios.THROUGHPUT)
         self.assertEqual(row[0], "postfix (1 FAILED)")
+        self.assertIn("FAILED: postfix: it ended", report.notes(entry(postfix=failed), scenarios.ALL["queue-4k-100"]))
         self.assertEqual(set(row[2:]), {"-"})
 
     def test_short_and_noisy_runs_and_duplicates_are_named(self):
@@ -63,6 +65,7 @@ class Table(unittest.TestCase):
             self.assertNotIn(word, " ".join(report.notes(FULL, scenarios.ALL["queue-4k-100"])))
 
 
+@mock.patch("report.progress", lambda text: None)
 class Json(unittest.TestCase):
     def test_a_new_entry_takes_the_place_of_the_old_one(self):
         old = [{"scenario": "a", "v": 1}, {"scenario": "b", "v": 1}, {"case": "c"}]
@@ -90,6 +93,7 @@ class Json(unittest.TestCase):
                 self.assertEqual(json.load(f)["scenarios"], [{"scenario": "a"}, {"scenario": "b"}])
 
 
+@mock.patch("report.progress", lambda text: None)
 class Markdown(unittest.TestCase):
     def test_goals_come_first_and_what_is_absent_is_named(self):
         text = markdown.render([FULL])
