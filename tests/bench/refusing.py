@@ -1,7 +1,8 @@
 """Messages whose destination takes none: how fast they are accepted, and what keeping them costs in memory and on disk.
 
-The receiver answers RCPT with 450, so that every message is attempted once, judged and put off while others are accepted.
-Counted is until the relay has nothing more to do, or some seconds after the last 250: later attempts are another matter.
+The receiver answers each connection with 421: after some of those nothing is tried there for a while. Or it answers RCPT with
+450, and every message is attempted once, judged and put off while others are accepted, which is slower than accepting: then the
+queue is one of messages that wait for their turn. Counted is until the relay has nothing more to do, or some seconds after the last 250: later attempts are another matter.
 """
 
 import os
@@ -14,12 +15,12 @@ import load
 import relays
 
 QUIET = 0.05      # cores: the relay has nothing more to do
-QUIET_LIMIT = 10  # seconds
+QUIET_LIMIT = 6   # seconds
 
 
 def run_refusing(bed, scenario, subject, count):
     octets = octets_of_one(scenario)
-    with bed.relay(scenario, subject, sink=lambda: relays.Sink(bed.memory, refuse="RCPT")) as (relay, sink):
+    with bed.relay(scenario, subject, sink=lambda: relays.Sink(bed.memory, subject.settings["refuse"])) as (relay, sink):
         warm_up = min(500, max(scenario.sessions, count // 10))
         load.generate(load.smtp_source(scenario, relay.port, warm_up), sink, 0, load.WARM_UP_LIMIT, relay)
         time.sleep(1)

@@ -36,11 +36,11 @@ def tail(path, lines=12):
         return ""
 
 
-def wait_for_greeting(port, alive):
+def wait_for_greeting(port, alive, code=b"220"):
     deadline = time.monotonic() + START_LIMIT
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=2) as s:
-            if s.recv(512).startswith(b"220"):
+            if s.recv(512).startswith(code):
                 s.sendall(b"QUIT\r\n")
                 return
         if not alive():
@@ -54,15 +54,16 @@ class Sink:
     would wake the bench for each message and take the CPU that is being measured.)"""
 
     def __init__(self, memory_dir, refuse=""):
-        """`refuse`: commands, with commas between them, that are answered with 450."""
+        """`refuse`: "connect", which is answered with 421 and the end, or a command that is answered with 450."""
         self.path = os.path.join(memory_dir, "sink")
         self._output = open(self.path, "wb")
+        options = ["-Q" if refuse == "connect" else "-r", refuse] if refuse else []
         # -m: connections at a time. Egret's and Postfix's limits are lower; the sink must not be the one that decides.
         self.process = subprocess.Popen(
-            ["smtp-sink", "-c", "-u", "root", "-m", "8000", *(["-r", refuse] if refuse else []), f"{LOOPBACK}:{SINK_PORT}", "1000"],
+            ["smtp-sink", "-c", "-u", "root", "-m", "8000", *options, f"{LOOPBACK}:{SINK_PORT}", "1000"],
             stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT, start_new_session=True)
         try:
-            wait_for_greeting(SINK_PORT, lambda: self.process.poll() is None)
+            wait_for_greeting(SINK_PORT, lambda: self.process.poll() is None, b"421" if refuse == "connect" else b"220")
         except Failed as e:
             self.close()
             raise Failed(f"smtp-sink: {e}\n{tail(self.path)}") from None
