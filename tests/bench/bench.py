@@ -182,7 +182,8 @@ def arguments():
     p.add_argument("--vs", choices=["postfix"], help="measure this one too, in the same run")
     p.add_argument("--relays", help="instead of egret, the --vs one and direct: a list, e.g. postfix,direct")
     p.add_argument("--count", type=int, help="messages per run, for a quick look (default: each scenario's own, by relay)")
-    p.add_argument("--repeat", type=int, default=3, help="runs per relay; the table has medians (default 3; 1 is a single round)")
+    p.add_argument("--repeat", type=int, default=3,
+                   help="runs per relay; the table has medians (default 3; 1 is a single round)")
     p.add_argument("--egret", default=os.path.join(ROOT, "build/release/egret"), help="default: build/release/egret")
     p.add_argument("--fill", default=os.path.join(ROOT, "build/release/tests/bench_spool_fill"),
                    help="what fills deep queues; default: build/release/tests/bench_spool_fill")
@@ -197,7 +198,8 @@ def arguments():
                    help="also prove with strace that every 250 came after a sync of its message; exit 1 if not")
     p.add_argument("--keep-trace", metavar="FILE", help="keep the trace of --prove-durable")
     p.add_argument("--json", metavar="FILE", help="default: build/bench/SCENARIO.json; what else is in FILE stays there")
-    p.add_argument("--table", metavar="FILE.md", help="write all figures of the JSON files as Markdown; alone it measures nothing")
+    p.add_argument("--table", metavar="FILE.md",
+                   help="write the figures of all JSON files as Markdown; alone it measures nothing")
     p.add_argument("--work-dir", default=os.path.join(ROOT, "build/bench"),
                    help="where the queues are (default: build/bench); must be a real disk to mean anything")
     p.add_argument("--run-limit", type=float, default=240.0, help="seconds after which a run is given up (default 240)")

@@ -37,6 +37,7 @@ def filled(bed, count):
         report.progress(f"  filling a queue with {count} messages")
         wanted["filled_at"] = time.time()
         subprocess.run([bed.options.fill, os.path.join(data, "spool"), str(count), str(BODY), str(NEXT_ATTEMPT)], check=True)
+        os.sync()  # or the disk would still be at it when the relay starts
     else:
         with open(note) as f:
             wanted = json.load(f)
@@ -70,7 +71,8 @@ def run_waiting(bed, scenario, subject, count):
         with bed.relay(scenario, subject, data=data, before_start=watch) as (relay, _):
             begun = relay.started_at
             greeted = time.monotonic() - begun
-            accepted = waiting.wait_until(relay.process, begun, lambda: waiting.accepted(relay.port, relays.RECIPIENT), START_LIMIT)
+            accepted = waiting.wait_until(relay.process, begun, lambda: waiting.accepted(relay.port, relays.RECIPIENT),
+                                          START_LIMIT)
             complete = until_complete(relay, count, begun)
             time.sleep(SETTLE)
             cpu, settled = relay.meter.cpu_us(), meter.pss_kb(relay.meter.pids())

@@ -60,4 +60,5 @@ def _details(entry):
 def _when(entry):
     machine = entry["machine"]
     programs = ", ".join(f"{name} {machine[name]}" for name in ("egret", "postfix") if machine.get(name))
-    return f"{entry.get('measured', 'no date')} UTC, {machine['cores']} cores ({machine['cpu']}), kernel {machine['kernel']}, {programs}"
+    hardware = f"{machine['cores']} cores ({machine['cpu']}), kernel {machine['kernel']}"
+    return f"{entry.get('measured', 'no date')} UTC, {hardware}, {programs}"

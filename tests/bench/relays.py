@@ -21,7 +21,7 @@ SOURCE = "127.0.0.2"  # egret sends from here: the sink at its own address would
 SINK_PORT, EGRET_PORT, POSTFIX_PORT, ADMIN_PORT = 2500, 2501, 2502, 2503  # in a network of our own: always free
 SENDER, RECIPIENT, DOMAIN = "a@src.test", "b@dst.test", "dst.test"
 
-START_LIMIT, STOP_LIMIT = 30, 15  # seconds
+START_LIMIT, STOP_LIMIT = 60, 15  # seconds
 
 
 class Failed(Exception):
@@ -185,7 +185,8 @@ class Egret(Relay):
         lists = ", ".join(f"{name}: {{enabled: false}}" for name in built_in_blocklists(options.blocklists))
         os.makedirs(self.data, exist_ok=True)
         sources = {f"out{i + 1}": address for i, address in enumerate(source_addresses(sources))}
-        source_lines = "\n".join(f"  {name}: {{address: {address}, ehlo: {name}.bench.test}}" for name, address in sources.items())
+        source_lines = "\n".join(f"  {name}: {{address: {address}, ehlo: {name}.bench.test}}"
+                                 for name, address in sources.items())
         with open(self.config, "w") as f:
             f.write(f"""\
 hostname: bench.test

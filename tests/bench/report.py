@@ -44,7 +44,8 @@ def ratios(entry):
         for other, label in (("postfix", "postfix"), ("direct", "ceiling")):
             if other == relay or other not in entry["relays"]:
                 continue
-            keys = [("drained_per_s", "drained"), ("accepted_per_s", "accepted"), ("mail_ms.p50", "mail_ms_p50"), ("dot_ms.p50", "dot_ms_p50")]
+            keys = [("drained_per_s", "drained"), ("accepted_per_s", "accepted"), ("mail_ms.p50", "mail_ms_p50"),
+                    ("dot_ms.p50", "dot_ms_p50")]
             if other == "postfix":
                 keys += [("cpu_us_per_msg", "cpu"), ("peak_pss_mb", "memory")]
             for key, name in keys:
@@ -114,7 +115,8 @@ def notes(entry, scenario):
     settings = entry["settings"]
     out = list(scenario.notes)
     if scenario.kind == scenarios.DISTANCE:
-        out.append("the wire is a program that delays octets and new connections (far.py), not netem: no packet is lost and no window is small")
+        out.append("the wire is a program that delays octets and new connections (far.py), not netem: "
+                   "no packet is lost and no window is small")
     elif scenario.kind in (scenarios.THROUGHPUT, scenarios.LATENCY) and "postfix" in entry["relays"]:
         out.append(f"deliveries at a time: egret {settings['egret_connections_per_site']} per site, "
                    f"postfix {settings['postfix_destination_concurrency']} (its default)")

@@ -93,8 +93,9 @@ ALL = {
         Scenario("pass-through-4k-100", "pass-through, 4 KB, 100 sessions reused", THROUGHPUT,
                  size=4096, sessions=100, accept="pass-through", subjects=_each(40_000, 4_000, 50_000),
                  goals=(_cpu(110, 80), _drained("direct", at_least=0.38, try_for=0.53)),
-                 notes=("postfix queues and syncs, pass-through stores nothing; the peer of this row, Haraka, is not in Debian: where "
-                        "it was measured it reached 0.076 of the ceiling, and the goal of 5x (7x) is that times 5 (7)",)),
+                 notes=("postfix queues and syncs, pass-through stores nothing",
+                        "the peer of this row, Haraka, is not in Debian: where it was measured it reached 0.076 of the ceiling, "
+                        "and the goal of 5x (7x) is that times 5 (7)")),
         Scenario("latency-1", "MAIL to 250 and final dot to 250, 4 KB, 1 session", LATENCY,
                  size=4096, sessions=1, subjects=_each(8_000, 3_000, 10_000), goals=_latency(0.5, 1.5, 0.3, 0.8)),
         Scenario("latency-20", "MAIL to 250 and final dot to 250, 4 KB, 20 sessions", LATENCY,
@@ -108,7 +109,8 @@ ALL = {
                         Goal("peak memory", "egret", "peak_pss_mb", at_most=64, unit=" MB"),
                         Goal("peak memory, RCPT refused", "egret, RCPT refused", "peak_pss_mb", at_most=64, unit=" MB"),
                         Goal("disk per message octet", "egret", "disk_per_octet", at_most=1.15, unit="x"),
-                        Goal("disk per message octet, RCPT refused", "egret, RCPT refused", "disk_per_octet", at_most=1.15, unit="x")),
+                        Goal("disk per message octet, RCPT refused", "egret, RCPT refused", "disk_per_octet", at_most=1.15,
+                             unit="x")),
                  notes=("postfix has a tenth of the messages, for time's sake: its queue is not as deep",)),
         Scenario("waiting-1m", "start with 1 000 000 messages of 600 octets waiting, hints in place", WAITING,
                  size=600, sessions=1, subjects=(Subject("egret", "egret", 1_000_000),), needs=(FILL,),
@@ -137,15 +139,18 @@ ALL = {
                  goals=(_grows("10 sites", "100 000 sites", 1.5),
                         Goal("the same with each site's look-up", "egret, 100 000 sites", "first_cpu_us_per_msg",
                              to="egret, 10 sites", to_key="cpu_us_per_msg", at_most=1.5, unit="x")),
-                 notes=("one worker, and one message for each connection to a receiver at either size: what is reused would hide what grows",
-                        "first: the first message to each site, its look-up included; the other figures are of the messages after those")),
+                 notes=("one worker, and one message for each connection to a receiver at either size: what is reused would hide "
+                        "what grows",
+                        "first: the first message to each site, its look-up included; the other figures are of messages after "
+                        "those")),
         Scenario("growth-sources", "queue, 4 KB, 100 sessions reused, 1 and 256 sources", THROUGHPUT,
                  size=4096, sessions=100,
                  subjects=(_egret("1 source", 30_000, sources=1), _egret("256 sources", 30_000, sources=256)),
                  goals=(_grows("1 source", "256 sources", 1.5),)),
         Scenario("growth-waiting", "queue, 4 KB, 100 sessions reused, beside 1 000 and 1 000 000 waiting", BESIDE,
                  size=4096, sessions=100, needs=(FILL,),
-                 subjects=(_egret("1 000 waiting", 30_000, waiting=1_000), _egret("1 000 000 waiting", 30_000, waiting=1_000_000)),
+                 subjects=(_egret("1 000 waiting", 30_000, waiting=1_000),
+                           _egret("1 000 000 waiting", 30_000, waiting=1_000_000)),
                  goals=(_grows("1 000 waiting", "1 000 000 waiting", 1.5),)),
     )
 }

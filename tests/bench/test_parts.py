@@ -86,8 +86,8 @@ class Wire(unittest.TestCase):
             port = free.getsockname()[1]
             free.close()
             threading.Thread(target=self.serve, args=(echo,), daemon=True).start()
-            wire = subprocess.Popen([sys.executable, far.__file__, str(port), str(echo.getsockname()[1]), str(self.ONE_WAY * 1000)],
-                                    stdout=subprocess.PIPE)
+            wire = subprocess.Popen([sys.executable, far.__file__, str(port), str(echo.getsockname()[1]),
+                                     str(self.ONE_WAY * 1000)], stdout=subprocess.PIPE)
             self.addCleanup(lambda: (wire.kill(), wire.wait(), wire.stdout.close()))
             self.assertEqual(wire.stdout.readline(), b"ready\n")
             begun = time.monotonic()
