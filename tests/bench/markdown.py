@@ -42,7 +42,8 @@ def _goals(entry):
         goal = f"{verdict['sign']} {verdict['goal']:g}{unit}" + (f" ({verdict['try_for']:g})" if verdict["try_for"] else "")
         reached = "**no**" if not verdict["reached"] else "yes" if verdict["try_for"] is None else \
             "yes, the better one too" if verdict["surpassed"] else "yes, not the better one"
-        cells = [entry["scenario"], verdict["what"], goals.number(verdict["value"]) + unit, goal, reached]
+        work = entry["scenario"] + (" (a quick look)" if entry.get("quick") else "")
+        cells = [work, verdict["what"], goals.number(verdict["value"]) + unit, goal, reached]
         out.append("| " + " | ".join(cells) + " |")
     return out
 
@@ -59,6 +60,6 @@ def _details(entry):
 
 def _when(entry):
     machine = entry["machine"]
-    programs = ", ".join(f"{name} {machine[name]}" for name in ("egret", "postfix") if machine.get(name))
+    programs = ", ".join(f"{name} {machine[name].removeprefix(name + ' ')}" for name in ("egret", "postfix") if machine.get(name))
     hardware = f"{machine['cores']} cores ({machine['cpu']}), kernel {machine['kernel']}"
     return f"{entry.get('measured', 'no date')} UTC, {hardware}, {programs}"

@@ -2,8 +2,8 @@
 
 The receiver answers each connection with 421: after some of those nothing is tried there for a while. Or it answers RCPT with
 450, and every message is attempted once, judged and put off while others are accepted, which is slower than accepting: then the
-queue is one of messages that wait for their turn. Counted is until the relay has nothing more to do, or some seconds after the last
-250: later attempts are another matter.
+queue is one of messages that wait for their turn. Counted is until the relay has nothing more to do, or some seconds after the
+last 250: later attempts are another matter.
 """
 
 import os

@@ -101,6 +101,11 @@ class Markdown(unittest.TestCase):
         self.assertIn("| queue-4k-100 | CPU per message | 100 us | <= 120 us (80) | yes, not the better one |", text)
         self.assertIn("Not measured: queue-4k-20,", text)
         self.assertIn("### queue-4k-100\n", text)
+        self.assertIn("kernel 6.1, egret 1, postfix 3.7.", text)
+
+    def test_a_quick_look_is_marked(self):
+        self.assertIn("| queue-4k-100 (a quick look) |", markdown.render([FULL | {"quick": True}]))
+        self.assertNotIn("quick", markdown.render([FULL]))
 
     def test_a_goal_that_is_not_reached_stands_out(self):
         text = markdown.render([entry(egret=measured(100.0, 200.0), postfix=measured(500.0, 4000.0))])
