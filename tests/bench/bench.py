@@ -3,227 +3,59 @@
 import argparse
 import contextlib
 import fcntl
-import json
 import os
 import platform
-import resource
 import shutil
 import statistics
 import subprocess
 import sys
-import tempfile
 import time
 import zlib
-from dataclasses import dataclass, field
 
-import durable
-import meter
+import goals
+import markdown
+import proof
 import relays
 import report
 import sandbox
 import scenarios
+from bed import Bed
+from runners import RUNNERS
 
 HERE = os.path.dirname(os.path.abspath(__file__))
 ROOT = os.path.dirname(os.path.dirname(HERE))
 DNS_ADDRESS = relays.LOOPBACK
 
-WARM_UP_LIMIT = 60  # seconds
-SETTLE = 0.5        # after the last delivery: what the relay still does for these messages is part of their cost
-POLL = 0.004
 
-
-@dataclass
-class Bed:
-    """What one invocation shares: options, and the directories (disk for queues, memory for our own notes)."""
-
-    options: argparse.Namespace
-    disk: str
-    memory: str
-    filesystem: str
-    tag: str
-    meter_methods: set = field(default_factory=set)
-
-    @contextlib.contextmanager
-    def relay(self, name, scenario, trace=()):
-        """A fresh relay and a fresh sink, both ready; both gone afterwards."""
-        with contextlib.ExitStack() as stack:
-            sink = relays.Sink(self.memory)
-            stack.callback(sink.close)
-            if name == "egret":
-                relay = relays.Egret(self.disk, self.tag, self.options, scenario.accept)
-            elif name == "postfix":
-                relay = relays.Postfix(self.disk, self.tag)
-            else:
-                relay = relays.Direct()
-            stack.callback(relay.stop)
-            relay.start(trace)
-            if relay.meter:
-                self.meter_methods.add(relay.meter.method)
-            yield relay, sink
-
-
-def smtp_source(scenario, port, count):
-    argv = ["smtp-source", "-s", str(min(scenario.sessions, count)), "-m", str(count), "-l", str(scenario.size),
-            "-M", "vm.test", "-f", relays.SENDER, "-t", relays.RECIPIENT]
-    if scenario.reuse:
-        argv.append("-d")
-    return [*argv, f"{relays.LOOPBACK}:{port}"]
-
-
-def load_client(scenario, port, count, warm_up=0, tokens=None, time_limit=120.0):
-    argv = [sys.executable, os.path.join(HERE, "loadclient.py"), "--port", str(port), "--sessions", str(scenario.sessions),
-            "--size", str(scenario.size), "--count", str(count), "--warm-up", str(warm_up), "--time-limit", str(time_limit),
-            "--sender", relays.SENDER, "--to", relays.RECIPIENT]
-    return [*argv, "--tokens", tokens] if tokens else argv
-
-
-def drain(sink, target, deadline, relay):
-    """Waits until the sink has `target` messages; the moment when it had."""
-    while (received := sink.received()) < target:
-        if time.monotonic() > deadline:
-            raise relays.Failed(f"{target - received} of the messages had not arrived at the time limit\n{relay.log_tail()}")
-        time.sleep(POLL)
-    return time.monotonic()
-
-
-def generate(argv, sink, target, limit, relay):
-    """Runs the generator and waits for the last message. (begun, accepted, drained) and the generator's output."""
-    begun = time.monotonic()
-    deadline = begun + limit
-    accepted = drained = None
-    with tempfile.TemporaryFile("w+") as out, tempfile.TemporaryFile("w+") as err:
-        process = subprocess.Popen(argv, stdin=subprocess.DEVNULL, stdout=out, stderr=err, start_new_session=True)
-        try:
-            while accepted is None or drained is None:
-                if drained is None and sink.received() >= target:
-                    drained = time.monotonic()
-                if accepted is None and process.poll() is not None:
-                    accepted = time.monotonic()
-                    err.seek(0)
-                    if process.returncode != 0:
-                        raise relays.Failed(f"generator: {err.read().strip()[-500:]}\n{relay.log_tail()}")
-                if time.monotonic() > deadline:
-                    state = "accepted all" if accepted else "was still accepting"
-                    raise relays.Failed(f"not done after {limit} s: the relay {state}, "
-                                        f"{target - sink.received()} messages had not arrived\n{relay.log_tail()}")
-                time.sleep(POLL)
-        finally:
-            if process.poll() is None:
-                process.kill()
-                process.wait()
-        out.seek(0)
-        return (begun, accepted, drained), out.read()
-
-
-def own_and_children_us(who):
-    used = resource.getrusage(who)
-    return int((used.ru_utime + used.ru_stime) * 1e6)
-
-
-def measured(bed, relay, sink, argv, count):
-    """One measured load: rates, and what it cost whom."""
-    base = sink.received()
-    cpu = relay.meter.cpu_us() if relay.meter else None
-    sink_cpu, children, own, machine = (sink.cpu_us(), own_and_children_us(resource.RUSAGE_CHILDREN),
-                                        own_and_children_us(resource.RUSAGE_SELF), meter.machine_busy_us())
-    with meter.PeakMemory(relay.meter.pids) if relay.meter else contextlib.nullcontext() as memory:
-        (begun, accepted, drained), output = generate(argv, sink, base + count, bed.options.run_limit, relay)
-        time.sleep(SETTLE)
-    machine = meter.machine_busy_us() - machine
-    seconds = time.monotonic() - begun
-    cpu = relay.meter.cpu_us() - cpu if relay.meter else None
-    source_cpu = own_and_children_us(resource.RUSAGE_CHILDREN) - children
-    sink_cpu = sink.cpu_us() - sink_cpu
-    own = own_and_children_us(resource.RUSAGE_SELF) - own
-    return {
-        "count": count,
-        "seconds": drained - begun,
-        "drained_per_s": count / (drained - begun),
-        "accepted_per_s": count / (accepted - begun),
-        "cpu_us_per_msg": cpu / count if relay.meter else None,
-        "peak_pss_mb": memory.peak_kb / 1024 if memory else None,
-        "source_us_per_msg": source_cpu / count,
-        "sink_us_per_msg": sink_cpu / count,
-        # Cores that neither relay nor generator nor sink nor we had: somebody else's work on this machine.
-        "others_cores": max(0.0, (machine - (cpu or 0) - source_cpu - sink_cpu - own) / 1e6 / seconds),
-        "surplus": sink.received() - base - count,
-    }, output
-
-
-def run_throughput(bed, scenario, name, count):
-    with bed.relay(name, scenario) as (relay, sink):
-        # Processes are forked, connections opened, names looked up: none of that is a property of a message.
-        warm_up = min(500, max(scenario.sessions, count // 10))
-        generate(smtp_source(scenario, relay.port, warm_up), sink, warm_up, WARM_UP_LIMIT, relay)
-        result, _ = measured(bed, relay, sink, smtp_source(scenario, relay.port, count), count)
-        return result
-
-
-def run_latency(bed, scenario, name, count):
-    with bed.relay(name, scenario) as (relay, sink):
-        warm_up = min(500, max(scenario.sessions * 5, count // 10))
-        generate(load_client(scenario, relay.port, warm_up), sink, warm_up, WARM_UP_LIMIT, relay)
-        few = 5 * scenario.sessions  # the client's own first messages: fresh connections
-        argv = load_client(scenario, relay.port, count - few, few, time_limit=bed.options.run_limit)
-        result, output = measured(bed, relay, sink, argv, count)
-        figures = json.loads(output)
-        return result | {key: figures[key] for key in ("mail_ms", "dot_ms", "accepted_per_s")}
-
-
-RUNNERS = {scenarios.THROUGHPUT: run_throughput, scenarios.LATENCY: run_latency}
-
-
-def run_scenario(bed, scenario):
-    """All relays in turn, then all again: what changes on the machine meanwhile hits each of them."""
-    runs = {name: [] for name in bed.options.relays}
+def run_scenario(bed, scenario, subjects):
+    """All of them in turn, then all again: what changes on the machine meanwhile hits each of them."""
+    runs = {subject.label: [] for subject in subjects}
     for repeat in range(bed.options.repeat):
-        for name in bed.options.relays:
-            count = max(bed.options.count or scenario.count(name), 10 * scenario.sessions)
-            report.progress(f"{scenario.name}: {name}, run {repeat + 1} of {bed.options.repeat}, {count} messages")
+        for subject in subjects:
+            count = max(bed.options.count or subject.count, 10 * scenario.sessions)
+            report.progress(f"{scenario.name}: {subject.label}, run {repeat + 1} of {bed.options.repeat}, {count} messages")
             try:
-                result = RUNNERS[scenario.kind](bed, scenario, name, count)
-                if result["surplus"]:
+                result = RUNNERS[scenario.kind](bed, scenario, subject, count)
+                if result.get("surplus"):
                     report.progress(f"  the sink got {result['surplus']:+d} messages more than were sent: duplicates")
-            except relays.Failed as e:
+            except (relays.Failed, subprocess.SubprocessError, OSError) as e:
                 report.progress(f"  FAILED: {e}")
                 result = {"count": count, "error": str(e)}
-            runs[name].append(result)
+            runs[subject.label].append(result)
     return runs
 
 
-def count_syncs(bed, scenario, name):
-    """fsync and fdatasync calls per message, with strace stopping at those two calls only."""
-    count = max(2_000 if bed.options.count is None else bed.options.count, 10 * scenario.sessions)
-    trace = os.path.join(bed.disk, "syncs.trace")
-    with bed.relay(name, scenario, durable.strace_command(trace, durable.SYNCS)) as (relay, sink):
-        generate(smtp_source(scenario, relay.port, scenario.sessions), sink, scenario.sessions, WARM_UP_LIMIT, relay)
-        time.sleep(SETTLE)
-        start = os.path.getsize(trace)
-        generate(smtp_source(scenario, relay.port, count), sink, scenario.sessions + count, bed.options.run_limit, relay)
-        time.sleep(SETTLE)
-        with open(trace, errors="replace") as f:
-            f.seek(start)
-            syncs = sum(call.ok for call in durable.calls(f))
-    os.unlink(trace)
-    return {"messages": count, "syncs": syncs, "syncs_per_msg": syncs / count}
-
-
-def prove_durable(bed, scenario, name):
-    count = max(500 if scenario.size > 16384 else 1_000, 5 * scenario.sessions)
-    trace, tokens = os.path.join(bed.disk, "durable.trace"), os.path.join(bed.disk, "tokens")
-    with bed.relay(name, scenario, durable.strace_command(trace)) as (relay, sink):
-        generate(load_client(scenario, relay.port, count, tokens=tokens, time_limit=bed.options.run_limit), sink, count,
-                 bed.options.run_limit, relay)
-    with open(tokens) as f:
-        ids = {int(number): name for number, name in map(str.split, f)}
-    with open(trace, errors="replace") as f:
-        verdict = durable.verify(f, ids)
-    if bed.options.keep_trace:
-        shutil.copy(trace, bed.options.keep_trace)
-    os.unlink(trace)
-    return {"holds": verdict.holds, "messages": verdict.messages, "proven": verdict.proven, "syncs": verdict.syncs,
-            "io_uring": verdict.io_uring, "files": verdict.files, "directories_synced": verdict.directories_synced,
-            "problems": verdict.problems[:5]}
+def traced(bed, scenario, subjects, option, function):
+    """What --syncs and --prove-durable say of each relay."""
+    found = {}
+    for subject in (s for s in subjects if s.relay != "direct"):
+        report.progress(f"{scenario.name}: {subject.label}, {option.replace('_', '-')}")
+        try:
+            found[subject.label] = function(bed, scenario, subject)
+        except relays.Failed as e:
+            report.progress(f"  FAILED: {e}")
+            found[subject.label] = {"error": str(e)}
+    return found
 
 
 def medians(runs):
@@ -291,7 +123,7 @@ def prepared(options):
         if names.stdout.readline() != b"ready\n":
             raise OSError("the name server did not start")
         tag = f"{zlib.crc32(os.path.abspath(options.work_dir).encode()):08x}"
-        yield Bed(options, disk, memory, filesystem_of(disk), tag)
+        yield Bed(options, disk, memory, options.work_dir, filesystem_of(disk), tag)
 
 
 def inside(options):
@@ -301,52 +133,62 @@ def inside(options):
             report.progress(f"WARNING: the queues are on {bed.filesystem}, where a sync costs nothing; see --work-dir")
         facts = machine_facts(bed, {"postfix": first_line("postconf", "-dh", "mail_version"),
                                     "egret": first_line(options.egret, "--version") if "egret" in options.relays else None})
-        done = []
         for name in options.scenario:
             scenario = scenarios.ALL[name]
-            runs = run_scenario(bed, scenario)
+            subjects = chosen_subjects(scenario, options)
+            if not subjects:
+                report.progress(f"{name}: left out, nothing of {', '.join(options.relays)} is in it")
+                continue
+            began = time.time()
+            runs = run_scenario(bed, scenario, subjects)
             entry = {
                 "scenario": scenario.name, "title": scenario.title, "machine": facts, "repeat": options.repeat,
+                "measured": time.strftime("%Y-%m-%d %H:%M", time.gmtime(began)), "took_s": round(time.time() - began),
+                "quick": options.count is not None,
                 "settings": {"sessions": scenario.sessions, "size": scenario.size, "reuse": scenario.reuse,
                              "egret_connections_per_site": options.connections, "egret_threads": options.threads,
                              "egret_log": options.egret_log, "postfix_destination_concurrency": 20},
-                "relays": {n: {"median": medians(r), "runs": r} for n, r in runs.items()},
+                "relays": {s.label: {"settings": s.settings, "median": medians(runs[s.label]), "runs": runs[s.label]}
+                           for s in subjects},
             }
             ok &= not any("error" in r for each in runs.values() for r in each)
-            for option, function in (("syncs", count_syncs), ("prove_durable", prove_durable)):
-                if getattr(options, option):
-                    entry[option] = {}
-                    for relay in (n for n in options.relays if n != "direct"):
-                        report.progress(f"{scenario.name}: {relay}, {option.replace('_', '-')}")
-                        try:
-                            entry[option][relay] = function(bed, scenario, relay)
-                        except relays.Failed as e:
-                            report.progress(f"  FAILED: {e}")
-                            entry[option][relay] = {"error": str(e)}
-            ok &= all(v.get("holds") for k, v in entry.get("prove_durable", {}).items() if k == "egret")
+            for option, function in (("syncs", proof.count_syncs), ("prove_durable", proof.prove_durable)):
+                if getattr(options, option) and scenario.provable:
+                    entry[option] = traced(bed, scenario, subjects, option, function)
+            ok &= all(v.get("holds") for k, v in entry.get("prove_durable", {}).items() if k.startswith("egret"))
             ok &= not any("error" in v for v in entry.get("syncs", {}).values())
             entry["cpu_method"] = sorted(bed.meter_methods)
             entry["ratios"] = report.ratios(entry)
-            report.table(entry, scenario.kind)
-            done.append(entry)
-            if not options.json:
-                report.write_json(os.path.join(options.work_dir, scenario.name + ".json"), [entry], ROOT)
-        if options.json:
-            report.write_json(options.json, done, ROOT)
+            entry["goals"] = goals.judged(entry, scenario.goals)
+            report.table(entry, scenario)
+            report.write_json(options.json or os.path.join(options.work_dir, scenario.name + ".json"), [entry], ROOT)
+    if options.table:
+        markdown.write(options.table, options.json or options.work_dir, ROOT)
     return 0 if ok else 1
+
+
+def chosen_subjects(scenario, options):
+    return [s for s in scenario.subjects if s.relay in options.relays]
 
 
 def arguments():
     width = max(map(len, scenarios.ALL))
     listing = "\n".join(f"  {s.name:<{width}}  {s.title}" for s in scenarios.ALL.values())
+    listing += f"\n  {'all':<{width}}  all of these\n  {'classes':<{width}}  a program of its own, not in all: run classes --help"
     p = argparse.ArgumentParser(prog="tests/bench/run", formatter_class=argparse.RawDescriptionHelpFormatter, allow_abbrev=False,
                                 description="Speed of Egret on this machine.", epilog="scenarios:\n" + listing)
-    p.add_argument("scenario", nargs="+", help="one or more of those below, or all")
+    p.add_argument("scenario", nargs="*", help="one or more of those below, or all")
+    p.add_argument("--list", action="store_true", help="the scenarios, and nothing else")
     p.add_argument("--vs", choices=["postfix"], help="measure this one too, in the same run")
     p.add_argument("--relays", help="instead of egret, the --vs one and direct: a list, e.g. postfix,direct")
-    p.add_argument("--count", type=int, help="messages per run (default: each scenario's own, by relay)")
-    p.add_argument("--repeat", type=int, default=3, help="runs per relay; the table has medians (default 3)")
+    p.add_argument("--count", type=int, help="messages per run, for a quick look (default: each scenario's own, by relay)")
+    p.add_argument("--repeat", type=int, default=3,
+                   help="runs per relay; the table has medians (default 3; 1 is a single round)")
     p.add_argument("--egret", default=os.path.join(ROOT, "build/release/egret"), help="default: build/release/egret")
+    p.add_argument("--fill", default=os.path.join(ROOT, "build/release/tests/bench_spool_fill"),
+                   help="what fills deep queues; default: build/release/tests/bench_spool_fill")
+    p.add_argument("--slow-sync", default=os.path.join(ROOT, "build/release/tests/libbench_slow_sync.so"), metavar="LIBRARY",
+                   help="what slows syncs; default: build/release/tests/libbench_slow_sync.so")
     p.add_argument("--connections", type=int, default=20,
                    help="egret's delivery.connections_per_site (default 20, its own default and Postfix's)")
     p.add_argument("--threads", type=int, default=0, help="egret's threads (default 0: one per core)")
@@ -355,18 +197,26 @@ def arguments():
     p.add_argument("--prove-durable", action="store_true",
                    help="also prove with strace that every 250 came after a sync of its message; exit 1 if not")
     p.add_argument("--keep-trace", metavar="FILE", help="keep the trace of --prove-durable")
-    p.add_argument("--json", metavar="FILE", help="default: build/bench/SCENARIO.json")
+    p.add_argument("--json", metavar="FILE", help="default: build/bench/SCENARIO.json; what else is in FILE stays there")
+    p.add_argument("--table", metavar="FILE.md",
+                   help="write the figures of all JSON files as Markdown; alone it measures nothing")
     p.add_argument("--work-dir", default=os.path.join(ROOT, "build/bench"),
                    help="where the queues are (default: build/bench); must be a real disk to mean anything")
-    p.add_argument("--run-limit", type=float, default=120.0, help="seconds after which a run is given up (default 120)")
+    p.add_argument("--run-limit", type=float, default=240.0, help="seconds after which a run is given up (default 240)")
     options = p.parse_args()
     options.blocklists = os.path.join(ROOT, "config/blocklists.yaml")
 
+    if options.list:
+        print(listing)
+        sys.exit(0)
+    if not options.scenario and not options.table:
+        p.error("no scenario; there are:\n" + listing)
     if "all" in options.scenario:
         options.scenario = list(scenarios.ALL)
+        report.progress(f"all: {', '.join(options.scenario)} (classes is a program of its own: tests/bench/run classes)")
     for name in options.scenario:
         if name not in scenarios.ALL:
-            p.error(f"no scenario {name!r}; there are:\n{listing}\n  all")
+            p.error(f"no scenario {name!r}; there are:\n{listing}")
     if options.relays:
         options.relays = list(dict.fromkeys(options.relays.split(",")))
         if bad := set(options.relays) - {"egret", "postfix", "direct"}:
@@ -375,22 +225,50 @@ def arguments():
         options.relays = ["egret", *([options.vs] if options.vs else []), "direct"]
     if options.repeat < 1 or (options.count is not None and options.count < 1):
         p.error("--repeat and --count must be at least 1")
-    for name in ("egret", "work_dir", "json", "keep_trace"):
+    for name in ("egret", "fill", "slow_sync", "work_dir", "json", "keep_trace", "table"):
         if getattr(options, name):
             setattr(options, name, os.path.abspath(getattr(options, name)))
-
-    missing = []
-    if "egret" in options.relays and not os.access(options.egret, os.X_OK):
-        missing.append("an egret binary at the path given by --egret (build it first, or choose --relays postfix,direct)")
-    needs = ["smtp-source", "smtp-sink", "ip", "mount"] + (["postfix"] if "postfix" in options.relays else [])
-    needs += ["strace"] if options.syncs or options.prove_durable else []
-    missing += [f"{n} (Debian: {dict(ip='iproute2', mount='mount', strace='strace').get(n, 'postfix')})"
-                for n in needs if not shutil.which(n)]
-    if missing:
-        p.error("missing: " + "; ".join(missing))
+    if options.scenario and not any(chosen_subjects(scenarios.ALL[name], options) for name in options.scenario):
+        p.error(f"nothing of {', '.join(options.relays)} is in {', '.join(options.scenario)}")
+    try:
+        report.read_json(options.json or "")
+    except OSError as e:
+        p.error(str(e))  # now, and not when all is measured
+    if lacking := missing(options):
+        p.error("missing: " + "; ".join(lacking))
     return options
 
 
+def missing(options):
+    """What the chosen scenarios need and is not here, for people."""
+    chosen = [s for name in options.scenario if chosen_subjects(s := scenarios.ALL[name], options)]
+    if not chosen:
+        return []
+    relays_used = {subject.relay for s in chosen for subject in chosen_subjects(s, options)}
+    out = []
+    if "egret" in relays_used and not os.access(options.egret, os.X_OK):
+        out.append("an egret binary at the path given by --egret (build it first, or choose --relays postfix,direct)")
+    for target, path in ((scenarios.FILL, options.fill), (scenarios.SLOW_SYNC_LAYER, options.slow_sync)):
+        users = [s.name for s in chosen if target in s.needs]
+        if users and not os.path.exists(path):
+            out.append(f"{path}, which {', '.join(users)} need(s) (ninja -C build/release {target})")
+    far_away = any(s.kind == scenarios.DISTANCE for s in chosen)  # its receiver is one
+    needs = ["smtp-source", "smtp-sink", "ip", "mount"] + (["postfix"] if "postfix" in relays_used or far_away else [])
+    needs += ["strace"] if options.syncs or options.prove_durable else []
+    return out + [f"{n} (Debian: {dict(ip='iproute2', mount='mount', strace='strace').get(n, 'postfix')})"
+                  for n in needs if not shutil.which(n)]
+
+
+def main():
+    options = arguments()
+    if not options.scenario:
+        try:
+            markdown.write(options.table, options.json or options.work_dir, ROOT)
+        except OSError as e:
+            sys.exit(f"bench: {e}")
+        return 0
+    return sandbox.run(lambda: inside(options))
+
+
 if __name__ == "__main__":
-    chosen = arguments()
-    sys.exit(sandbox.run(lambda: inside(chosen)))
+    sys.exit(main())

@@ -10,6 +10,8 @@ reply: the client's own share of the figures is what the bench prints for "direc
 epoll reports the reply, before other sessions' replies are dealt with, so that the client's work
 for one session is not booked as the relay's time for another.
 
+With --sites the recipients' domains take turns.
+
 With --tokens every message carries a token in its first header line and one in its last body line,
 and FILE gets a line `number id` per message, the id being the one in `250 ... queued as ID`; the
 durability check finds both tokens again in the trace of the relay's system calls.
@@ -50,6 +52,17 @@ def make_message(args, number):
     return (head + body + tail + ".\r\n").encode()
 
 
+def recipients(to, sites, total):
+    """The RCPT of each message by its number: always the same, or one domain after the other, so that `total` messages are
+    spread over all of the sites."""
+    if not sites:
+        always = b"RCPT TO:<%s>\r\n" % to.encode()
+        return lambda number: always
+    local, _, domain = to.encode().partition(b"@")
+    step = max(1, sites // total)
+    return lambda number: b"RCPT TO:<%s@s%d.%s>\r\n" % (local, number * step % sites, domain)
+
+
 def percentile(ordered, share):
     return ordered[min(len(ordered) - 1, int(len(ordered) * share))]
 
@@ -61,8 +74,8 @@ def summary(nanoseconds):
 
 def run(args):
     mail = b"MAIL FROM:<%s>\r\n" % args.sender.encode()
-    rcpt = b"RCPT TO:<%s>\r\n" % args.to.encode()
     total = args.warm_up + args.count
+    rcpt = recipients(args.to, args.sites, total)
     plain = None if args.tokens else make_message(args, 0)
     begun = ended = 0
     mail_times, dot_times, ids = [], [], []
@@ -106,7 +119,7 @@ def run(args):
                 s.sock.send(b"DATA\r\n")
             elif state == MAIL:
                 s.state = RCPT
-                s.sock.send(rcpt)
+                s.sock.send(rcpt(s.number))
             elif state == DATA:
                 s.state = DOT
                 message = plain or make_message(args, s.number)
@@ -156,6 +169,7 @@ def main():
     p.add_argument("--time-limit", type=float, default=120)
     p.add_argument("--sender", default="a@src.test")
     p.add_argument("--to", default="b@dst.test")
+    p.add_argument("--sites", type=int, default=0, help="recipient domains: s0.D, s1.D and so on, D being that of --to")
     args = p.parse_args()
     try:
         print(json.dumps(run(args)))

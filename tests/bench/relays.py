@@ -4,6 +4,7 @@ Each starts in a directory of its own, is ready when it greets, and is gone afte
 """
 
 import contextlib
+import json
 import os
 import re
 import shutil
@@ -11,6 +12,7 @@ import signal
 import socket
 import subprocess
 import time
+import urllib.request
 
 import meter
 
@@ -19,7 +21,7 @@ SOURCE = "127.0.0.2"  # egret sends from here: the sink at its own address would
 SINK_PORT, EGRET_PORT, POSTFIX_PORT, ADMIN_PORT = 2500, 2501, 2502, 2503  # in a network of our own: always free
 SENDER, RECIPIENT, DOMAIN = "a@src.test", "b@dst.test", "dst.test"
 
-START_LIMIT, STOP_LIMIT = 30, 15  # seconds
+START_LIMIT, STOP_LIMIT = 60, 15  # seconds
 
 
 class Failed(Exception):
@@ -34,16 +36,16 @@ def tail(path, lines=12):
         return ""
 
 
-def wait_for_greeting(port, alive):
+def wait_for_greeting(port, alive, code=b"220"):
     deadline = time.monotonic() + START_LIMIT
     while time.monotonic() < deadline:
         with contextlib.suppress(OSError), socket.create_connection((LOOPBACK, port), timeout=2) as s:
-            if s.recv(512).startswith(b"220"):
+            if s.recv(512).startswith(code):
                 s.sendall(b"QUIT\r\n")
                 return
         if not alive():
             raise Failed("it ended while starting")
-        time.sleep(0.05)
+        time.sleep(0.01)
     raise Failed(f"no greeting within {START_LIMIT} s")
 
 
@@ -51,15 +53,17 @@ class Sink:
     """smtp-sink; its running counter goes to a file in memory, whose end we read now and then. (A pipe
     would wake the bench for each message and take the CPU that is being measured.)"""
 
-    def __init__(self, memory_dir):
+    def __init__(self, memory_dir, refuse=""):
+        """`refuse`: "connect", which is answered with 421 and the end, or a command that is answered with 450."""
         self.path = os.path.join(memory_dir, "sink")
         self._output = open(self.path, "wb")
+        options = ["-Q" if refuse == "connect" else "-r", refuse] if refuse else []
         # -m: connections at a time. Egret's and Postfix's limits are lower; the sink must not be the one that decides.
         self.process = subprocess.Popen(
-            ["smtp-sink", "-c", "-u", "root", "-m", "2000", f"{LOOPBACK}:{SINK_PORT}", "1000"],
+            ["smtp-sink", "-c", "-u", "root", "-m", "8000", *options, f"{LOOPBACK}:{SINK_PORT}", "1000"],
             stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT, start_new_session=True)
         try:
-            wait_for_greeting(SINK_PORT, lambda: self.process.poll() is None)
+            wait_for_greeting(SINK_PORT, lambda: self.process.poll() is None, b"421" if refuse == "connect" else b"220")
         except Failed as e:
             self.close()
             raise Failed(f"smtp-sink: {e}\n{tail(self.path)}") from None
@@ -106,11 +110,13 @@ class Relay:
         self.log = os.path.join(self.directory, "log")
         self.meter = meter.make(f"egret-bench-{tag}-{self.name}")
         self.process = None
+        self.started_at = 0.0  # monotonic
 
     def command(self):
         raise NotImplementedError
 
     def start(self, trace=()):
+        self.started_at = time.monotonic()
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen(
                 self.meter.command([*trace, *self.command()]), stdin=subprocess.DEVNULL, stdout=log,
@@ -156,35 +162,50 @@ def built_in_blocklists(path):
     return [key for i, key in keys if i == indent]
 
 
+def source_addresses(count):
+    """Addresses of loopback, none of which is the sink's; at most 128 of one /24, as a provider would hand them out."""
+    return [f"127.0.{2 + i // 128}.{1 + i % 128}" for i in range(count)] if count > 1 else [SOURCE]
+
+
 class Egret(Relay):
+    """`sources`: how many there are; `data`: where its data are, if not in a directory that is made anew."""
+
     name, port = "egret", EGRET_PORT
 
-    def __init__(self, directory, tag, options, accept):
+    def __init__(self, directory, tag, options, accept, threads=None, connections=None, sources=1, messages_per_connection=100,
+                 data=None):
         super().__init__(directory, tag)
+        self.data = data or os.path.join(self.directory, "data")
+        threads = options.threads if threads is None else threads
+        connections = options.connections if connections is None else connections
         self.binary = options.egret
         self.config = os.path.join(self.directory, "egret.yaml")
         # Only our own name server answers here, and it knows no blocklist: with the built-in lists on, the
         # relay would spend the run finding out that none of them works.
         lists = ", ".join(f"{name}: {{enabled: false}}" for name in built_in_blocklists(options.blocklists))
-        os.mkdir(os.path.join(self.directory, "data"))
+        os.makedirs(self.data, exist_ok=True)
+        sources = {f"out{i + 1}": address for i, address in enumerate(source_addresses(sources))}
+        source_lines = "\n".join(f"  {name}: {{address: {address}, ehlo: {name}.bench.test}}"
+                                 for name, address in sources.items())
         with open(self.config, "w") as f:
             f.write(f"""\
 hostname: bench.test
-data_dir: {self.directory}/data
-threads: {options.threads}
+data_dir: {self.data}
+threads: {threads}
 listeners:
   - {{address: "{LOOPBACK}:{EGRET_PORT}", accept: {accept}, allow: [127.0.0.0/8], class: transactional}}
 sources:
-  out1: {{address: {SOURCE}, ehlo: out1.bench.test}}
+{source_lines}
 pools:
-  transactional: {{sources: [out1], when_exhausted: hold}}
+  transactional: {{sources: [{", ".join(sources)}], when_exhausted: hold}}
 classes:
-  transactional: {{pool: transactional, max_age: 1d}}
+  transactional: {{pool: transactional, max_age: 5d}}
 delivery:
   port: {SINK_PORT}
   allow_private: true
   tls: none
-  connections_per_site: {options.connections}
+  connections_per_site: {connections}
+  messages_per_connection: {messages_per_connection}
 dns: {{servers: ["{LOOPBACK}:53"]}}
 reputation:
   blocklists: {{{lists}}}
@@ -194,6 +215,13 @@ log: {{level: {options.egret_log}}}
 
     def command(self):
         return [self.binary, "run", "-c", self.config]
+
+    def queue_directory(self):
+        return os.path.join(self.data, "spool")
+
+    def waiting(self):
+        with urllib.request.urlopen(f"http://{LOOPBACK}:{ADMIN_PORT}/api/v1/queue?limit=0", timeout=60) as answer:
+            return json.load(answer)["total"]
 
 
 class Postfix(Relay):
@@ -226,7 +254,8 @@ maillog_file_prefixes = {directory}
 maillog_file = {directory}/maillog
 """
 
-    def __init__(self, directory, tag):
+    def __init__(self, directory, tag, settings=()):
+        """`settings`: further lines of main.cf."""
         super().__init__(directory, tag)
         self.config = os.path.join(self.directory, "etc")
         for name in ("etc", "queue", "data"):
@@ -234,11 +263,11 @@ maillog_file = {directory}/maillog
         shutil.chown(os.path.join(self.directory, "data"), "postfix")
         with open(os.path.join(self.config, "main.cf"), "w") as f:
             f.write(self.MAIN.format(directory=self.directory, LOOPBACK=LOOPBACK, SINK_PORT=SINK_PORT))
+            f.writelines(line + "\n" for line in settings)
         with open(os.path.join(self.config, "master.cf"), "w") as f:
             f.write(self._services())
 
-    @staticmethod
-    def _services():
+    def _services(self):
         for source in ("/usr/share/postfix/master.cf.dist", "/etc/postfix/master.cf"):
             if os.path.exists(source):
                 break
@@ -250,7 +279,7 @@ maillog_file = {directory}/maillog
                     out.append(line.rstrip())
                     continue
                 if field[:2] == ["smtp", "inet"]:
-                    field[0] = f"{LOOPBACK}:{POSTFIX_PORT}"
+                    field[0] = f"{LOOPBACK}:{self.port}"
                 field[4] = "n"
                 out.append(" ".join(field))
         if not any(line.startswith("postlog ") for line in out):
@@ -259,6 +288,9 @@ maillog_file = {directory}/maillog
 
     def command(self):
         return ["postfix", "-c", self.config, "start-fg"]
+
+    def queue_directory(self):
+        return os.path.join(self.directory, "queue")
 
     def log_tail(self):
         return "\n".join(filter(None, (tail(self.log), tail(os.path.join(self.directory, "maillog")))))
