@@ -146,16 +146,56 @@ bool Dispatcher::hold_is_over(std::string_view reason) const {
          !shared_.brakes->suspended(reason.substr(5, at - 5));
 }
 
+/// The egress that a record names; none when it is gone.
+std::optional<routing::EgressRef> Dispatcher::egress_named(const std::string& name) const {
+  if (name.empty()) return std::nullopt;
+  if (const auto source = shared_.config->topology.source_named(name))
+    return routing::EgressRef{routing::EgressKind::source, *source};
+  if (const auto host = shared_.config->smarthost_named(name)) return routing::EgressRef{routing::EgressKind::smarthost, *host};
+  return std::nullopt;
+}
+
+std::uint32_t Dispatcher::recovered_class(const spool::Recovered& message) const {
+  if (const auto known = shared_.config->class_named(message.class_name)) return *known;
+  log::warn("a waiting message is of a class that is gone; it takes the first one",
+            {{"id", smtp::to_string(message.id)}, {"class", message.class_name}});
+  return 0;
+}
+
+/// There may be a million of these: what is one group with all that is left, and not held, never becomes a job here.
+bool Dispatcher::recover_resting(const spool::Recovered& message, std::uint32_t its) {
+  if (message.groups.size() != 1 || message.body_size > UINT32_MAX) return false;
+  const spool::Progress& group = message.groups.front();
+  if (group.held || group.recipients.empty()) return false;
+  const std::uint32_t first = group.recipients.front().first;
+  for (std::size_t i = 1; i < group.recipients.size(); ++i)
+    if (group.recipients[i].first != first + i) return false;
+  resting_.add(Resting::Facts{.id = message.id,
+                              .message_class = its,
+                              .accepted = message.accepted,
+                              .next_at = group.next_at,
+                              .size = message.body_size,
+                              .first = first,
+                              .recipients = static_cast<std::uint32_t>(group.recipients.size()),
+                              .attempts = group.attempts,
+                              .sticky = egress_named(group.sticky),
+                              .report = message.report,
+                              .strict = group.strict,
+                              .ambiguous = group.ambiguous,
+                              .warned = group.warned,
+                              .reply = group.reply,
+                              .host = group.reply_host});
+  return true;
+}
+
 void Dispatcher::recover(const spool::Recovered& message) {
-  const auto known = shared_.config->class_named(message.class_name);
-  if (!known)
-    log::warn("a waiting message is of a class that is gone; it takes the first one",
-              {{"id", smtp::to_string(message.id)}, {"class", message.class_name}});
+  const std::uint32_t its = recovered_class(message);
+  if (recover_resting(message, its)) return;
   auto ref = std::make_shared<MessageRef>();
   ref->id = message.id;
-  ref->message_class = known.value_or(0);
+  ref->message_class = its;
   ref->accepted = message.accepted;
-  ref->expires = message.accepted + shared_.config->classes[ref->message_class].max_age;
+  ref->expires = message.accepted + shared_.config->classes[its].max_age;
   ref->size = message.body_size;
   ref->report = message.report;
   for (const auto& group : message.groups) ref->open += static_cast<std::uint32_t>(group.recipients.size());
@@ -170,11 +210,7 @@ void Dispatcher::recover(const spool::Recovered& message) {
     job->warned = group.warned;
     job->last_reply = group.reply;
     job->last_host = group.reply_host;
-    if (const auto source = shared_.config->topology.source_named(group.sticky))
-      job->sticky = {routing::EgressKind::source, *source};
-    else if (const auto host = shared_.config->smarthost_named(group.sticky))
-      job->sticky = {routing::EgressKind::smarthost, *host};
-    const std::uint32_t its = job->message->message_class;
+    job->sticky = egress_named(group.sticky);
     if (group.held && !hold_is_over(group.hold_reason))
       withheld_[group.hold_reason.empty() ? std::string(held_by_operator) : group.hold_reason].add(std::move(job),
                                                                                                    weights_.of(its));

@@ -208,6 +208,9 @@ class Dispatcher {
 
   // Intake and preparation (dispatcher.cpp).
   void push(JobQueue& queue, JobPtr job, bool front = false) const;
+  std::optional<routing::EgressRef> egress_named(const std::string& name) const;
+  std::uint32_t recovered_class(const spool::Recovered& message) const;
+  bool recover_resting(const spool::Recovered& message, std::uint32_t its);
   Load& load_of(std::uint32_t message_class);
   Load& load_of(const Job& job) { return load_of(job.message->message_class); }
   bool keeps_body(const Job& job) const;

@@ -65,25 +65,43 @@ bool Resting::fits(const Job& job) {
 }
 
 void Resting::add(JobPtr job) {
+  add(Facts{.id = job->message->id,
+            .message_class = job->message->message_class,
+            .accepted = job->message->accepted,
+            .next_at = job->next_at,
+            .size = job->message->size,
+            .first = job->recipients.front(),
+            .recipients = static_cast<std::uint32_t>(job->recipients.size()),
+            .attempts = job->attempts,
+            .sticky = job->sticky,
+            .report = job->message->report,
+            .strict = job->sticky_strict,
+            .ambiguous = job->ambiguous,
+            .warned = job->warned,
+            .reply = job->last_reply,
+            .host = job->last_host});
+}
+
+void Resting::add(const Facts& facts) {
   Entry entry;
-  entry.id = job->message->id;
-  entry.next_at = job->next_at;
-  entry.accepted = job->message->accepted;
-  entry.size = static_cast<std::uint32_t>(job->message->size);
-  entry.first = job->recipients.front();
-  entry.count = static_cast<std::uint32_t>(job->recipients.size());
-  entry.attempts = job->attempts;
-  entry.reply = replies_.keep(job->last_reply, replies_.size() < most_texts ? "" : codes_of(job->last_reply), most_texts);
-  entry.host = hosts_.keep(job->last_host, "", most_texts);
-  if (job->message->report) entry.flags |= report;
-  if (job->sticky_strict) entry.flags |= strict;
-  if (job->ambiguous) entry.flags |= ambiguous;
-  if (job->warned) entry.flags |= warned;
-  if (job->sticky) {
-    entry.flags |= job->sticky->kind == routing::EgressKind::source ? sticky_source : sticky_smarthost;
-    entry.egress = job->sticky->index;
+  entry.id = facts.id;
+  entry.next_at = facts.next_at;
+  entry.accepted = facts.accepted;
+  entry.size = static_cast<std::uint32_t>(facts.size);
+  entry.first = facts.first;
+  entry.count = facts.recipients;
+  entry.attempts = facts.attempts;
+  entry.reply = replies_.keep(facts.reply, replies_.size() < most_texts ? "" : codes_of(facts.reply), most_texts);
+  entry.host = hosts_.keep(facts.host, "", most_texts);
+  if (facts.report) entry.flags |= report;
+  if (facts.strict) entry.flags |= strict;
+  if (facts.ambiguous) entry.flags |= ambiguous;
+  if (facts.warned) entry.flags |= warned;
+  if (facts.sticky) {
+    entry.flags |= facts.sticky->kind == routing::EgressKind::source ? sticky_source : sticky_smarthost;
+    entry.egress = facts.sticky->index;
   }
-  Heap& heap = by_class_[job->message->message_class];
+  Heap& heap = by_class_[facts.message_class];
   heap.push_back(entry);
   std::ranges::push_heap(heap, LaterFirst{});
 }

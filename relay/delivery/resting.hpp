@@ -48,9 +48,26 @@ class Resting {
   explicit Resting(std::function<routing::Time(std::uint32_t message_class, routing::Time accepted)> expires)
       : expires_(std::move(expires)) {}
 
+  /// All that is kept of a job; `first` to `first + recipients - 1` are the recipients.
+  struct Facts {
+    smtp::MessageId id{};
+    std::uint32_t message_class = 0;
+    routing::Time accepted{};
+    routing::Time next_at{};
+    std::uint64_t size = 0;
+    std::uint32_t first = 0, recipients = 0;
+    std::uint32_t attempts = 0;
+    std::optional<routing::EgressRef> sticky;
+    bool report = false, strict = false, ambiguous = false, warned = false;
+    const std::string& reply;
+    const std::string& host;
+  };
+
   /// Whether add() may have it.
   static bool fits(const Job& job);
   void add(JobPtr job);
+  /// The same for what never was a job: a message that waited when the program started.
+  void add(const Facts& facts);
   std::size_t size() const;
   bool empty() const { return size() == 0; }
   /// When the first is due; max() when there is none.

@@ -40,13 +40,14 @@ class Reader {
   std::uint8_t u8() { return fixed<std::uint8_t>(); }
   std::uint32_t u32() { return fixed<std::uint32_t>(); }
   std::uint64_t u64() { return fixed<std::uint64_t>(); }
-  std::string text() {
+  std::string_view view() {
     const std::uint32_t size = u32();
-    if (size > in_.size()) return fail(), std::string();
-    std::string out(in_.substr(0, size));
+    if (size > in_.size()) return fail(), std::string_view();
+    const std::string_view out = in_.substr(0, size);
     in_.remove_prefix(size);
     return out;
   }
+  std::string text() { return std::string(view()); }
   smtp::Address address() {
     smtp::Address out;
     out.local = text();
@@ -297,30 +298,34 @@ std::string encode_progress(const Progress& p) {
 }
 
 std::optional<Progress> decode_progress(std::uint64_t id, std::string_view payload) {
+  Progress out;
+  if (!decode_progress(id, payload, out)) return std::nullopt;
+  return out;
+}
+
+bool decode_progress(std::uint64_t id, std::string_view payload, Progress& out) {
   Reader in(payload);
-  Progress p;
-  p.id = smtp::MessageId{id};
-  p.sequence = in.u64();
-  p.attempts = in.u32();
-  p.next_at = to_time(in.u64());
+  out.id = smtp::MessageId{id};
+  out.sequence = in.u64();
+  out.attempts = in.u32();
+  out.next_at = to_time(in.u64());
   const std::uint8_t flags = in.u8();
-  p.ambiguous = flags & 1;
-  p.warned = flags & 2;
-  p.held = flags & 4;
-  p.strict = flags & 8;
-  p.sticky = in.text();
-  p.reply = in.text();
-  p.reply_host = in.text();
-  if (flags & 16) p.hold_reason = in.text();
-  p.recipients.resize(in.count(5));
-  for (auto& [index, state] : p.recipients) {
+  out.ambiguous = flags & 1;
+  out.warned = flags & 2;
+  out.held = flags & 4;
+  out.strict = flags & 8;
+  out.sticky = in.view();
+  out.reply = in.view();
+  out.reply_host = in.view();
+  out.hold_reason = flags & 16 ? in.view() : std::string_view();
+  out.recipients.resize(in.count(5));
+  for (auto& [index, state] : out.recipients) {
     index = in.u32();
     const std::uint8_t value = in.u8();
-    if (value > 2) return std::nullopt;
+    if (value > 2) return false;
     state = static_cast<RecipientState>(value);
   }
-  if (!in.at_end()) return std::nullopt;
-  return p;
+  return in.at_end();
 }
 
 std::string encode_done(std::uint32_t segment) {

@@ -132,6 +132,8 @@ std::optional<Message> decode_envelope(std::uint64_t id, std::string_view payloa
 std::optional<std::size_t> envelope_size(std::string_view payload);
 std::string encode_progress(const Progress& progress);
 std::optional<Progress> decode_progress(std::uint64_t id, std::string_view payload);
+/// The same into `out`, whose memory is used again; false when the payload makes no sense.
+bool decode_progress(std::uint64_t id, std::string_view payload, Progress& out);
 std::string encode_done(std::uint32_t segment);
 std::optional<std::uint32_t> decode_done(std::string_view payload);
 

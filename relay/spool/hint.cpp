@@ -1,7 +1,6 @@
 #include "relay/spool/hint.hpp"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 #include <xxhash.h>
@@ -35,16 +34,72 @@ T get(std::string_view in, std::size_t at) {
   return value;
 }
 
-}  // namespace
+constexpr std::size_t block_size = 8u << 10;  // of a DigestReader: some 80 entries
+constexpr std::size_t block_count = 1024;
+constexpr std::size_t open_count = 16;
 
-struct Digest::Mapping {
-  Mapping(void* data, std::size_t size) : data(data), size(size) {}
-  ~Mapping() { munmap(data, size); }
-  Mapping(const Mapping&) = delete;
-  Mapping& operator=(const Mapping&) = delete;
-  void* data;
-  std::size_t size;
-};
+/// Fewer than `size` where there are no more, or they cannot be read.
+std::size_t read_whole(int fd, std::uint64_t offset, char* out, std::size_t size) {
+  std::size_t at = 0;
+  while (at < size) {
+    const ssize_t got = pread(fd, out + at, size - at, static_cast<off_t>(offset + at));
+    if (got < 0 && errno == EINTR) continue;
+    if (got <= 0) break;
+    at += static_cast<std::size_t>(got);
+  }
+  return at;
+}
+
+/// Of the entry that these octets begin with; 0 when there is none that makes sense. `whole`: they hold all of it.
+std::size_t size_of_entry(std::string_view octets, std::size_t classes, bool whole = true) {
+  const std::size_t left = whole ? octets.size() : UINT32_MAX;
+  if (octets.size() < entry_head) return 0;
+  switch (static_cast<RecordType>(octets[0])) {
+    case RecordType::done:
+      return entry_head;
+    case RecordType::progress: {
+      if (octets.size() < entry_head + 4) return 0;
+      const auto length = get<std::uint32_t>(octets, entry_head);
+      return length >= 8 && left - entry_head - 4 >= length ? entry_head + 4 + length : 0;
+    }
+    case RecordType::accept: {
+      if (octets.size() < accept_size) return 0;
+      const auto message_class = get<std::uint8_t>(octets, entry_head + 9);
+      const auto extents = get<std::uint32_t>(octets, accept_size - 4);
+      if (message_class >= classes || extents > (left - accept_size) / extent_size) return 0;
+      return accept_size + extents * extent_size;
+    }
+    case RecordType::chunk:
+      break;
+  }
+  return 0;
+}
+
+/// `octets` begin with an entry that size_of_entry() found whole. Everything in `out` is set.
+void parse_entry(std::string_view octets, const std::vector<std::string>& classes, DigestEntry& out) {
+  out.type = static_cast<RecordType>(octets[0]);
+  out.id = get<std::uint64_t>(octets, 1);
+  out.extents.clear();
+  out.progress = {};
+  const std::string_view rest = octets.substr(entry_head);
+  if (out.type == RecordType::progress) out.progress = rest.substr(4, get<std::uint32_t>(rest, 0));
+  if (out.type != RecordType::accept) return;
+  out.offset = get<std::uint32_t>(rest, 0);
+  out.length = get<std::uint32_t>(rest, 4);
+  out.report = get<std::uint8_t>(rest, 8) != 0;
+  out.class_name = classes[get<std::uint8_t>(rest, 9)];
+  out.recipients = get<std::uint32_t>(rest, 10);
+  out.accepted = routing::Time(routing::Duration(get<std::int64_t>(rest, 14)));
+  out.body_size = get<std::uint64_t>(rest, 22);
+  out.extents.resize(get<std::uint32_t>(rest, 30));
+  std::size_t at = 34;
+  for (Extent& extent : out.extents) {
+    extent = {get<std::uint32_t>(rest, at), get<std::uint32_t>(rest, at + 4), get<std::uint32_t>(rest, at + 8)};
+    at += extent_size;
+  }
+}
+
+}  // namespace
 
 std::size_t Digest::first_entry() {
   return head_size;
@@ -87,15 +142,17 @@ std::optional<Digest> Digest::load(const SegmentFile& segment) {
   const int fd = ::open(path.c_str(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return std::nullopt;
   struct stat info {};
-  void* data = MAP_FAILED;
-  if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0)
-    data = mmap(nullptr, static_cast<std::size_t>(info.st_size), PROT_READ, MAP_PRIVATE | MAP_POPULATE, fd, 0);
+  std::shared_ptr<char[]> octets;
+  std::size_t size = 0;
+  if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0 && info.st_size <= UINT32_MAX) {
+    octets = std::make_shared_for_overwrite<char[]>(static_cast<std::size_t>(info.st_size));
+    size = read_whole(fd, 0, octets.get(), static_cast<std::size_t>(info.st_size));
+  }
   ::close(fd);
-  if (data == MAP_FAILED) return std::nullopt;
-  const auto mapping = std::make_shared<const Mapping>(data, static_cast<std::size_t>(info.st_size));
+  if (!octets || size != static_cast<std::size_t>(info.st_size)) return std::nullopt;
   Digest out;
-  out.owner_ = mapping;
-  if (!out.open({static_cast<const char*>(data), mapping->size}) || !out.fits(segment)) return std::nullopt;
+  out.owner_ = octets;
+  if (!out.open({octets.get(), size}) || !out.fits(segment)) return std::nullopt;
   if (!out.each([](std::uint32_t, RecordType, std::uint64_t) {})) return std::nullopt;
   return out;
 }
@@ -113,29 +170,8 @@ std::uint64_t Digest::id_at(std::size_t at) const {
   return get<std::uint64_t>(octets_, at + 1);
 }
 
-/// 0 when there is no entry that makes sense.
 std::size_t Digest::entry_size(std::size_t at) const {
-  const std::size_t left = entries_end_ - at;
-  if (left < entry_head) return 0;
-  switch (type_at(at)) {
-    case RecordType::done:
-      return entry_head;
-    case RecordType::progress: {
-      if (left < entry_head + 4) return 0;
-      const auto length = get<std::uint32_t>(octets_, at + entry_head);
-      return length >= 8 && left - entry_head - 4 >= length ? entry_head + 4 + length : 0;
-    }
-    case RecordType::accept: {
-      if (left < accept_size) return 0;
-      const auto message_class = get<std::uint8_t>(octets_, at + entry_head + 9);
-      const auto extents = get<std::uint32_t>(octets_, at + accept_size - 4);
-      if (message_class >= classes_.size() || extents > (left - accept_size) / extent_size) return 0;
-      return accept_size + extents * extent_size;
-    }
-    case RecordType::chunk:
-      break;
-  }
-  return 0;
+  return size_of_entry(octets_.substr(at, entries_end_ - at), classes_.size());
 }
 
 std::uint64_t Digest::sequence_at(std::size_t at) const {
@@ -144,25 +180,60 @@ std::uint64_t Digest::sequence_at(std::size_t at) const {
 
 DigestEntry Digest::entry_at(std::size_t at) const {
   DigestEntry out;
-  out.type = type_at(at);
-  out.id = id_at(at);
-  at += entry_head;
-  if (out.type == RecordType::progress) out.progress = octets_.substr(at + 4, get<std::uint32_t>(octets_, at));
-  if (out.type != RecordType::accept) return out;
-  out.offset = get<std::uint32_t>(octets_, at);
-  out.length = get<std::uint32_t>(octets_, at + 4);
-  out.report = get<std::uint8_t>(octets_, at + 8) != 0;
-  out.class_name = classes_[get<std::uint8_t>(octets_, at + 9)];
-  out.recipients = get<std::uint32_t>(octets_, at + 10);
-  out.accepted = routing::Time(routing::Duration(get<std::int64_t>(octets_, at + 14)));
-  out.body_size = get<std::uint64_t>(octets_, at + 22);
-  out.extents.resize(get<std::uint32_t>(octets_, at + 30));
-  at += 34;
-  for (Extent& extent : out.extents) {
-    extent = {get<std::uint32_t>(octets_, at), get<std::uint32_t>(octets_, at + 4), get<std::uint32_t>(octets_, at + 8)};
-    at += extent_size;
-  }
+  parse_entry(octets_.substr(at), classes_, out);
   return out;
+}
+
+// ---- reading entries again ---------------------------------------------------------------------------------------
+
+DigestReader::DigestReader(const std::vector<const Source*>& sources)
+    : sources_(sources),
+      blocks_(block_count),
+      octets_(std::make_unique_for_overwrite<char[]>(block_count * block_size)),
+      open_(open_count) {}
+
+DigestReader::~DigestReader() {
+  for (const Open& open : open_)
+    if (open.fd >= 0) ::close(open.fd);
+}
+
+/// Fewer than `size` at the end, or where they cannot be read.
+std::size_t DigestReader::fetch(std::uint32_t source, std::uint64_t at, char* out, std::size_t size) {
+  const Source& from = *sources_[source];
+  if (at >= from.size) return 0;
+  size = std::min<std::size_t>(size, from.size - at);
+  if (!from.octets.empty()) return std::memcpy(out, from.octets.data() + at, size), size;
+  Open& open = open_[source % open_.size()];
+  if (open.source != source) {
+    if (open.fd >= 0) ::close(open.fd);
+    open = {source, ::open(from.path.c_str(), O_RDONLY | O_CLOEXEC)};
+  }
+  return open.fd < 0 ? 0 : read_whole(open.fd, at, out, size);
+}
+
+/// Up to `size` octets from there.
+std::string_view DigestReader::view(std::uint32_t source, std::uint32_t at, std::size_t size) {
+  const std::uint32_t number = at / block_size;
+  const std::size_t slot = (source * 977u + number) % block_count, inside = at % block_size;
+  Block& block = blocks_[slot];
+  char* const octets = octets_.get() + slot * block_size;
+  if (block.source != source || block.number != number)
+    block = {source, number, static_cast<std::uint32_t>(fetch(source, std::uint64_t{number} * block_size, octets, block_size))};
+  if (inside + size <= block.have || block.have < block_size)
+    return std::string_view(octets, block.have).substr(std::min<std::size_t>(inside, block.have), size);
+  spanning_.resize(size);
+  spanning_.resize(fetch(source, at, spanning_.data(), size));
+  return spanning_;
+}
+
+bool DigestReader::read(std::uint32_t source, std::uint32_t at, DigestEntry& out) {
+  const auto& classes = sources_[source]->classes;
+  const std::size_t size = size_of_entry(view(source, at, accept_size), classes.size(), false);
+  if (size == 0) return false;
+  const std::string_view octets = view(source, at, size);
+  if (octets.size() < size) return false;
+  parse_entry(octets, classes, out);
+  return true;
 }
 
 // ---- making one --------------------------------------------------------------------------------------------------
@@ -250,9 +321,12 @@ std::filesystem::path hint_path(const std::filesystem::path& directory, std::uin
   return segment_path(directory, number).replace_extension(".hint");
 }
 
-bool write_hint(const std::filesystem::path& directory, const Digest& digest) {
-  const auto path = hint_path(directory, digest.number());
-  const std::string fresh = path.string() + ".new";
+std::filesystem::path fresh_hint_path(const std::filesystem::path& directory, std::uint32_t number) {
+  return hint_path(directory, number).string() + ".new";
+}
+
+bool write_fresh_hint(const std::filesystem::path& directory, const Digest& digest) {
+  const auto fresh = fresh_hint_path(directory, digest.number());
   const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
   if (fd < 0) return false;
   std::string_view left = digest.octets();
@@ -262,9 +336,20 @@ bool write_hint(const std::filesystem::path& directory, const Digest& digest) {
     if (n <= 0) break;
     left.remove_prefix(static_cast<std::size_t>(n));
   }
-  const bool good = ::close(fd) == 0 && left.empty() && std::rename(fresh.c_str(), path.c_str()) == 0;
+  const bool good = ::close(fd) == 0 && left.empty();
   if (!good) ::unlink(fresh.c_str());
   return good;
+}
+
+bool keep_fresh_hint(const std::filesystem::path& directory, std::uint32_t number) {
+  return std::rename(fresh_hint_path(directory, number).c_str(), hint_path(directory, number).c_str()) == 0;
+}
+
+bool write_hint(const std::filesystem::path& directory, const Digest& digest) {
+  if (!write_fresh_hint(directory, digest)) return false;
+  if (keep_fresh_hint(directory, digest.number())) return true;
+  ::unlink(fresh_hint_path(directory, digest.number()).c_str());
+  return false;
 }
 
 void make_hint(const SegmentFile& segment, std::uint64_t end) {

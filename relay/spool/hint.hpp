@@ -54,12 +54,14 @@ class Digest {
 
   /// Nullopt when these octets are no hint (checksum included). They are copied.
   static std::optional<Digest> parse(std::string_view octets);
-  /// The segment's hint file, mapped; nullopt where there is none or it does not fit the segment as it is now.
+  /// The segment's hint file; nullopt where there is none, it cannot be read, or does not fit the segment as it is now.
   static std::optional<Digest> load(const SegmentFile& segment);
 
   std::uint32_t number() const { return number_; }
   std::uint64_t end() const { return end_; }
   std::string_view octets() const { return octets_; }
+  /// Names that ACCEPT entries point to.
+  const std::vector<std::string>& classes() const { return classes_; }
   /// Whether it speaks of this very segment: number, header, length and last record.
   bool fits(const SegmentFile& segment) const;
 
@@ -85,7 +87,6 @@ class Digest {
 
  private:
   friend class DigestBuilder;
-  struct Mapping;
   static std::size_t first_entry();
   bool open(std::string_view octets);
   std::size_t entry_size(std::size_t at) const;
@@ -96,6 +97,46 @@ class Digest {
   std::uint32_t number_ = 0;
   std::uint64_t end_ = 0;
   std::size_t entries_end_ = 0;
+};
+
+/// Entries of many digests read again one by one, in any order, through a few megabytes of blocks: what a start needs of
+/// them in the order of messages, without all of them in memory.
+class DigestReader {
+ public:
+  /// One digest, by what it is read from.
+  struct Source {
+    std::filesystem::path path;        ///< the file that holds it
+    std::string octets;                ///< used instead where there is no file
+    std::uint32_t size = 0;            ///< octets of it
+    std::vector<std::string> classes;  ///< must outlive the reader
+  };
+  explicit DigestReader(const std::vector<const Source*>& sources);
+  ~DigestReader();
+  DigestReader(const DigestReader&) = delete;
+  DigestReader& operator=(const DigestReader&) = delete;
+
+  /// The entry at a position that Digest::each() gave; false when it cannot be read. `out.progress` is valid until the
+  /// next call.
+  bool read(std::uint32_t source, std::uint32_t at, DigestEntry& out);
+
+ private:
+  struct Block {
+    std::uint32_t source = UINT32_MAX;
+    std::uint32_t number = 0;
+    std::uint32_t have = 0;
+  };
+  std::string_view view(std::uint32_t source, std::uint32_t at, std::size_t size);
+  std::size_t fetch(std::uint32_t source, std::uint64_t at, char* out, std::size_t size);
+
+  std::vector<const Source*> sources_;
+  std::vector<Block> blocks_;
+  std::unique_ptr<char[]> octets_;  ///< of the blocks
+  std::string spanning_;            ///< an entry that is in more than one
+  struct Open {
+    std::uint32_t source = UINT32_MAX;
+    int fd = -1;
+  };
+  std::vector<Open> open_;
 };
 
 /// Makes a Digest from the records of a segment.
@@ -122,6 +163,10 @@ class DigestBuilder {
 std::filesystem::path hint_path(const std::filesystem::path& directory, std::uint32_t number);
 /// Writes (or replaces) the hint file; false when that cannot be done, which does no harm.
 bool write_hint(const std::filesystem::path& directory, const Digest& digest);
+/// In two steps: what is to become the hint is a file with the hint's path and ".new", which no start reads.
+bool write_fresh_hint(const std::filesystem::path& directory, const Digest& digest);
+bool keep_fresh_hint(const std::filesystem::path& directory, std::uint32_t number);
+std::filesystem::path fresh_hint_path(const std::filesystem::path& directory, std::uint32_t number);
 /// Reads a sealed segment and writes its hint; nothing where the segment cannot be read to `end`. Any thread.
 void make_hint(const SegmentFile& segment, std::uint64_t end);
 

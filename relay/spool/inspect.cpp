@@ -83,8 +83,9 @@ void Inspection::read_segment(std::uint32_t number, bool last, const ListedSegme
     if (!listed) notes_.push_back(file->path().string() + ": made and never used");
     return;
   }
-  file->read(0, segment_header_size, header);
-  if (const auto problem = check_segment_header(header, number); !problem.empty()) {
+  const bool readable = file->read(0, segment_header_size, header);
+  if (!readable) add_damage(number, 0, segment_header_size, "the header cannot be read");
+  if (const auto problem = readable ? check_segment_header(header, number) : ""; !problem.empty()) {
     const bool empty = header.find_first_not_of('\0') == std::string::npos && !listed && last;
     if (empty) return notes_.push_back(file->path().string() + ": made and never used");
     damage_.push_back({file->path().string(), number, 0, segment_header_size, problem});  // its records may still be read
@@ -96,21 +97,21 @@ void Inspection::read_segment(std::uint32_t number, bool last, const ListedSegme
 /// Reads on behind whatever cannot be read, at the next record that can. A sender cannot put one into a body: a record's
 /// header holds NULs, which no stored message does.
 void Inspection::scan(const SegmentFile& file, bool last, const ListedSegment* listed) {
-  const MappedSegment mapped(file);
-  const std::uint64_t size = mapped.octets().size();
+  SegmentReader reader(file);
+  const std::uint64_t size = reader.size();
   std::vector<std::pair<std::uint64_t, std::uint64_t>> holes;
   std::uint64_t at = segment_header_size;
   while (true) {
-    while (const auto record = mapped.record_at(at)) {
+    while (const auto record = reader.record_at(at)) {
       take(file.number(), *record);
       at += record_size(record->header.length);
     }
-    const WalkResult end = mapped.judge_end(at);
+    const WalkResult end = reader.judge_end(at);
     const bool sealed_here = listed && listed->sealed && at < listed->length;
     if (end.clean && !sealed_here) break;
     if (at >= size) break;  // cut off: said already
     std::uint64_t next = (at + 8) & ~std::uint64_t{7};
-    while (next < size && !mapped.record_at(next)) next += 8;
+    while (next < size && !reader.record_at(next)) next += 8;
     next = std::min(next, size);
     holes.emplace_back(at, next);
     if (end.torn && last && !sealed_here)
@@ -118,7 +119,7 @@ void Inspection::scan(const SegmentFile& file, bool last, const ListedSegment* l
                        ", never acknowledged: the start cuts it off" +
                        (next < size ? "; salvage saves what can be read behind it" : ""));
     else
-      suspect(file, at, next);
+      suspect(file, at, next, end.problem);
     if (next == size) break;
     at = next;
   }
@@ -126,9 +127,9 @@ void Inspection::scan(const SegmentFile& file, bool last, const ListedSegment* l
 }
 
 /// What an unreadable stretch may have been.
-void Inspection::suspect(const SegmentFile& file, std::uint64_t from, std::uint64_t to) {
+void Inspection::suspect(const SegmentFile& file, std::uint64_t from, std::uint64_t to, std::string what) {
   std::string octets;
-  std::string what = "a record that cannot be read";
+  if (what.empty()) what = "a record that cannot be read";
   if (to - from >= record_header_size && file.read(from, record_header_size, octets)) {
     const auto header = decode_record_header(octets);
     if (header && header->type == RecordType::accept && record_size(header->length) <= to - from &&

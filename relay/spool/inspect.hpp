@@ -76,7 +76,7 @@ class Inspection {
   void scan(const SegmentFile& file, bool last, const ListedSegment* listed);
   void take(std::uint32_t segment, const WalkedRecord& record);
   void take_hint(const SegmentFile& file, const std::vector<std::pair<std::uint64_t, std::uint64_t>>& holes);
-  void suspect(const SegmentFile& file, std::uint64_t from, std::uint64_t to);
+  void suspect(const SegmentFile& file, std::uint64_t from, std::uint64_t to, std::string what);
   void add_damage(std::uint32_t segment, std::uint64_t offset, std::uint64_t length, std::string what);
   void conclude();
   std::optional<Found> found(std::uint64_t id, const State& state) const;

@@ -33,10 +33,8 @@ bool number(std::string_view& text, T& out, char behind) {
   return true;
 }
 
-/// Writes the file and syncs it; false on any trouble.
-bool write_synced(const std::string& path, std::string_view octets) {
-  const int fd = ::open(path.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  if (fd < 0) return false;
+/// Writes the file and syncs it; false on any trouble. Closes it.
+bool write_synced(int fd, std::string_view octets) {
   while (!octets.empty()) {
     const ssize_t n = ::write(fd, octets.data(), octets.size());
     if (n < 0 && errno == EINTR) continue;
@@ -89,15 +87,26 @@ std::optional<Manifest> load_manifest(const std::filesystem::path& directory, bo
   return out;
 }
 
-void save_manifest(const std::filesystem::path& directory, const Manifest& manifest) {
+bool save_manifest(const std::filesystem::path& directory, const Manifest& manifest) {
   const std::string path = manifest_path(directory).string();
   const std::string fresh = path + ".new";
-  if (!write_synced(fresh, encode_manifest(manifest)) || std::rename(fresh.c_str(), path.c_str()) != 0) {
+  // Everything that takes a descriptor comes first: from here on it is all or nothing.
+  std::optional<Directory> names;
+  try {
+    names.emplace(directory);
+  } catch (const std::system_error& e) {
+    if (out_of_descriptors(e.code())) return false;
+    throw;
+  }
+  const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+  if (fd < 0 && out_of_descriptors({errno, std::generic_category()})) return false;
+  if (fd < 0 || !write_synced(fd, encode_manifest(manifest)) || std::rename(fresh.c_str(), path.c_str()) != 0) {
     ::unlink(fresh.c_str());
     if (::unlink(path.c_str()) != 0 && errno != ENOENT)
       throw std::system_error(errno, std::generic_category(), "cannot replace " + path);
   }
-  sync_directory(directory);
+  names->sync();
+  return true;
 }
 
 }  // namespace egret::relay::spool

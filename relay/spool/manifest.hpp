@@ -3,7 +3,7 @@
 //
 //   egret spool segments 1
 //   NUMBER sealed LENGTH          LENGTH octets are in use, and no more will be
-//   NUMBER open LENGTH            being written, preallocated to LENGTH
+//   NUMBER open LENGTH            being written, and at least LENGTH octets long: preallocated
 //   checksum HEX                  XXH3-64 of the lines above
 //
 // The file `segments` is replaced as a whole and synced: with a segment's creation, before anything is stored in it;
@@ -34,8 +34,9 @@ std::optional<Manifest> parse_manifest(std::string_view text);
 std::filesystem::path manifest_path(const std::filesystem::path& directory);
 /// Nullopt where there is none; `damaged` is set when there is one that cannot be read.
 std::optional<Manifest> load_manifest(const std::filesystem::path& directory, bool& damaged);
-/// Durable when it returns. Where it cannot be written (a full disk: and unlinking a segment is what makes room) the old
-/// one is removed, and the next start checks nothing. Throws std::system_error when even that fails.
-void save_manifest(const std::filesystem::path& directory, const Manifest& manifest);
+/// Durable when it returns true. Where it cannot be written (a full disk: and unlinking a segment is what makes room) the
+/// old one is removed, and the next start checks nothing. False: there were no descriptors left, and nothing was changed.
+/// Throws std::system_error when what is on the disk cannot be known.
+[[nodiscard]] bool save_manifest(const std::filesystem::path& directory, const Manifest& manifest);
 
 }  // namespace egret::relay::spool

@@ -1,11 +1,11 @@
 #include "relay/spool/recovery.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <map>
 #include <set>
 #include <stdexcept>
 #include <system_error>
-#include <tuple>
 
 #include "relay/runtime/log.hpp"
 
@@ -32,6 +32,26 @@ bool never_used(const std::filesystem::path& path, std::uint32_t number) {
 }  // namespace
 
 Recovery::Recovery(std::filesystem::path directory) : directory_(std::move(directory)) {
+  try {
+    read_segments();
+    judge();
+  } catch (...) {
+    drop_fresh_hints();
+    throw;
+  }
+}
+
+Recovery::~Recovery() {
+  drop_fresh_hints();
+}
+
+void Recovery::drop_fresh_hints() {
+  std::error_code ignored;
+  for (const std::uint32_t number : fresh_hints_) std::filesystem::remove(fresh_hint_path(directory_, number), ignored);
+  fresh_hints_.clear();
+}
+
+void Recovery::read_segments() {
   bool damaged = false;
   if (auto manifest = load_manifest(directory_, damaged)) manifest_ = std::move(*manifest);
   if (damaged)
@@ -47,19 +67,6 @@ Recovery::Recovery(std::filesystem::path directory) : directory_(std::move(direc
   segments_.reserve(numbers.size());
   for (const std::uint32_t number : numbers) read_segment(number, number == numbers.back());
   if (!numbers.empty()) next_number_ = numbers.back() + 1;
-  for (std::uint32_t i = 0; i < segments_.size(); ++i) collect(i);
-  std::ranges::sort(events_, {}, [](const Event& e) { return std::tuple(e.id, e.segment, e.at); });
-  each_id([&](const Event* begin, const Event* end) {
-    const Fate what = fate(begin, end);
-    if (what.accept && !what.done) ++waiting_;
-    const Event* before = nullptr;
-    for (const Event* e = begin; e != end; ++e) {
-      if (segments_[e->segment].digest.type_at(e->at) != RecordType::accept) continue;
-      if (before && before->segment != e->segment)
-        segments_[e->segment].after.push_back(segments_[before->segment].file->number());
-      before = e;
-    }
-  });
 }
 
 const ListedSegment* Recovery::listed(std::uint32_t number) const {
@@ -77,39 +84,69 @@ void Recovery::read_segment(std::uint32_t number, bool last) {
   std::string header;
   if (!segment.file->read(0, segment_header_size, header)) stop(path, 0, "cannot be read");
   if (const auto problem = check_segment_header(header, number); !problem.empty()) stop(path, 0, problem);
-  if (auto digest = Digest::load(*segment.file); digest && (!known || !known->sealed || known->length == digest->end())) {
-    segment.end = digest->end();
-    segment.digest = std::move(*digest);
-    segment.hinted = true;
-    return;
+  auto digest = Digest::load(*segment.file);
+  segment.hinted = digest && (!known || !known->sealed || known->length == digest->end());
+  if (!segment.hinted) digest = read_records(segment, header, last, known);
+  segment.end = digest->end();
+  segment.digest.size = static_cast<std::uint32_t>(digest->octets().size());
+  segment.digest.classes = digest->classes();
+  segment.digest.path = hint_path(directory_, number);
+  if (!segment.hinted) {
+    segment.digest.path = fresh_hint_path(directory_, number);
+    if (write_fresh_hint(directory_, *digest))
+      fresh_hints_.push_back(number);
+    else
+      segment.digest.octets = digest->octets();
   }
-  read_records(segment, header, last, known);
+  collect(static_cast<std::uint32_t>(segments_.size() - 1), *digest);
 }
 
-void Recovery::read_records(RecoveredSegment& segment, const std::string& header, bool last, const ListedSegment* known) {
+Digest Recovery::read_records(RecoveredSegment& segment, const std::string& header, bool last, const ListedSegment* known) {
   const auto& path = segment.file->path();
   DigestBuilder builder(segment.file->number(), header);
   const WalkResult result = walk(*segment.file, [&](const WalkedRecord& record) {
     if (const auto problem = builder.add(record); !problem.empty()) stop(path, record.offset, problem);
   });
   const bool sealed = known && known->sealed;
-  if (sealed && result.end < known->length) stop(path, result.end, "damaged: a record that cannot be read");
+  if (sealed && result.end < known->length)
+    stop(path, result.end, "damaged: " + (result.problem.empty() ? "a record that cannot be read" : result.problem));
   if (!result.clean && (!last || !result.torn)) stop(path, result.end, "damaged: " + result.problem);
-  segment.end = result.end;
   segment.torn = !result.clean;
-  segment.digest = std::move(builder).finish(result.end);
+  return std::move(builder).finish(result.end);
 }
 
-void Recovery::collect(std::uint32_t index) {
+void Recovery::collect(std::uint32_t index, const Digest& digest) {
   RecoveredSegment& segment = segments_[index];
-  segment.digest.each([&](std::uint32_t at, RecordType type, std::uint64_t id) {
-    events_.push_back({id, index, at});
+  digest.each([&](std::uint32_t at, RecordType type, std::uint64_t id) {
+    events_.push_back({id, index << 3 | static_cast<std::uint32_t>(type), at});
     last_id_ = std::max(last_id_, id);
     if (type != RecordType::accept) segment.carries = true;
-    if (type == RecordType::progress) sequence_ = std::max(sequence_, segment.digest.sequence_at(at));
+    if (type == RecordType::progress) sequence_ = std::max(sequence_, digest.sequence_at(at));
   });
 }
 
+/// Brings together what is said of each message; what is over is forgotten.
+void Recovery::judge() {
+  std::ranges::sort(events_);
+  Event* kept = events_.data();
+  each_id([&](const Event* begin, const Event* end) {
+    const Fate what = fate(begin, end);
+    const Event* before = nullptr;
+    for (const Event* e = begin; e != end; ++e) {
+      if (e->type() != RecordType::accept) continue;
+      if (before && before->segment() != e->segment())
+        segments_[e->segment()].after.push_back(segments_[before->segment()].file->number());
+      before = e;
+    }
+    if (!what.accept || what.done) return;
+    ++waiting_;
+    kept = std::copy(begin, end, kept);  // to the front of where they are
+  });
+  events_.resize(static_cast<std::size_t>(kept - events_.data()));
+  if (events_.size() < events_.capacity() / 2) events_.shrink_to_fit();
+}
+
+/// Events in order, those of a message at a time. `visit` may overwrite what it was given, and what was in front of it.
 template <class Visit>
 void Recovery::each_id(Visit&& visit) const {
   const Event* const all = events_.data() + events_.size();
@@ -121,34 +158,70 @@ void Recovery::each_id(Visit&& visit) const {
   }
 }
 
-Recovery::Fate Recovery::fate(const Event* begin, const Event* end) const {
+Recovery::Fate Recovery::fate(const Event* begin, const Event* end) {
   Fate out;
   for (const Event* e = begin; e != end; ++e) {
-    const RecordType type = segments_[e->segment].digest.type_at(e->at);
-    if (type == RecordType::accept) out.accept = e;
-    if (type == RecordType::done) out.done = true;
+    if (e->type() == RecordType::accept) out.accept = e;
+    if (e->type() == RecordType::done) out.done = true;
   }
   return out;
 }
 
-void Recovery::each(const std::function<void(RecoveredMessage)>& visit) const {
+void Recovery::read_entry(DigestReader& reader, const Event& event, DigestEntry& out) const {
+  if (!reader.read(event.segment(), event.at, out) || out.id != event.id || out.type != event.type())
+    stop(segments_[event.segment()].file->path(), 0, "its hint cannot be read again: remove the hint");
+}
+
+void Recovery::each(const std::function<void(RecoveredMessage&)>& visit) const {
+  std::vector<const DigestReader::Source*> sources;
+  for (const auto& segment : segments_) sources.push_back(&segment.digest);
+  DigestReader reader(sources);
+  RecoveredMessage out;
+  DigestEntry entry;
+  Progress scratch;
   each_id([&](const Event* begin, const Event* end) {
-    const Fate what = fate(begin, end);
-    if (!what.accept || what.done) return;
-    const RecoveredSegment& home = segments_[what.accept->segment];
-    RecoveredMessage out{home.file->number(), home.digest.entry_at(what.accept->at), {}};
-    std::vector<Progress> history;
-    for (const Event* e = begin; e != end; ++e) {
-      const Digest& digest = segments_[e->segment].digest;
-      if (digest.type_at(e->at) != RecordType::progress) continue;
-      auto progress = decode_progress(e->id, digest.entry_at(e->at).progress);
-      if (!progress)
-        stop(segments_[e->segment].file->path(), 0, "its hint holds a PROGRESS that makes no sense: remove the hint");
-      history.push_back(std::move(*progress));
-    }
-    out.groups = pending_groups(smtp::MessageId{begin->id}, out.accept.recipients, std::move(history));
-    visit(std::move(out));
+    const Event& accept = *fate(begin, end).accept;  // judge() left no other
+    out.segment = segments_[accept.segment()].file->number();
+    read_entry(reader, accept, out.accept);
+    read_groups(reader, begin, end, entry, scratch, out);
+    visit(out);
   });
+}
+
+/// With one recipient, which is nearly all of a long queue, nothing is allocated.
+void Recovery::read_groups(DigestReader& reader, const Event* begin, const Event* end, DigestEntry& entry, Progress& scratch,
+                           RecoveredMessage& out) const {
+  std::vector<Progress> history;
+  const bool alone = out.accept.recipients == 1;
+  bool spoken = false, over = false;
+  if (alone) out.groups.resize(1);
+  for (const Event* e = begin; e != end; ++e) {
+    if (e->type() != RecordType::progress) continue;
+    read_entry(reader, *e, entry);
+    if (!decode_progress(e->id, entry.progress, scratch))
+      stop(segments_[e->segment()].file->path(), 0, "its hint holds a PROGRESS that makes no sense: remove the hint");
+    if (!alone) {
+      history.push_back(std::move(scratch));
+      continue;
+    }
+    for (const auto& [index, state] : scratch.recipients)
+      if (index == 0 && state != RecipientState::pending) over = true;
+    const bool speaks = std::ranges::any_of(scratch.recipients, [](const auto& recipient) { return recipient.first == 0; });
+    if (!speaks || (spoken && out.groups.front().sequence >= scratch.sequence)) continue;
+    std::swap(out.groups.front(), scratch);
+    spoken = true;
+  }
+  const smtp::MessageId id{begin->id};
+  if (!alone) {
+    out.groups = pending_groups(id, out.accept.recipients, std::move(history));
+  } else if (over) {
+    out.groups.clear();
+  } else {
+    Progress& only = out.groups.front();
+    if (!spoken) only = {};
+    only.id = id;
+    only.recipients.assign(1, {0, RecipientState::pending});
+  }
 }
 
 void Recovery::settle() {
@@ -158,9 +231,10 @@ void Recovery::settle() {
     stop(segments_.back().file->path(), segments_.back().end, "cannot be synced");
   Manifest manifest;
   for (const auto& segment : segments_) manifest[segment.file->number()] = {true, segment.end};
-  save_manifest(directory_, manifest);
+  if (!save_manifest(directory_, manifest))
+    throw std::system_error(EMFILE, std::generic_category(), "cannot write the list of segments");
   std::set<std::filesystem::path> hints;
-  for (const auto& segment : segments_) {
+  for (auto& segment : segments_) {
     const bool last = &segment == &segments_.back();
     if (segment.torn)
       log::warn("spool: cut off a torn tail that was never acknowledged",
@@ -171,14 +245,19 @@ void Recovery::settle() {
       if (segment.file->truncate(segment.end) != 0 || segment.file->sync() != 0)
         stop(segment.file->path(), segment.end, "cannot be truncated and synced");
     if (segment.end == segment_header_size) continue;
-    if (!segment.hinted) write_hint(directory_, segment.digest);
-    hints.insert(hint_path(directory_, segment.file->number()));
+    const std::uint32_t number = segment.file->number();
+    if (std::ranges::find(fresh_hints_, number) != fresh_hints_.end() && keep_fresh_hint(directory_, number)) {
+      std::erase(fresh_hints_, number);
+      segment.digest.path = hint_path(directory_, number);
+    }
+    hints.insert(hint_path(directory_, number));
+    hints.insert(segment.digest.path);  // one that could not be put in place is read until this object goes
   }
   // Hints of segments that are gone, and what a crash left of files that were being written.
   std::vector<std::filesystem::path> stale;
   for (const auto& entry : std::filesystem::directory_iterator(directory_)) {
     const auto extension = entry.path().extension();
-    if (extension == ".new" || (extension == ".hint" && !hints.contains(entry.path()))) stale.push_back(entry.path());
+    if ((extension == ".new" || extension == ".hint") && !hints.contains(entry.path())) stale.push_back(entry.path());
   }
   std::error_code ignored;
   for (const auto& path : stale) std::filesystem::remove(path, ignored);

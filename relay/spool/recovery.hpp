@@ -1,7 +1,10 @@
 // What a spool directory holds: read at the start, from hints where they fit and from segments where they do not.
 //
-// Reading changes nothing. Damage stops it: a std::runtime_error that names segment and offset. Only settle() writes,
-// when everything has been understood.
+// Reading changes nothing. Damage stops it: a std::runtime_error that names segment and offset. Only settle() changes
+// what is there, when everything has been understood; until then hints that were missing are files beside it.
+//
+// A long queue does not fit into memory twice: of each record its place is kept (16 octets), and what it says is read
+// again when its message is handed out.
 #pragma once
 
 #include <cstdint>
@@ -23,7 +26,7 @@ struct RecoveredSegment {
   bool torn = false;                 ///< ends in a torn tail, which settle() cuts off
   bool hinted = false;               ///< its hint was used
   std::vector<std::uint32_t> after;  ///< segments with older copies of messages that are here
-  Digest digest;
+  DigestReader::Source digest;       ///< where its digest is read from again
 };
 
 /// A message that is waiting.
@@ -37,14 +40,18 @@ class Recovery {
  public:
   /// Throws std::runtime_error with one line for people.
   explicit Recovery(std::filesystem::path directory);
+  ~Recovery();
+  Recovery(const Recovery&) = delete;
+  Recovery& operator=(const Recovery&) = delete;
 
   const std::vector<RecoveredSegment>& segments() const { return segments_; }
   std::uint64_t last_id() const { return last_id_; }          ///< the greatest id met
   std::uint64_t sequence() const { return sequence_; }        ///< the greatest of a PROGRESS
   std::uint32_t next_number() const { return next_number_; }  ///< for a new segment
   std::size_t waiting() const { return waiting_; }
-  /// Every waiting message, in order of acceptance.
-  void each(const std::function<void(RecoveredMessage)>& visit) const;
+  /// Every waiting message, in order of acceptance. Valid during the call, and free to be changed; its memory is
+  /// used for the next one.
+  void each(const std::function<void(RecoveredMessage&)>& visit) const;
   /// Cuts torn tails and unused ends off, removes what was made and never used, writes list and missing hints.
   void settle();
 
@@ -52,26 +59,36 @@ class Recovery {
   /// One entry of a digest, for sorting.
   struct Event {
     std::uint64_t id = 0;
-    std::uint32_t segment = 0;  ///< index into segments_
+    std::uint32_t segment_type = 0;  ///< index into segments_, and the record's type in the lowest three bits
     std::uint32_t at = 0;
+    std::uint32_t segment() const { return segment_type >> 3; }
+    RecordType type() const { return static_cast<RecordType>(segment_type & 7); }
+    auto operator<=>(const Event&) const = default;
   };
   /// What the events of one message come to.
   struct Fate {
     const Event* accept = nullptr;
     bool done = false;
   };
+  void read_segments();
   void read_segment(std::uint32_t number, bool last);
-  void read_records(RecoveredSegment& segment, const std::string& header, bool last, const ListedSegment* listed);
-  void collect(std::uint32_t index);
-  Fate fate(const Event* begin, const Event* end) const;
+  Digest read_records(RecoveredSegment& segment, const std::string& header, bool last, const ListedSegment* listed);
+  void collect(std::uint32_t index, const Digest& digest);
+  void judge();
+  static Fate fate(const Event* begin, const Event* end);
+  void read_groups(DigestReader& reader, const Event* begin, const Event* end, DigestEntry& entry, Progress& scratch,
+                   RecoveredMessage& out) const;
+  void read_entry(DigestReader& reader, const Event& event, DigestEntry& out) const;
   template <class Visit>
   void each_id(Visit&& visit) const;
   const ListedSegment* listed(std::uint32_t number) const;
+  void drop_fresh_hints();
 
   std::filesystem::path directory_;
   Manifest manifest_;
   std::vector<RecoveredSegment> segments_;
   std::vector<std::uint32_t> unused_;
+  std::vector<std::uint32_t> fresh_hints_;  ///< written beside it and not yet in place, by segment
   std::vector<Event> events_;
   std::uint64_t last_id_ = 0;
   std::uint64_t sequence_ = 0;

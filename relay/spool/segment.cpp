@@ -1,7 +1,6 @@
 #include "relay/spool/segment.hpp"
 
 #include <fcntl.h>
-#include <sys/mman.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
@@ -16,6 +15,9 @@
 
 namespace egret::relay::spool {
 namespace {
+
+constexpr std::size_t block_size = 256u << 10;  // read at once
+constexpr std::size_t page = 4096;              // the least that a disk fails to give back
 
 [[noreturn]] void fail(const std::string& what) {
   throw std::system_error(errno, std::generic_category(), what);
@@ -42,14 +44,25 @@ std::vector<std::uint32_t> list_segments(const std::filesystem::path& directory)
   return out;
 }
 
+Directory::Directory(const std::filesystem::path& path)
+    : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
+  if (fd_ < 0) fail("cannot open " + path.string());
+}
+
+Directory::~Directory() {
+  ::close(fd_);
+}
+
+void Directory::sync() const {
+  if (fsync(fd_) != 0) fail("cannot sync " + path_.string());
+}
+
 void sync_directory(const std::filesystem::path& directory) {
-  const int fd = ::open(directory.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (fd < 0) fail("cannot open " + directory.string());
-  const int result = fsync(fd);
-  const int saved = errno;
-  ::close(fd);
-  errno = saved;
-  if (result != 0) fail("cannot sync " + directory.string());
+  Directory(directory).sync();
+}
+
+bool out_of_descriptors(const std::error_code& error) {
+  return error == std::errc::too_many_files_open || error == std::errc::too_many_files_open_in_system;
 }
 
 std::shared_ptr<SegmentFile> SegmentFile::create(const std::filesystem::path& directory, std::uint32_t number,
@@ -65,7 +78,7 @@ std::shared_ptr<SegmentFile> SegmentFile::create(const std::filesystem::path& di
     fail(what + " " + path.string());
   };
   // Preallocated, so that a full disk is found here and not in the middle of a message.
-  if (const int error = posix_fallocate(fd, 0, preallocated)) {
+  if (const int error = file->preallocate(0, preallocated)) {
     errno = error;
     give_up("cannot preallocate");
   }
@@ -119,6 +132,10 @@ int SegmentFile::truncate(std::uint64_t size) const {
   return ftruncate(fd_, static_cast<off_t>(size)) == 0 ? 0 : errno;
 }
 
+int SegmentFile::preallocate(std::uint64_t from, std::uint64_t size) const {
+  return posix_fallocate(fd_, static_cast<off_t>(from), static_cast<off_t>(size - from));
+}
+
 bool SegmentFile::read(std::uint64_t offset, std::size_t size, std::string& out) const {
   out.resize(size);
   for (std::size_t at = 0; at < size;) {
@@ -130,56 +147,81 @@ bool SegmentFile::read(std::uint64_t offset, std::size_t size, std::string& out)
   return true;
 }
 
+std::size_t SegmentFile::read_some(std::uint64_t offset, char* out, std::size_t size, int& error) const {
+  error = 0;
+  std::size_t at = 0;
+  while (at < size) {
+    const ssize_t got = pread(fd_, out + at, size - at, static_cast<off_t>(offset + at));
+    if (got < 0 && errno == EINTR) continue;
+    if (got < 0 && at == 0) error = errno;
+    if (got <= 0) break;
+    at += static_cast<std::size_t>(got);
+  }
+  return at;
+}
+
 std::uint64_t SegmentFile::size() const {
   struct stat info {};
   if (fstat(fd_, &info) != 0) fail("cannot stat " + path_.string());
   return static_cast<std::uint64_t>(info.st_size);
 }
 
-MappedSegment::MappedSegment(const SegmentFile& file) : size_(file.size()) {
-  if (size_ == 0) return;
-  const int fd = ::open(file.path().c_str(), O_RDONLY | O_CLOEXEC);
-  if (fd < 0) fail("cannot open " + file.path().string());
-  data_ = mmap(nullptr, size_, PROT_READ, MAP_SHARED, fd, 0);
-  const int saved = errno;
-  ::close(fd);
-  errno = saved;
-  if (data_ == MAP_FAILED) fail("cannot map " + file.path().string());
-  madvise(data_, size_, MADV_SEQUENTIAL);
+// ---- reading records ---------------------------------------------------------------------------------------------
+
+SegmentReader::SegmentReader(const SegmentFile& file) : file_(file), size_(file.size()) {}
+
+bool SegmentReader::known_bad(std::uint64_t offset, std::size_t size) const {
+  const auto it = bad_.lower_bound(offset / page * page);
+  return it != bad_.end() && it->first < offset + size;
 }
 
-MappedSegment::~MappedSegment() {
-  if (data_) munmap(data_, size_);
+/// These octets, or none where they cannot be read. Inside of the file.
+std::string_view SegmentReader::view(std::uint64_t offset, std::size_t size) {
+  if (offset >= start_ && offset + size <= start_ + have_) return {block_.data() + (offset - start_), size};
+  if (known_bad(offset, size)) return {};
+  const auto want = static_cast<std::size_t>(std::min<std::uint64_t>(std::max(size, block_size), size_ - offset));
+  if (block_.size() < want) block_.resize(want);
+  start_ = offset;
+  int error = 0;
+  have_ = file_.read_some(offset, block_.data(), want, error);
+  if (have_ >= size) return {block_.data(), size};
+  // Cut while it was read, or the page behind what there is.
+  if (error == 0) file_.read_some(offset + have_, block_.data() + have_, 1, error);
+  bad_.emplace((offset + have_) / page * page, error == 0 ? EIO : error);
+  return {};
 }
 
-std::optional<WalkedRecord> MappedSegment::record_at(std::uint64_t offset) const {
+std::optional<WalkedRecord> SegmentReader::record_at(std::uint64_t offset) {
   if (offset + record_header_size > size_) return std::nullopt;
-  const std::string_view header = octets().substr(offset, record_header_size);
-  const auto decoded = decode_record_header(header);
+  const auto decoded = decode_record_header(view(offset, record_header_size));
   if (!decoded || offset + record_header_size + decoded->length > size_) return std::nullopt;
-  const std::string_view payload = octets().substr(offset + record_header_size, decoded->length);
+  const std::string_view whole = view(offset, record_header_size + decoded->length);
+  if (whole.empty()) return std::nullopt;
+  const std::string_view header = whole.substr(0, record_header_size), payload = whole.substr(record_header_size);
   if (!checksum_fits(header, payload)) return std::nullopt;
   return WalkedRecord{static_cast<std::uint32_t>(offset), *decoded, header, payload};
 }
 
-void MappedSegment::forget(std::uint64_t offset) {
-  constexpr std::size_t step = 4u << 20;
-  const std::size_t upto = offset / step * step;
-  if (upto <= forgotten_) return;
-  madvise(static_cast<char*>(data_) + forgotten_, upto - forgotten_, MADV_DONTNEED);
-  forgotten_ = upto;
+/// Whatever it held may have been known to be on disk: never a torn tail.
+WalkResult SegmentReader::unreadable(std::uint64_t offset) const {
+  const auto it = bad_.lower_bound(offset / page * page);
+  return {offset, false, false, std::string("cannot be read: ") + std::strerror(it == bad_.end() ? EIO : it->second)};
 }
 
-WalkResult MappedSegment::judge_end(std::uint64_t offset) const {
+WalkResult SegmentReader::judge_end(std::uint64_t offset) {
   WalkResult out;
   out.end = offset;
   if (offset >= size_) return out;
-  const std::string_view rest = octets().substr(offset);
-  if (rest.front() == '\0' && std::memcmp(rest.data(), rest.data() + 1, rest.size() - 1) == 0) return out;  // all zeros
-  out.clean = false;
+  for (std::uint64_t at = offset; out.clean && at < size_; at += page) {
+    const std::string_view octets = view(at, static_cast<std::size_t>(std::min<std::uint64_t>(page, size_ - at)));
+    if (octets.empty()) return unreadable(offset);
+    out.clean = octets.front() == '\0' && std::memcmp(octets.data(), octets.data() + 1, octets.size() - 1) == 0;
+  }
+  if (out.clean) return out;
   out.problem = "a record that cannot be read";
   for (std::uint64_t at = (offset + 7) & ~std::uint64_t{7}; at + record_header_size <= size_; at += 8)
     if (const auto record = record_at(at); record && record->header.synced_to > offset) return out;
+  if (!bad_.empty()) return unreadable(offset);
   out.torn = true;
   return out;
 }

@@ -5,9 +5,12 @@
 
 #include <cstdint>
 #include <filesystem>
+#include <map>
 #include <memory>
+#include <optional>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <vector>
 
 #include "relay/spool/format.hpp"
@@ -33,8 +36,13 @@ class SegmentFile {
   int write(std::vector<iovec>& parts, std::uint64_t offset) const;
   int sync() const;
   int truncate(std::uint64_t size) const;
+  /// Makes the file `size` octets long with disk for all of them. Returns 0 or an errno value.
+  int preallocate(std::uint64_t from, std::uint64_t size) const;
   /// Reads exactly `size` octets; false on any trouble.
   bool read(std::uint64_t offset, std::size_t size, std::string& out) const;
+  /// Reads up to `size` octets, fewer at the end of the file or in front of what cannot be read; `error` is an errno
+  /// value when there was nothing to be had but an error.
+  std::size_t read_some(std::uint64_t offset, char* out, std::size_t size, int& error) const;
   std::uint64_t size() const;
 
  private:
@@ -49,6 +57,24 @@ std::filesystem::path segment_path(const std::filesystem::path& directory, std::
 std::vector<std::uint32_t> list_segments(const std::filesystem::path& directory);
 /// Makes created and removed names durable. Throws std::system_error.
 void sync_directory(const std::filesystem::path& directory);
+
+/// A directory held open, so that what was begun in it can be synced also when there are no descriptors left.
+class Directory {
+ public:
+  /// Throws std::system_error.
+  explicit Directory(const std::filesystem::path& path);
+  ~Directory();
+  Directory(const Directory&) = delete;
+  Directory& operator=(const Directory&) = delete;
+  /// Throws std::system_error.
+  void sync() const;
+
+ private:
+  std::filesystem::path path_;
+  int fd_;
+};
+/// The process or the machine has no descriptors left: a trouble that passes.
+bool out_of_descriptors(const std::error_code& error);
 
 /// One record met while walking through a segment.
 struct WalkedRecord {
@@ -66,41 +92,41 @@ struct WalkResult {
   std::string problem;    ///< what was found at `end`, when not clean
 };
 
-/// Calls `visit(const WalkedRecord&)` for every record in order. Throws std::system_error when the file cannot be read.
-template <class Visit>
-WalkResult walk(const SegmentFile& file, Visit&& visit);
-
-/// The non-template part: the whole segment in memory (mapped), for the duration of its life.
-class MappedSegment {
+/// Reads the records of a segment, front to back, in blocks of bounded size. What the disk does not give back is no
+/// record, and said: nothing is mapped, for an unreadable sector would end the program. The file must outlive it.
+class SegmentReader {
  public:
-  explicit MappedSegment(const SegmentFile& file);
-  ~MappedSegment();
-  MappedSegment(const MappedSegment&) = delete;
-  MappedSegment& operator=(const MappedSegment&) = delete;
-  std::string_view octets() const { return {static_cast<const char*>(data_), size_}; }
-  /// The good record at `offset`, or nullopt.
-  std::optional<WalkedRecord> record_at(std::uint64_t offset) const;
+  /// Throws std::system_error when the file's size cannot be found out.
+  explicit SegmentReader(const SegmentFile& file);
+  std::uint64_t size() const { return size_; }
+  /// The good record at `offset`, or nullopt. Its views are valid until the next call.
+  std::optional<WalkedRecord> record_at(std::uint64_t offset);
   /// Judges what stands at `offset`, where no good record is.
-  WalkResult judge_end(std::uint64_t offset) const;
-  /// What lies in front of `offset` was looked at: it need not count as memory of this program any more.
-  void forget(std::uint64_t offset);
+  WalkResult judge_end(std::uint64_t offset);
 
  private:
-  void* data_ = nullptr;
-  std::size_t size_ = 0;
-  std::size_t forgotten_ = 0;
+  std::string_view view(std::uint64_t offset, std::size_t size);
+  bool known_bad(std::uint64_t offset, std::size_t size) const;
+  WalkResult unreadable(std::uint64_t offset) const;
+
+  const SegmentFile& file_;
+  std::uint64_t size_ = 0;
+  std::vector<char> block_;
+  std::uint64_t start_ = 0;  ///< of what is in block_
+  std::size_t have_ = 0;
+  std::map<std::uint64_t, int> bad_;  ///< pages that cannot be read, and the errno value: asked for once
 };
 
+/// Calls `visit(const WalkedRecord&)` for every record in order. Throws std::system_error when the file is out of reach.
 template <class Visit>
 WalkResult walk(const SegmentFile& file, Visit&& visit) {
-  MappedSegment mapped(file);
+  SegmentReader reader(file);
   std::uint64_t offset = segment_header_size;
-  while (const auto record = mapped.record_at(offset)) {
+  while (const auto record = reader.record_at(offset)) {
     visit(*record);
     offset += record_size(record->header.length);
-    mapped.forget(offset);
   }
-  return mapped.judge_end(offset);
+  return reader.judge_end(offset);
 }
 
 }  // namespace egret::relay::spool

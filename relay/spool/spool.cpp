@@ -24,6 +24,7 @@
 #include "relay/runtime/clock.hpp"
 #include "relay/runtime/log.hpp"
 #include "relay/spool/hint.hpp"
+#include "relay/spool/index.hpp"
 #include "relay/spool/manifest.hpp"
 #include "relay/spool/recovery.hpp"
 
@@ -31,13 +32,6 @@ namespace egret::relay::spool {
 namespace {
 
 namespace asio = boost::asio;
-
-/// Where a waiting message's ACCEPT record is.
-struct Place {
-  std::uint32_t segment = 0;
-  std::uint32_t offset = 0;
-  std::uint32_t length = 0;  // of the payload
-};
 
 struct SegmentInfo {
   std::shared_ptr<SegmentFile> file;
@@ -171,6 +165,7 @@ bool lazy(const Item& item) {
          std::holds_alternative<AbandonItem>(item);
 }
 
+constexpr auto no_descriptors_pause = std::chrono::seconds(10);
 constexpr auto lazy_write = std::chrono::milliseconds(10);  // the longest that they wait for company
 
 }  // namespace
@@ -180,7 +175,7 @@ class Spool::Impl {
   explicit Impl(Options options);
   ~Impl();
 
-  void start(const std::function<void(Recovered)>& recovered);
+  void start(const std::function<void(const Recovered&)>& recovered);
 
   void push(Item item);
   smtp::MessageId next_id();
@@ -204,9 +199,11 @@ class Spool::Impl {
     bool urgent = false;
   };
 
-  void recover(const std::function<void(Recovered)>& recovered);
+  void recover(const std::function<void(const Recovered&)>& recovered);
   std::shared_ptr<SegmentFile> new_segment(std::uint32_t number) const;
-  void save_segments(std::optional<std::uint32_t> without = {}, bool closing = false) const;
+  std::uint32_t first_step() const;
+  bool save_segments(std::optional<std::uint32_t> without = {}, bool closing = false);
+  bool preallocate(std::uint64_t upto);
   void seal(SegmentInfo& segment);
   void run();
   bool next_batch(std::vector<Item>& items);
@@ -233,14 +230,16 @@ class Spool::Impl {
   void reclaim();
   bool carry_forward(SegmentInfo& segment, Batch& batch);
   bool copy_survivors(SegmentInfo& segment, Batch& batch);
-  void remove(std::uint32_t number);
+  bool remove(std::uint32_t number);
 
   Options options_;
   DirectoryLock lock_;
-  boost::unordered_flat_map<std::uint64_t, Place> index_;
+  Index index_;
   boost::unordered_flat_map<std::uint64_t, std::vector<Extent>> extents_;  // of waiting messages that have any
   std::map<std::uint32_t, SegmentInfo> segments_;
   std::uint32_t active_ = 0;
+  std::uint64_t allocated_ = 0;  // length of the active segment
+  bool list_due_ = false;        // it grew, and the list does not say so yet
   std::uint64_t synced_to_ = 0;
   std::uint64_t sequence_ = 0;
   std::atomic<std::uint64_t> last_id_{0};
@@ -282,12 +281,13 @@ Spool::Impl::~Impl() {
   readers_.join();
 }
 
-void Spool::Impl::start(const std::function<void(Recovered)>& recovered) {
+void Spool::Impl::start(const std::function<void(const Recovered&)>& recovered) {
   try {
     recover(recovered);
     // A fresh segment: what a crash left behind in the last one is never written to again.
     segments_[active_].file = new_segment(active_);
-    save_segments();
+    allocated_ = first_step();
+    if (!save_segments()) throw std::system_error(EMFILE, std::generic_category(), "cannot write the list of segments");
     synced_to_ = segment_header_size;
   } catch (const std::system_error& e) {  // std::filesystem's among them
     throw std::runtime_error(std::string("spool: ") + e.what());
@@ -298,7 +298,7 @@ void Spool::Impl::start(const std::function<void(Recovered)>& recovered) {
   writer_ = std::thread([this] { run(); });
 }
 
-void Spool::Impl::recover(const std::function<void(Recovered)>& recovered) {
+void Spool::Impl::recover(const std::function<void(const Recovered&)>& recovered) {
   Recovery recovery(options_.directory);
   recovery.settle();
   active_ = recovery.next_number();
@@ -312,32 +312,45 @@ void Spool::Impl::recover(const std::function<void(Recovered)>& recovered) {
     info.after = segment.after;
   }
   index_.reserve(recovery.waiting());
-  recovery.each([&](RecoveredMessage message) {
+  Recovered known;
+  recovery.each([&](RecoveredMessage& message) {
     const DigestEntry& accept = message.accept;
     const Place place{message.segment, accept.offset, accept.length};
-    index_[accept.id] = place;
+    index_.add(accept.id, place);
     note_live(accept.extents, place, +1);
     if (!accept.extents.empty()) extents_[accept.id] = accept.extents;
-    const smtp::MessageId id{accept.id};
+    known.id = smtp::MessageId{accept.id};
     // Every recipient is done and only DONE was not written any more: it must be, before PROGRESS is forgotten.
-    if (message.groups.empty()) return push(DoneItem{id});
-    recovered({id, std::string(accept.class_name), accept.accepted, accept.body_size, accept.report, std::move(message.groups)});
+    if (message.groups.empty()) return push(DoneItem{known.id});
+    known.class_name = accept.class_name;
+    known.accepted = accept.accepted;
+    known.body_size = accept.body_size;
+    known.report = accept.report;
+    known.groups.swap(message.groups);  // so that the memory of both goes round
+    recovered(known);
   });
+  index_.close();
 }
 
 std::shared_ptr<SegmentFile> Spool::Impl::new_segment(std::uint32_t number) const {
   const auto time = static_cast<std::uint64_t>(now().time_since_epoch().count());
-  return SegmentFile::create(options_.directory, number, time, options_.segment_size);
+  return SegmentFile::create(options_.directory, number, time, first_step());
 }
 
-/// Writes the list of segments. Those but the active one are sealed.
-void Spool::Impl::save_segments(std::optional<std::uint32_t> without, bool closing) const {
+std::uint32_t Spool::Impl::first_step() const {
+  return std::min(options_.step, options_.segment_size);
+}
+
+/// Writes the list of segments. Those but the active one are sealed. False: nothing changed, and later it can be done.
+bool Spool::Impl::save_segments(std::optional<std::uint32_t> without, bool closing) {
   Manifest manifest;
   for (const auto& [number, segment] : segments_) {
     const bool open = number == active_ && !closing;
-    if (number != without) manifest[number] = {!open, open ? options_.segment_size : segment.used};
+    if (number != without) manifest[number] = {!open, open ? allocated_ : segment.used};
   }
-  save_manifest(options_.directory, manifest);
+  if (!save_manifest(options_.directory, manifest)) return false;
+  list_due_ = false;
+  return true;
 }
 
 // ---- handing in --------------------------------------------------------------------------------------------------
@@ -420,8 +433,7 @@ void Spool::Impl::run() {
   SegmentInfo& last = segments_.at(active_);
   if (trouble.load() == Trouble::broken) return;
   try {
-    save_segments({}, true);
-    seal(last);
+    if (save_segments({}, true)) seal(last);
   } catch (const std::system_error& e) {
     log::warn("spool: the last segment is left as after a crash", {{"reason", e.what()}});
   }
@@ -441,23 +453,31 @@ void Spool::Impl::handle(Item& item, Batch& batch) {
 /// Makes sure that a record of `size` octets fits into the active segment, starting a new one where it does not.
 bool Spool::Impl::make_room(Batch& batch, std::uint64_t size) {
   if (trouble.load() == Trouble::broken) return false;
-  if (batch.end + size <= options_.segment_size) return true;
+  if (batch.end + size <= options_.segment_size) return preallocate(batch.end + size);
   flush(batch);
   sync(batch);
   if (trouble.load() == Trouble::broken) return false;
   SegmentInfo& old = segments_.at(active_);
   const std::uint32_t next = active_ + 1;
-  std::shared_ptr<SegmentFile> file;
+  const std::uint64_t before = std::exchange(allocated_, first_step());
   try {
-    file = new_segment(next);
+    segments_[next].file = new_segment(next);
   } catch (const std::system_error& e) {  // nothing is left of it, and the next attempt makes it again
+    segments_.erase(next);
+    allocated_ = before;
     set_trouble(Trouble::no_space, e.what());
     return false;
   }
-  segments_[next].file = std::move(file);
   active_ = next;
   try {
-    save_segments();
+    if (!save_segments()) {
+      ::unlink(segments_.at(next).file->path().c_str());
+      segments_.erase(next);
+      active_ = old.file->number();
+      allocated_ = before;
+      set_trouble(Trouble::no_space, "no descriptors left");
+      return false;
+    }
   } catch (const std::system_error& e) {  // which list is on the disk cannot be known
     set_trouble(Trouble::broken, e.what());
     return false;
@@ -466,6 +486,22 @@ bool Spool::Impl::make_room(Batch& batch, std::uint64_t size) {
   synced_to_ = segment_header_size;
   batch.start = batch.end = segment_header_size;
   segments_count = segments_.size();
+  return preallocate(batch.end + size);
+}
+
+/// Takes disk for the active segment step by step, so that the last one is not mostly zeros. A full disk is found here,
+/// in front of a record. The list says so behind the next sync, for only then the length is on disk: until that a cut
+/// is not noticed behind the length it says.
+bool Spool::Impl::preallocate(std::uint64_t upto) {
+  if (upto <= allocated_) return true;
+  const std::uint64_t steps = (upto + options_.step - 1) / options_.step;
+  const std::uint64_t length = std::min<std::uint64_t>(steps * options_.step, options_.segment_size);
+  if (const int error = segments_.at(active_).file->preallocate(allocated_, length)) {
+    set_trouble(Trouble::no_space, std::string("cannot preallocate: ") + std::strerror(error));
+    return false;
+  }
+  allocated_ = length;
+  list_due_ = true;
   return true;
 }
 
@@ -519,7 +555,7 @@ void Spool::Impl::on(AcceptItem& item, Batch& batch) {
     batch.accepts.emplace_back(std::move(item.waiting), why);
     return;
   }
-  index_[id] = place;
+  index_.add(id, place);
   if (!m.extents.empty()) extents_[id] = m.extents;
   note_live(m.extents, place, +1);
   batch.keep.push_back(item.message);
@@ -561,9 +597,9 @@ void Spool::Impl::on(ProgressItem& item, Batch& batch) {
 
 void Spool::Impl::on(DoneItem& item, Batch& batch) {
   const auto id = static_cast<std::uint64_t>(item.id);
-  const auto it = index_.find(id);
-  if (it == index_.end()) return;
-  const Place accepted = it->second;
+  const Place* const known = index_.find(id);
+  if (!known) return;
+  const Place accepted = *known;
   batch.owned.push_back(encode_done(accepted.segment));
   Place place;
   const std::string_view payload = batch.owned.back();
@@ -577,11 +613,11 @@ void Spool::Impl::on(DoneItem& item, Batch& batch) {
 }
 
 void Spool::Impl::on(ReadItem& item, Batch& batch) {
-  const auto it = index_.find(static_cast<std::uint64_t>(item.id));
+  const Place* const known = index_.find(static_cast<std::uint64_t>(item.id));
   std::shared_ptr<SegmentFile> file;
   Place place;
-  if (it != index_.end()) {
-    place = it->second;
+  if (known) {
+    place = *known;
     if (place.segment == active_) flush(batch);  // it may be in this very batch
     file = segments_.at(place.segment).file;
   }
@@ -609,9 +645,9 @@ void Spool::Impl::on(EnvelopesItem& item, Batch& batch) {
   for (const auto id : item.ids) {
     Found& one = found.emplace_back();
     one.id = static_cast<std::uint64_t>(id);
-    const auto it = index_.find(one.id);
-    if (it == index_.end()) continue;
-    one.place = it->second;
+    const Place* const known = index_.find(one.id);
+    if (!known) continue;
+    one.place = *known;
     one.file = segments_.at(one.place.segment).file;
   }
   asio::post(readers_, [found = std::move(found), waiting = std::move(item.waiting)]() mutable {
@@ -676,6 +712,11 @@ void Spool::Impl::sync(Batch&) {
   synced_to_ = segment.used;
   dirty_ = false;
   syncs.fetch_add(1, std::memory_order_relaxed);
+  try {
+    if (list_due_) save_segments();
+  } catch (const std::system_error& e) {
+    set_trouble(Trouble::broken, e.what());
+  }
 }
 
 void Spool::Impl::complete(Batch& batch) {
@@ -767,7 +808,10 @@ void Spool::Impl::reclaim() {
     sync(batch);
     if (trouble.load() == Trouble::broken) return;
     if (!whole) continue;
-    remove(number);
+    if (!remove(number)) {
+      reclaimed_ += no_descriptors_pause;
+      break;
+    }
     if (walked) break;  // that takes a while, and senders wait for their 250
   }
   segments_count = segments_.size();
@@ -809,8 +853,8 @@ bool Spool::Impl::copy_survivors(SegmentInfo& segment, Batch& batch) {
   bool good = true;
   const WalkResult result = walk(*segment.file, [&](const WalkedRecord& record) {
     if (!good || record.header.type != RecordType::accept) return;
-    const auto it = index_.find(record.header.id);
-    if (it == index_.end() || it->second.segment != number || it->second.offset != record.offset) return;
+    Place* const known = index_.find(record.header.id);
+    if (!known || known->segment != number || known->offset != record.offset) return;
     batch.owned.emplace_back(record.payload);
     Place place;
     const std::string_view payload = batch.owned.back();
@@ -820,8 +864,8 @@ bool Spool::Impl::copy_survivors(SegmentInfo& segment, Batch& batch) {
     ++target.live;
     target.live_bytes += record_size(place.length);
     --segment.live;
-    segment.live_bytes -= record_size(it->second.length);
-    it->second = place;
+    segment.live_bytes -= record_size(known->length);
+    *known = place;
     // While the old copy is on disk, what ends the message must not go.
     if (target.after.empty() || target.after.back() != number) target.after.push_back(number);
   });
@@ -829,35 +873,36 @@ bool Spool::Impl::copy_survivors(SegmentInfo& segment, Batch& batch) {
   return good && !segment.damaged;
 }
 
-void Spool::Impl::remove(std::uint32_t number) {
+/// False: there are no descriptors for it now.
+bool Spool::Impl::remove(std::uint32_t number) {
   const auto it = segments_.find(number);
   std::error_code error;
   try {
-    save_segments(number);
-  } catch (const std::system_error& e) {
-    return set_trouble(Trouble::broken, e.what());
-  }
-  std::filesystem::remove(hint_path(options_.directory, number), error);
-  std::filesystem::remove(it->second.file->path(), error);
-  if (error) return set_trouble(Trouble::broken, "cannot unlink " + it->second.file->path().string() + ": " + error.message());
-  try {
+    const Directory names(options_.directory);  // before anything is removed, or it could not be synced
+    if (!save_segments(number)) return false;
+    std::filesystem::remove(hint_path(options_.directory, number), error);
+    std::filesystem::remove(it->second.file->path(), error);
+    if (error) throw std::system_error(error, "cannot unlink " + it->second.file->path().string());
     // The name must be gone for good before the DONE records of its messages may go.
-    sync_directory(options_.directory);
+    names.sync();
   } catch (const std::system_error& e) {
-    return set_trouble(Trouble::broken, e.what());
+    if (out_of_descriptors(e.code())) return false;
+    set_trouble(Trouble::broken, e.what());
+    return true;
   }
   segments_.erase(it);
+  return true;
 }
 
 // ---- the public face ---------------------------------------------------------------------------------------------
 
-Spool::Spool(Options options, const std::function<void(Recovered)>& recovered) : Spool(std::move(options)) {
+Spool::Spool(Options options, const std::function<void(const Recovered&)>& recovered) : Spool(std::move(options)) {
   start(recovered);
 }
 Spool::Spool(Options options) : impl_(std::make_unique<Impl>(std::move(options))) {}
 Spool::~Spool() = default;
 
-void Spool::start(const std::function<void(Recovered)>& recovered) {
+void Spool::start(const std::function<void(const Recovered&)>& recovered) {
   impl_->start(recovered);
 }
 

@@ -31,6 +31,7 @@ struct Options {
   std::uint64_t reserve = 1u << 30;                  ///< octets of free disk that accepting leaves alone
   std::chrono::milliseconds lazy_sync{50};           ///< the longest that DONE and PROGRESS wait for their sync
   std::uint32_t segment_size = spool::segment_size;  ///< smaller ones are for tests
+  std::uint32_t step = 8u << 20;                     ///< disk taken at a time: a multiple of it, or the whole segment
 };
 
 /// A message that was waiting when the program started, without its body.
@@ -54,13 +55,13 @@ struct Counters {
 class Spool {
  public:
   /// Opens or creates the spool and reads it. `recovered` is called for every waiting message, in order of
-  /// acceptance. Throws std::runtime_error with one line for people: another version, damage (with segment and
-  /// offset), a directory that cannot be written, another program using it.
-  Spool(Options options, const std::function<void(Recovered)>& recovered);
+  /// acceptance; what it is given is used again for the next one. Throws std::runtime_error with one line for people: another
+  /// version, damage (with segment and offset), a directory that cannot be written, another program using it.
+  Spool(Options options, const std::function<void(const Recovered&)>& recovered);
   /// In two steps, for whoever needs the spool before it can take messages: locks the directory; start() does the rest
   /// and throws what the other constructor throws. Nothing else may be called before it.
   explicit Spool(Options options);
-  void start(const std::function<void(Recovered)>& recovered);
+  void start(const std::function<void(const Recovered&)>& recovered);
   /// Syncs what is pending and stops the writer.
   ~Spool();
 

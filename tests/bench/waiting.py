@@ -100,9 +100,11 @@ def measure(options, config):
             banner = wait_until(process, begun, greeted)
             mail = wait_until(process, begun, accepted)
             complete = wait_until(process, begun, lambda: total() >= options.count)
+            cpu_us = meter.process_cpu_us(process.pid)
             time.sleep(3)
             settled = meter.pss_kb([process.pid])
-        return {"banner_s": banner, "mail_accepted_s": mail, "complete_s": complete, "waiting": total(),
+        return {"banner_s": banner, "mail_accepted_s": mail, "complete_s": complete,
+                "cpu_s": round(cpu_us / 1e6, 2), "waiting": total(),
                 "pss_mb": round(settled / 1024, 1), "peak_pss_mb": round(memory.peak_kb / 1024, 1)}
     finally:
         process.terminate()

@@ -116,13 +116,14 @@ class SpoolTest : public testing::Test {
   /// Octets of a segment without the zeros behind the last record, and where that is.
   std::pair<std::string, std::uint64_t> used_part(std::uint32_t n) const {
     const auto file = SegmentFile::open(segment_path(directory_, n), n, false);
-    const MappedSegment mapped(*file);
+    std::string octets;
+    EXPECT_TRUE(file->read(0, file->size(), octets));
+    SegmentReader reader(*file);
     std::uint64_t end = segment_header_size;
-    while (const auto record = mapped.record_at(end)) end += record_size(record->header.length);
-    const std::size_t last = mapped.octets().find_last_not_of('\0');
-    end = std::min<std::uint64_t>(std::max<std::uint64_t>(end, last == std::string_view::npos ? 0 : last + 1),
-                                  mapped.octets().size());
-    return {std::string(mapped.octets().substr(0, end)), end};
+    while (const auto record = reader.record_at(end)) end += record_size(record->header.length);
+    const std::size_t last = octets.find_last_not_of('\0');
+    end = std::min<std::uint64_t>(std::max<std::uint64_t>(end, last == std::string::npos ? 0 : last + 1), octets.size());
+    return {octets.substr(0, end), end};
   }
   struct Seen {
     std::uint32_t offset;
