@@ -3,7 +3,7 @@
 #include <fcntl.h>
 #include <spawn.h>
 #include <sys/auxv.h>
-#include <sys/pidfd.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -209,7 +209,8 @@ asio::awaitable<Successor::Answer> Successor::run(std::vector<std::string> argum
     out.output.append(buffer.data(), got);
   }
   pipe.close(error);
-  const int descriptor = pidfd_open(child_, 0);
+  // Not pidfd_open(): glibc 2.36 declares it without C linkage.
+  const int descriptor = static_cast<int>(syscall(SYS_pidfd_open, child_, 0));
   if (descriptor >= 0) {
     asio::posix::stream_descriptor ended(executor_, descriptor);
     co_await ended.async_wait(asio::posix::stream_descriptor::wait_read, asio::redirect_error(asio::use_awaitable, error));
