@@ -299,7 +299,7 @@ def test_what_is_not_a_listening_tcp_socket_is_refused_in_one_line(egret):
     datagrams = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
     local = socket.socket(socket.AF_UNIX)
     silent = socket.socket()
-    silent.bind(("127.0.0.1", 2525))
+    silent.bind(("127.0.0.1", 2599))
     for wrong in (datagrams, local, silent):
         wrong = high(wrong)
         start_with(instance, wrong)
@@ -416,7 +416,8 @@ def test_a_worker_that_hangs_lets_the_watchdog_trip(egret):
         wait.until(silent, 20, "no more signs of life")
         assert instance.http("/healthz")[0] == 200, "the control thread lives"
     finally:
-        instance.kill9()
+        # The tracers first: they would hold what they trace.
         for tracer in tracers:
             tracer.kill()
             tracer.wait(10)
+        instance.kill9()
