@@ -2,6 +2,7 @@
 
 #include <malloc.h>
 #include <sys/resource.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <boost/asio/co_spawn.hpp>
@@ -29,9 +30,11 @@
 #include "relay/reputation/readiness_watch.hpp"
 #include "relay/runtime/log.hpp"
 #include "relay/runtime/out_of_memory.hpp"
+#include "relay/runtime/service_manager.hpp"
 #include "relay/spool/watch.hpp"
 #include "relay/state/budget_store.hpp"
 #include "relay/state/state.hpp"
+#include "relay/upgrade.hpp"
 
 namespace egret::relay {
 namespace {
@@ -60,9 +63,9 @@ struct Worker {
   std::unique_ptr<Ingress> ingress;
   std::thread thread;
 
-  asio::awaitable<void> stop() {
+  asio::awaitable<void> stop(bool keep_doors) {
     const Deadline start = std::chrono::steady_clock::now();
-    co_await ingress->stop(start + sessions_deadline);
+    co_await ingress->stop(start + sessions_deadline, keep_doors);
     co_await dispatcher->stop(start + deliveries_deadline);
     co_await ingress->finish(start + deliveries_deadline + 500ms);
     co_await dispatcher->stop(start + deliveries_deadline + 1s);  // what the last verdicts left to do
@@ -78,10 +81,15 @@ spool::Options spool_options(const config::Config& config) {
 
 class Program {
  public:
-  explicit Program(std::shared_ptr<const config::Config> config) : config_(std::move(config)) {}
+  Program(std::shared_ptr<const config::Config> config, const Invocation& invocation)
+      : config_(std::move(config)),
+        inherited_(service_manager::passed_sockets()),
+        successor_(control_.get_executor(), invocation) {
+    signals_.add(SIGUSR2);
+  }
 
   int run() {
-    check_ports_free(*config_, nullptr);
+    check_ports_free(*config_, nullptr, inherited_);
     state_ = std::make_unique<State>(std::filesystem::path(config_->data_dir), config_);
     spool_ = std::make_unique<spool::Spool>(spool_options(*config_));
     build();
@@ -97,6 +105,9 @@ class Program {
     if (failure_) std::rethrow_exception(failure_);
     return 0;
   }
+
+  /// After run(): the listening sockets for whoever takes over, now the caller's; nothing where it was a stop.
+  std::optional<std::vector<int>> handed_over() { return std::exchange(released_, std::nullopt); }
 
  private:
   void build() {
@@ -119,7 +130,7 @@ class Program {
     sts_ = std::make_unique<StsCache>(std::filesystem::path(config_->data_dir), config_->delivery.allow_private);
     ingress_shared_ = std::make_unique<IngressShared>(config_->limits);
     tls_ = std::make_shared<DeliveryTls>(*config_);
-    esp_feedback_ = std::make_unique<EspFeedback>(control_.get_executor(), config_, events_, *spool_, metrics_);
+    esp_feedback_ = std::make_unique<EspFeedback>(control_.get_executor(), config_, events_, *spool_, metrics_, inherited_);
     build_workers(delivery_shared(tls_));
     brakes_->on_change([this](const std::string& user, routing::UserState state, const std::string& reason) {
       publish_user(user, state, reason);
@@ -142,6 +153,7 @@ class Program {
                          dispatchers(),
                          [this] { return ready_; },
                          [this] { return reload(); },
+                         [this] { return upgrade(); },
                          account_watch_.get(),
                          esp_feedback_.get(),
                          brakes_.get()};
@@ -203,9 +215,11 @@ class Program {
 
   void start() {
     warn_about_keys();
-    admin_->open();
+    admin_->open(inherited_);
     std::vector<Doors> doors;
-    for (auto& worker : workers_) doors.push_back(open_listeners(worker->context.get_executor(), *config_, nullptr));
+    for (std::size_t i = 0; i < workers_.size(); ++i)
+      doors.push_back(open_listeners(workers_[i]->context.get_executor(), *config_, inherited_, i, workers_.size()));
+    close_unused_sockets();
     if (alerts_) alerts_->start();
     esp_feedback_->start();
     reputation_->start();
@@ -230,7 +244,27 @@ class Program {
     ready_ = true;
     for (const auto& listener : config_->listeners) log::info("listening", {{"address", listener.address}, {"protocol", "smtp"}});
     log::info("listening", {{"address", config_->admin.address}, {"protocol", "http"}});
+    start_reports();
     wait_for_signal();
+  }
+
+  /// A socket that nobody accepts from would let its clients wait for ever; one too many is no reason to take no mail at all.
+  void close_unused_sockets() {
+    for (const auto& address : inherited_.close())
+      log::warn("a socket was passed to listen on, and the configuration has no listener there: it is closed",
+                {{"address", address}, {"action", "remove it from egret.socket, or add the listener and restart"}});
+  }
+
+  void start_reports() {
+    std::vector<asio::any_io_executor> executors;
+    for (auto& worker : workers_) executors.emplace_back(worker->context.get_executor());
+    reports_ = std::make_unique<ServiceReports>(control_.get_executor(), std::move(executors), [this] {
+      std::string listening;
+      for (const auto& listener : config_->listeners) listening += (listening.empty() ? "" : ", ") + listener.address;
+      const std::string waiting = std::to_string(spool_->counters().waiting) + " messages waiting";
+      return ready_ ? "listening on " + listening + "; " + waiting : "ending; " + waiting;
+    });
+    reports_->start();
   }
 
   void warn_about_keys() {
@@ -275,19 +309,76 @@ class Program {
   void wait_for_signal() {
     signals_.async_wait([this](const boost::system::error_code& error, int signal) {
       if (error) return;
+      if (ending_) return signal_while_ending(signal);
       if (signal == SIGHUP) {
         log::info("SIGHUP: the configuration is read again");
         stops_.spawn(reload_on_signal(), "reload");
         return wait_for_signal();
       }
+      if (signal == SIGUSR2) {
+        log::info("SIGUSR2: the program on disk is to take over");
+        stops_.spawn(upgrade_on_signal(), "upgrade");
+        return wait_for_signal();
+      }
       log::info("stopping", {{"signal", std::to_string(signal)}});
-      ready_ = false;
-      ingress_shared_->authenticator.stop();
-      asio::co_spawn(control_, stop(), [this](std::exception_ptr failure) {
-        failure_ = failure;
-        control_.stop();
-      });
+      service_manager::stopping();
+      end(false);
     });
+  }
+
+  /// A stop is an order also while the program ends to be replaced.
+  void signal_while_ending(int signal) {
+    if (keep_sockets_ && (signal == SIGTERM || signal == SIGINT)) {
+      log::info("stopping: nobody takes over", {{"signal", std::to_string(signal)}});
+      service_manager::stopping();
+      keep_sockets_ = false;
+    }
+    wait_for_signal();
+  }
+
+  void end(bool keep_sockets) {
+    ending_ = true;
+    keep_sockets_ = keep_sockets;
+    ready_ = false;
+    successor_.cancel();
+    ingress_shared_->authenticator.stop();
+    asio::co_spawn(control_, stop(), [this](std::exception_ptr failure) {
+      failure_ = failure;
+      control_.stop();
+    });
+  }
+
+  // ---- upgrade -------------------------------------------------------------------------------------------------------
+
+  asio::awaitable<void> upgrade_on_signal() { co_await upgrade(); }
+
+  /// Looks whether the program on disk can take over, and if so, begins the end of this one. On the control thread.
+  asio::awaitable<UpgradeResult> upgrade() {
+    UpgradeResult result;
+    result.program = successor_.invocation().program;
+    if (!ready_ || reloading_ || asking_successor_) {
+      result.refusal = "a reload, an upgrade or the end of the program is under way";
+    } else {
+      const Reloading under_way(asking_successor_);
+      result = co_await successor_.check(config_->file);
+      if (result.ok && (!ready_ || reloading_)) {
+        result.ok = false;
+        result.refusal = "a reload or the end of the program came first";
+      }
+    }
+    told(result);
+    if (result.ok) end(true);
+    co_return result;
+  }
+
+  void told(const UpgradeResult& result) {
+    Event event;
+    event.kind = result.ok ? "upgrading" : "upgrade-refused";
+    event.text = result.program + (result.ok ? " (" + result.version + ")" : ": " + result.refusal);
+    event.action = result.ok ? "new connections wait until it listens"
+                             : "this program goes on; " + result.program + " check -c " + config_->file + " shows every problem";
+    if (result.ok) service_manager::reloading();
+    events_.add(std::move(event));
   }
 
   // ---- reload --------------------------------------------------------------------------------------------------------
@@ -298,6 +389,7 @@ class Program {
   asio::awaitable<ReloadResult> reload() {
     if (!ready_ || reloading_) co_return refused({{config_->file, 0, 0, "", "a reload or the end of the program is under way"}});
     const Reloading under_way(reloading_);
+    service_manager::reloading();
     ReloadResult result;
     std::optional<Succession> next = prepare(result.problems);
     if (next) {
@@ -308,6 +400,7 @@ class Program {
     } else {
       result = refused(std::move(result.problems));
     }
+    if (ready_) service_manager::ready();
     co_return result;
   }
 
@@ -338,7 +431,7 @@ class Program {
       Succession out{config::succeed(*config_, *loaded), nullptr, {}, {}, nullptr, nullptr, {}};
       out.credentials = CredentialsWatch::read(*out.config);
       out.tls = std::make_shared<DeliveryTls>(*out.config);
-      check_ports_free(*out.config, config_.get());
+      check_ports_free(*out.config, config_.get(), inherited_);
       for (auto& worker : workers_)
         out.doors.push_back(open_listeners(worker->context.get_executor(), *out.config, config_.get()));
       out.prober = std::make_unique<Prober>(control_.get_executor(), out.config, *reputation_);
@@ -425,21 +518,22 @@ class Program {
     events_.add(std::move(event));
   }
 
-  static asio::awaitable<void> stop_worker(Worker* worker) {
-    co_await asio::co_spawn(worker->context, worker->stop(), asio::use_awaitable);
+  static asio::awaitable<void> stop_worker(Worker* worker, bool keep_doors) {
+    co_await asio::co_spawn(worker->context, worker->stop(keep_doors), asio::use_awaitable);
   }
 
   /// The ways in first, then the ways out, then those who keep the books.
   asio::awaitable<void> stop() {
     // All at once: each may use its whole time.
-    for (auto& worker : workers_) stops_.spawn(stop_worker(worker.get()), "stop");
+    const bool keep = keep_sockets_;
+    for (auto& worker : workers_) stops_.spawn(stop_worker(worker.get(), keep), "stop");
     while (reloading_) {  // it began before the stop, and ends by itself
       asio::steady_timer soon(control_, 10ms);
       co_await soon.async_wait(asio::use_awaitable);
     }
     // Beside the workers, whose queues it counts; what happens from now on is in the log.
     if (alerts_) stops_.spawn(alerts_->stop(in(alerts_deadline)), "stop alerts");
-    stops_.spawn(esp_feedback_->stop(), "stop events");
+    stops_.spawn(esp_feedback_->stop(keep), "stop events");
     co_await stops_.wait();
     co_await prober_->stop();
     co_await readiness_watch_->stop();
@@ -449,18 +543,35 @@ class Program {
     budget_watch_->stop();
     spool_watch_->stop();
     reputation_->stop();
-    co_await admin_->stop();
+    std::vector<int> sockets;
+    if (keep)
+      sockets = co_await admin_->stop_and_release();
+    else
+      co_await admin_->stop();
     brakes_->stop();
     state_->stop(*reputation_, *budgets_, *guard_);
+    reports_->stop();
     for (auto& worker : workers_) worker->guard.reset();
     for (auto& worker : workers_) worker->context.stop();
     for (auto& worker : workers_) worker->thread.join();
+    if (keep) release(std::move(sockets));
     const auto counters = spool_->counters();
     log::info("stopped", {{"waiting", std::to_string(counters.waiting)}});
   }
 
+  void release(std::vector<int> sockets) {
+    for (auto& worker : workers_)
+      for (const int socket : worker->ingress->release()) sockets.push_back(socket);
+    for (const int socket : esp_feedback_->release()) sockets.push_back(socket);
+    if (keep_sockets_)
+      released_ = std::move(sockets);
+    else
+      for (const int socket : sockets) close(socket);
+  }
+
   // Destroyed from the bottom up: workers before what they use, the spool last of all.
   std::shared_ptr<const config::Config> config_;
+  InheritedSockets inherited_;  ///< empty from start() on
   Metrics metrics_;
   Events events_;
   std::unique_ptr<spool::Spool> spool_;
@@ -468,6 +579,8 @@ class Program {
   std::unique_ptr<Budgets> budgets_;
   asio::io_context control_{1};
   asio::signal_set signals_{control_, SIGTERM, SIGINT, SIGHUP};
+  Successor successor_;
+  std::unique_ptr<ServiceReports> reports_;
   std::unique_ptr<Reputation> reputation_;
   std::unique_ptr<Guard> guard_;
   std::unique_ptr<Brakes> brakes_;
@@ -489,6 +602,10 @@ class Program {
   std::exception_ptr failure_;
   bool ready_ = false;
   bool reloading_ = false;
+  bool asking_successor_ = false;
+  bool ending_ = false;
+  bool keep_sockets_ = false;  ///< another program takes over
+  std::optional<std::vector<int>> released_;
   struct Retired {
     std::shared_ptr<const config::Config> config;
     std::shared_ptr<const DeliveryTls> tls;
@@ -516,12 +633,22 @@ int run_program(std::shared_ptr<const config::Config> config) {
   end_when_out_of_memory();
   raise_descriptor_limit();
   log::start(config->log.level, config->log.format);
+  // While these are handled by somebody, one that comes when the program has ended and its successor not begun ends nothing.
+  asio::io_context nobody;
+  const asio::signal_set handled(nobody, SIGHUP, SIGUSR2);
+  const Invocation invocation = Invocation::of_this_process();
+  std::optional<std::vector<int>> sockets;
   int code = 2;
   try {
-    Program program(std::move(config));
+    Program program(config, invocation);
     code = program.run();
+    sockets = program.handed_over();
   } catch (const std::exception& e) {
     log::error("cannot start", {{"reason", e.what()}});
+  }
+  if (sockets) {
+    hand_over(invocation, *sockets, config->log.level, config->log.format);
+    code = 2;
   }
   log::stop();
   return code;

@@ -7,7 +7,8 @@
 
 namespace egret::relay {
 
-/// Runs until SIGTERM or SIGINT. Returns the exit code; what prevented the start was logged in one line.
+/// Runs until SIGTERM or SIGINT, or until another program takes its place (relay/upgrade). Returns the exit code; what prevented
+/// the start was logged in one line.
 ///   0  stopped in order
 ///   2  cannot start: a port in use, a directory that cannot be written, a spool that cannot be read
 ///   3  out of memory (relay/runtime/out_of_memory.hpp)

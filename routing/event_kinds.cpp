@@ -54,6 +54,8 @@ constexpr EventKind kinds[] = {
     {"esp-events-unsubscribed", "esp-events-subscription", true, false, "Amazon SNS sends no events any more"},
     {"reloaded", "reload", false, false, "the configuration is another"},
     {"reload-refused", "reload", true, false, "the configuration has errors, and the old one stays"},
+    {"upgrading", "upgrade", false, false, "another program takes this one's place"},
+    {"upgrade-refused", "upgrade", true, false, "the program on disk cannot take this one's place, and this one goes on"},
     {"held", "queue", false, false, "an operator holds mail"},
     {"released", "queue", false, false, "an operator released mail"},
     {"cancelled", "queue", false, false, "an operator ended mail"},

@@ -94,47 +94,70 @@ std::size_t limit_of(std::string_view query, std::size_t otherwise) {
 class AdminServer::Impl {
  public:
   Impl(const asio::any_io_executor& executor, AdminContext context)
-      : executor_(executor), context_(std::move(context)), acceptor_(executor), tasks_(executor) {}
+      : executor_(executor), context_(std::move(context)), tasks_(executor) {}
 
-  void open() {
+  void open(InheritedSockets& inherited) {
     const auto& admin = context_.config->admin;
     const tcp::endpoint endpoint(asio::ip::make_address(admin.ip.to_string()), admin.port);
     boost::system::error_code error;
     const auto check = [&] {
       if (error) throw std::runtime_error("cannot listen on " + admin.address + " (admin): " + error.message());
     };
-    acceptor_.open(endpoint.protocol(), error);
+    acceptors_ = inherited.take(executor_, admin.ip, admin.port);
+    if (!acceptors_.empty()) return;
+    tcp::acceptor& acceptor = acceptors_.emplace_back(executor_);
+    acceptor.open(endpoint.protocol(), error);
     check();
-    acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
-    acceptor_.bind(endpoint, error);
+    acceptor.set_option(tcp::acceptor::reuse_address(true), error);
+    acceptor.bind(endpoint, error);
     check();
-    acceptor_.listen(128, error);
+    acceptor.listen(128, error);
     check();
   }
 
   void configure(std::shared_ptr<const config::Config> config) { context_.config = std::move(config); }
 
-  void start() { tasks_.spawn(accept(), "admin listener"); }
+  void start() {
+    for (auto& acceptor : acceptors_) tasks_.spawn(accept(&acceptor), "admin listener");
+  }
 
   asio::awaitable<void> stop() {
     stopping_ = true;
     boost::system::error_code ignored;
-    acceptor_.close(ignored);
+    for (auto& acceptor : acceptors_) acceptor.close(ignored);
     for (auto* stream : streams_) stream->socket().close(ignored);
     for (auto* timer : followers_) timer->cancel();
     co_await tasks_.wait();
   }
 
+  asio::awaitable<std::vector<int>> stop_and_release() {
+    accepting_ = false;
+    boost::system::error_code ignored;
+    for (auto& acceptor : acceptors_) acceptor.cancel(ignored);
+    asio::steady_timer tick(executor_);
+    const auto until = std::chrono::steady_clock::now() + std::chrono::milliseconds(500);
+    do {
+      tick.expires_after(std::chrono::milliseconds(5));
+      co_await tick.async_wait(asio::redirect_error(asio::use_awaitable, ignored));
+    } while (busy_ > 0 && std::chrono::steady_clock::now() < until);
+    std::vector<int> out;
+    for (auto& acceptor : acceptors_)
+      if (acceptor.is_open()) out.push_back(acceptor.release(ignored));
+    co_await stop();
+    co_return out;
+  }
+
  private:
-  asio::awaitable<void> accept() {
-    while (!stopping_) {
+  asio::awaitable<void> accept(tcp::acceptor* acceptor) {
+    while (accepting_ && !stopping_) {
       boost::system::error_code error;
-      tcp::socket socket = co_await acceptor_.async_accept(asio::redirect_error(asio::use_awaitable, error));
-      if (stopping_) break;
+      tcp::socket socket = co_await acceptor->async_accept(asio::redirect_error(asio::use_awaitable, error));
+      if (stopping_ || (error && !accepting_)) break;
       if (error) {
         asio::steady_timer pause(executor_, std::chrono::milliseconds(100));
         co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
       } else if (streams_.size() < 200) {
+        ++busy_;
         tasks_.spawn(serve(std::move(socket)), "admin");
       }
     }
@@ -146,6 +169,7 @@ class AdminServer::Impl {
     beast::flat_buffer buffer;
     boost::system::error_code error;
     const std::string client = stream.socket().remote_endpoint(error).address().to_string();
+    Busy busy(busy_);  // from the beginning: who connects is about to ask
     while (!error && !stopping_) {
       http::request_parser<http::string_body> parser;
       parser.header_limit(16 * 1024);
@@ -153,9 +177,11 @@ class AdminServer::Impl {
       stream.expires_after(request_timeout);
       co_await http::async_read(stream, buffer, parser, asio::redirect_error(asio::use_awaitable, error));
       if (error) break;
+      busy.set(true);
       const Request request = parser.release();
       const std::string_view target(request.target().data(), request.target().size());
       if (target.starts_with("/api/v1/events?") && has_parameter(target.substr(15), "follow") && authorized(request)) {
+        busy.set(false);
         co_await follow(stream);
         break;
       }
@@ -169,6 +195,7 @@ class AdminServer::Impl {
       stream.expires_after(request_timeout);
       co_await http::async_write(stream, response, asio::redirect_error(asio::use_awaitable, error));
       if (!request.keep_alive()) break;
+      busy.set(false);
     }
     streams_.erase(&stream);
     stream.socket().shutdown(tcp::socket::shutdown_both, error);
@@ -267,6 +294,7 @@ class AdminServer::Impl {
       co_return answer(json::object{{"ok", true}});
     }
     if (path == "/api/v1/reload") co_return co_await reload();
+    if (path == "/api/v1/upgrade") co_return co_await upgrade();
     if (path == "/api/v1/recheck") co_return recheck(request.as_object());
     if (path.starts_with("/api/v1/queue/")) {
       const json::value value = co_await api::queue_command(context_, path.substr(14), request.as_object(), client);
@@ -288,6 +316,12 @@ class AdminServer::Impl {
     std::string first = result.problems.empty() ? "refused" : result.problems.front().to_string();
     const json::object body{{"error", std::move(first)}, {"problems", std::move(problems)}};
     co_return Answer{http::status::bad_request, json::serialize(body) + "\n"};
+  }
+
+  asio::awaitable<Answer> upgrade() {
+    const UpgradeResult result = co_await context_.upgrade();
+    if (!result.ok) co_return problem(http::status::bad_request, result.program + ": " + result.refusal);
+    co_return answer(json::object{{"ok", true}, {"program", result.program}, {"version", result.version}});
   }
 
   std::optional<std::uint32_t> source_named(std::string_view name) const { return context_.config->topology.source_named(name); }
@@ -347,9 +381,25 @@ class AdminServer::Impl {
     followers_.erase(&wake);
   }
 
+  /// Whether one connection has a request under way, counted among all of them; counted already at first.
+  struct Busy {
+    explicit Busy(std::size_t& count) : all(count) {}
+    ~Busy() { set(false); }
+    Busy(const Busy&) = delete;
+    Busy& operator=(const Busy&) = delete;
+    void set(bool to) {
+      all += static_cast<std::size_t>(to) - static_cast<std::size_t>(on);
+      on = to;
+    }
+    std::size_t& all;
+    bool on = true;
+  };
+
   asio::any_io_executor executor_;
   AdminContext context_;
-  tcp::acceptor acceptor_;
+  std::vector<tcp::acceptor> acceptors_;
+  std::size_t busy_ = 0;
+  bool accepting_ = true;
   std::set<beast::tcp_stream*> streams_;
   std::set<asio::steady_timer*> followers_;
   bool stopping_ = false;
@@ -359,8 +409,8 @@ class AdminServer::Impl {
 AdminServer::AdminServer(const asio::any_io_executor& executor, AdminContext context)
     : impl_(std::make_unique<Impl>(executor, std::move(context))) {}
 AdminServer::~AdminServer() = default;
-void AdminServer::open() {
-  impl_->open();
+void AdminServer::open(InheritedSockets& inherited) {
+  impl_->open(inherited);
 }
 void AdminServer::start() {
   impl_->start();
@@ -370,6 +420,9 @@ void AdminServer::configure(std::shared_ptr<const config::Config> config) {
 }
 asio::awaitable<void> AdminServer::stop() {
   co_await impl_->stop();
+}
+asio::awaitable<std::vector<int>> AdminServer::stop_and_release() {
+  co_return co_await impl_->stop_and_release();
 }
 
 }  // namespace egret::relay

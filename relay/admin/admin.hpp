@@ -11,6 +11,7 @@
 #include "relay/budgets.hpp"
 #include "relay/delivery/dispatcher.hpp"
 #include "relay/metrics.hpp"
+#include "relay/net/inherited.hpp"
 #include "relay/reputation/account_watch.hpp"
 #include "relay/reputation/events.hpp"
 #include "relay/reputation/guard.hpp"
@@ -18,6 +19,7 @@
 #include "relay/reputation/prober.hpp"
 #include "relay/reputation/unknown_replies.hpp"
 #include "relay/spool/spool.hpp"
+#include "relay/upgrade.hpp"
 
 namespace egret::relay {
 
@@ -45,6 +47,7 @@ struct AdminContext {
   std::vector<Dispatcher*> dispatchers;
   std::function<bool()> ready;
   std::function<boost::asio::awaitable<ReloadResult>()> reload;
+  std::function<boost::asio::awaitable<UpgradeResult>()> upgrade;
   const AccountWatch* accounts = nullptr;  ///< null: nobody asks ESPs about accounts
   EspFeedback* esp_feedback = nullptr;
   Brakes* brakes = nullptr;  ///< never null in a running program
@@ -55,12 +58,14 @@ class AdminServer {
   AdminServer(const boost::asio::any_io_executor& executor, AdminContext context);
   ~AdminServer();
 
-  /// Binds; throws std::runtime_error that names the address.
-  void open();
+  /// Takes the inherited socket or binds; throws std::runtime_error that names the address.
+  void open(InheritedSockets& inherited);
   void start();
   /// Another configuration (config::succeed); the address it listens on stays.
   void configure(std::shared_ptr<const config::Config> config);
   boost::asio::awaitable<void> stop();
+  /// In place of stop(): answers what has arrived, and keeps the listening sockets: their descriptors, now the caller's.
+  boost::asio::awaitable<std::vector<int>> stop_and_release();
 
  private:
   class Impl;

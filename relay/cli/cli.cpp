@@ -180,6 +180,14 @@ int reload(const Options& o) {
   return 0;
 }
 
+int upgrade(const Options& o) {
+  const json::value result = admin_post(target(o), "/api/v1/upgrade", json::object{});
+  if (o.as_json) return show(o, result, nullptr);
+  std::cout << json::value_to<std::string>(result.at("program")) << " (" << json::value_to<std::string>(result.at("version"))
+            << ") takes over as soon as what runs has ended\n";
+  return 0;
+}
+
 int release_sender(const Options& o) {
   return done(o, admin_post(target(o), "/api/v1/senders/release", json::object{{"sender", o.name}}));
 }
@@ -292,6 +300,7 @@ int run_cli(int argc, char** argv) {
     if (action == std::string("cancel")) change->add_flag("--bounce", o.bounce, "report it to the sender");
   }
   remote(app, "reload", "read the configuration file again", [&] { return reload(o); });
+  remote(app, "upgrade", "let the program on disk take the place of the running one", [&] { return upgrade(o); });
   sub = remote(app, "senders", "who sends what, and whose mail is held, slowed or watched", [&] { return senders(o); });
   sub->add_option("--by", o.by, "user, sender, domain or network")
       ->check(CLI::IsMember({"user", "sender", "domain", "network"}))

@@ -21,9 +21,9 @@ bool same_forward(const config::Config& a, const config::Config& b) {
 }  // namespace
 
 EspFeedback::EspFeedback(const asio::any_io_executor& executor, std::shared_ptr<const config::Config> config, Events& events,
-                         spool::Spool& spool, Metrics& metrics)
+                         spool::Spool& spool, Metrics& metrics, InheritedSockets& inherited)
     : executor_(executor), config_(std::move(config)), events_(events), spool_(spool), metrics_(metrics) {
-  Next first = prepare(config_);
+  Next first = prepare(config_, &inherited);
   mail_ = std::move(first.mail);
   desk_ = std::move(first.desk);
   server_ = std::move(first.server);
@@ -47,14 +47,14 @@ void EspFeedback::submit(std::shared_ptr<const spool::Message> dsn) const {
   asio::post(dispatcher->executor(), [dispatcher, dsn = std::move(dsn)] { dispatcher->submit(dsn); });
 }
 
-asio::awaitable<void> EspFeedback::stop() {
+asio::awaitable<void> EspFeedback::stop(bool keep_open) {
   if (desk_) desk_->break_off();
-  if (server_) co_await server_->stop();
+  if (server_) co_await server_->stop(keep_open);
   if (forwarder_) co_await forwarder_->stop();
   if (desk_) co_await desk_->stop();
 }
 
-EspFeedback::Next EspFeedback::prepare(const std::shared_ptr<const config::Config>& config) {
+EspFeedback::Next EspFeedback::prepare(const std::shared_ptr<const config::Config>& config, InheritedSockets* inherited) {
   Next out;
   const auto& listener = config->event_listener;
   if (!listener) return out;
@@ -73,7 +73,7 @@ EspFeedback::Next EspFeedback::prepare(const std::shared_ptr<const config::Confi
   if (server_ && server_->address() == listener->address)
     out.tls = EventServer::tls_of(*listener);
   else
-    out.server = std::make_unique<EventServer>(executor_, listener, desk_ ? *desk_ : *out.desk);
+    out.server = std::make_unique<EventServer>(executor_, listener, desk_ ? *desk_ : *out.desk, inherited);
   out.keeps_forwarder = forwarder_ && same_forward(*config_, *config);
   if (listener->forward && !out.keeps_forwarder) out.forwarder = std::make_unique<EventForwarder>(executor_, config, mail);
   return out;
@@ -105,7 +105,7 @@ asio::awaitable<void> EspFeedback::adopt(Next next) {
     former_forwarder = std::exchange(forwarder_, std::move(next.forwarder));
     if (forwarder_) forwarder_->start();
   }
-  if (former) co_await former->stop();
+  if (former) co_await former->stop(false);
   if (former_forwarder) co_await former_forwarder->stop();
 }
 

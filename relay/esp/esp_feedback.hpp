@@ -20,9 +20,10 @@ namespace egret::relay {
 /// Lives on the control thread; the memory is for any.
 class EspFeedback {
  public:
-  /// Opens the memory and binds, where the configuration has esp_events. Throws std::runtime_error with a line for people.
+  /// Opens the memory and listens, where the configuration has esp_events, on sockets of its address that were inherited, or
+  /// else on one of its own. Throws std::runtime_error with a line for people.
   EspFeedback(const boost::asio::any_io_executor& executor, std::shared_ptr<const config::Config> config, Events& events,
-              spool::Spool& spool, Metrics& metrics);
+              spool::Spool& spool, Metrics& metrics, InheritedSockets& inherited);
 
   /// Where deliveries are noted under the present configuration; null: nowhere.
   EspMail* mail() const { return config_->event_listener ? mail_.get() : nullptr; }
@@ -33,7 +34,10 @@ class EspFeedback {
   /// Called on the control thread for each new event of an ESP, once. Called once, before start().
   void on_event(std::function<void(const EspRecord&)> hook) { hook_ = std::move(hook); }
   void start();
-  boost::asio::awaitable<void> stop();
+  /// With `keep_open` the listening sockets stay open, for release().
+  boost::asio::awaitable<void> stop(bool keep_open);
+  /// After stop(): their descriptors, now the caller's.
+  std::vector<int> release() { return server_ ? server_->release() : std::vector<int>{}; }
 
   /// What another configuration needs and this one has not.
   struct Next {
@@ -45,7 +49,7 @@ class EspFeedback {
     bool keeps_forwarder = false;
   };
   /// Does what may fail, and changes nothing. Throws std::runtime_error.
-  Next prepare(const std::shared_ptr<const config::Config>& config);
+  Next prepare(const std::shared_ptr<const config::Config>& config, InheritedSockets* inherited = nullptr);
   /// The memory first: workers are given it with their configuration.
   void adopt_memory(Next& next, std::shared_ptr<const config::Config> config);
   boost::asio::awaitable<void> adopt(Next next);

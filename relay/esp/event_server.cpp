@@ -66,12 +66,11 @@ struct EventServer::Exchange {
 };
 
 EventServer::EventServer(const asio::any_io_executor& executor, std::shared_ptr<const config::EventListener> options,
-                         EventDesk& desk)
+                         EventDesk& desk, InheritedSockets* inherited)
     : executor_(executor),
       options_(std::move(options)),
       tls_(tls_of(*options_)),
       desk_(desk),
-      acceptor_(executor),
       deadlines_(executor),
       tasks_(executor) {
   const tcp::endpoint endpoint(asio::ip::make_address(options_->ip.to_string()), options_->port);
@@ -79,13 +78,16 @@ EventServer::EventServer(const asio::any_io_executor& executor, std::shared_ptr<
   const auto check = [&] {
     if (error) throw std::runtime_error("cannot listen on " + options_->address + " (esp_events): " + error.message());
   };
-  acceptor_.open(endpoint.protocol(), error);
+  if (inherited) acceptors_ = inherited->take(executor, options_->ip, options_->port);
+  if (!acceptors_.empty()) return;
+  tcp::acceptor& acceptor = acceptors_.emplace_back(executor);
+  acceptor.open(endpoint.protocol(), error);
   check();
-  acceptor_.set_option(tcp::acceptor::reuse_address(true), error);
-  if (options_->ip.v6) acceptor_.set_option(asio::ip::v6_only(true), error);
-  acceptor_.bind(endpoint, error);
+  acceptor.set_option(tcp::acceptor::reuse_address(true), error);
+  if (options_->ip.v6) acceptor.set_option(asio::ip::v6_only(true), error);
+  acceptor.bind(endpoint, error);
   check();
-  acceptor_.listen(256, error);
+  acceptor.listen(256, error);
   check();
 }
 
@@ -94,7 +96,7 @@ std::shared_ptr<TlsContext> EventServer::tls_of(const config::EventListener& opt
 }
 
 void EventServer::start() {
-  tasks_.spawn(accept(), "events listener");
+  for (auto& acceptor : acceptors_) tasks_.spawn(accept(&acceptor), "events listener");
 }
 
 void EventServer::configure(std::shared_ptr<const config::EventListener> options, std::shared_ptr<TlsContext> tls) {
@@ -102,18 +104,30 @@ void EventServer::configure(std::shared_ptr<const config::EventListener> options
   tls_ = std::move(tls);
 }
 
-asio::awaitable<void> EventServer::stop() {
+asio::awaitable<void> EventServer::stop(bool keep_open) {
   stopping_ = true;
   boost::system::error_code ignored;
-  acceptor_.close(ignored);
+  for (auto& acceptor : acceptors_)
+    if (keep_open)
+      acceptor.cancel(ignored);
+    else
+      acceptor.close(ignored);
   co_await tasks_.wait_or(in(1s), [this] { deadlines_.expire_all(); });
 }
 
-asio::awaitable<void> EventServer::accept() {
+std::vector<int> EventServer::release() {
+  std::vector<int> out;
+  boost::system::error_code ignored;
+  for (auto& acceptor : acceptors_)
+    if (acceptor.is_open()) out.push_back(acceptor.release(ignored));
+  return out;
+}
+
+asio::awaitable<void> EventServer::accept(tcp::acceptor* acceptor) {
   while (!stopping_) {
     boost::system::error_code error;
-    tcp::socket socket = co_await acceptor_.async_accept(asio::redirect_error(asio::use_awaitable, error));
-    if (stopping_) break;
+    tcp::socket socket = co_await acceptor->async_accept(asio::redirect_error(asio::use_awaitable, error));
+    if (stopping_ && error) break;
     if (error) {
       asio::steady_timer pause(executor_, 100ms);
       co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
@@ -144,8 +158,9 @@ asio::awaitable<void> EventServer::serve(std::unique_ptr<Stream> stream, routing
   }
   Exchange state;
   state.client = client;
-  bool more = true;
-  while (more && !stopping_ && state.requests < max_requests) more = co_await exchange(stream.get(), &state);
+  bool more = true;  // who came in at the very moment of a stop is answered too
+  while (more && (!stopping_ || state.requests == 0) && state.requests < max_requests)
+    more = co_await exchange(stream.get(), &state);
   co_await stream->shutdown();
 }
 

@@ -7,10 +7,12 @@
 #include <boost/asio/ip/tcp.hpp>
 #include <memory>
 #include <string>
+#include <vector>
 
 #include "config/esp_events.hpp"
 #include "relay/esp/event_desk.hpp"
 #include "relay/net/deadlines.hpp"
+#include "relay/net/inherited.hpp"
 #include "relay/net/stream.hpp"
 #include "relay/net/tls.hpp"
 #include "relay/runtime/task_group.hpp"
@@ -23,9 +25,10 @@ class EventServer {
   static constexpr std::size_t max_connections = 256;
   static constexpr std::size_t max_body = 1u << 20;
 
-  /// Binds. Throws std::runtime_error with a line that names the address or the certificate.
-  EventServer(const boost::asio::any_io_executor& executor, std::shared_ptr<const config::EventListener> options,
-              EventDesk& desk);
+  /// Takes the inherited sockets of its address, if any, or binds. Throws std::runtime_error with a line that names the address
+  /// or the certificate.
+  EventServer(const boost::asio::any_io_executor& executor, std::shared_ptr<const config::EventListener> options, EventDesk& desk,
+              InheritedSockets* inherited);
 
   void start();
   /// The same address with another certificate.
@@ -33,11 +36,14 @@ class EventServer {
   /// What the address shows; null where it speaks in clear. Throws std::runtime_error when it cannot be used.
   static std::shared_ptr<TlsContext> tls_of(const config::EventListener& options);
   const std::string& address() const { return options_->address; }
-  boost::asio::awaitable<void> stop();
+  /// With `keep_open` the listening sockets stay open, for release().
+  boost::asio::awaitable<void> stop(bool keep_open);
+  /// After stop(): their descriptors, now the caller's.
+  std::vector<int> release();
 
  private:
   struct Exchange;
-  boost::asio::awaitable<void> accept();
+  boost::asio::awaitable<void> accept(boost::asio::ip::tcp::acceptor* acceptor);
   boost::asio::awaitable<void> serve(std::unique_ptr<Stream> stream, routing::IpAddress client);
   boost::asio::awaitable<bool> exchange(Stream* stream, Exchange* state);
 
@@ -45,7 +51,7 @@ class EventServer {
   std::shared_ptr<const config::EventListener> options_;
   std::shared_ptr<TlsContext> tls_;
   EventDesk& desk_;
-  boost::asio::ip::tcp::acceptor acceptor_;
+  std::vector<boost::asio::ip::tcp::acceptor> acceptors_;  ///< never more from start() on
   Deadlines deadlines_;
   std::size_t connections_ = 0;
   bool stopping_ = false;

@@ -23,6 +23,7 @@ using asio::ip::tcp;
 using namespace std::chrono_literals;
 
 constexpr auto proxy_timeout = 3s;
+constexpr int backlog = 4096;
 constexpr auto relief = 10s;  // what a client gets for its next command while connections run out
 
 routing::IpAddress from_asio(const asio::ip::address& address) {
@@ -53,7 +54,7 @@ tcp::acceptor open_one(const asio::any_io_executor& executor, const config::List
   if (shared) setsockopt(out.native_handle(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
   out.bind(endpoint, error);
   check();
-  out.listen(4096, error);
+  out.listen(backlog, error);
   check();
   return out;
 }
@@ -87,10 +88,22 @@ Doors open_listeners(const asio::any_io_executor& executor, const config::Config
   return out;
 }
 
-void check_ports_free(const config::Config& config, const config::Config* previous) {
+Doors open_listeners(const asio::any_io_executor& executor, const config::Config& config, InheritedSockets& inherited,
+                     std::size_t worker, std::size_t workers) {
+  Doors out;
+  for (const auto& listener : config.listeners) {
+    auto passed = inherited.share(executor, listener.ip, listener.port, worker, workers);
+    if (passed.empty()) passed.push_back(open_one(executor, listener, true));
+    for (auto& acceptor : passed) out.push_back(std::make_unique<Door>(Door{listener.address, std::move(acceptor)}));
+  }
+  return out;
+}
+
+void check_ports_free(const config::Config& config, const config::Config* previous, const InheritedSockets& inherited) {
   asio::io_context context;
   for (const auto& listener : config.listeners)
-    if (!previous || !listens(*previous, listener.address)) open_one(context.get_executor(), listener, false);
+    if (!inherited.has(listener.ip, listener.port) && (!previous || !listens(*previous, listener.address)))
+      open_one(context.get_executor(), listener, false);
 }
 
 Ingress::Ingress(const asio::any_io_executor& executor, DeliveryShared& delivery, IngressShared& shared, Dispatcher& dispatcher,
@@ -129,11 +142,12 @@ void Ingress::start(Doors doors) {
 }
 
 void Ingress::configure(Credentials credentials, Doors fresh) {
+  if (!stopping_)
+    for (const auto& door : doors_)
+      if (!listens(*delivery_.config, door->address)) close(*door);  // accept() ends, and takes it away
+  former_front_ = front_;
   set_credentials(std::move(credentials));
   if (stopping_) return;
-  boost::system::error_code ignored;
-  for (const auto& door : doors_)
-    if (!listens(*front_->config, door->address)) door->acceptor.close(ignored);  // accept() ends, and takes it away
   for (auto& door : fresh) {
     tasks_.spawn(accept(door.get()), "listener");
     doors_.push_back(std::move(door));
@@ -144,20 +158,37 @@ asio::awaitable<void> Ingress::accept(Door* door) {
   while (!stopping_) {
     boost::system::error_code error;
     tcp::socket socket = co_await door->acceptor.async_accept(asio::redirect_error(asio::use_awaitable, error));
+    if (!error) welcome(*door, std::move(socket));  // also one that came in at the very moment of a stop
     if (stopping_ || !door->acceptor.is_open()) break;
     if (error) {
       // Out of descriptors or memory: what is open goes on, and new connections wait a moment.
       log::warn("cannot accept a connection", {{"listener", door->address}, {"reason", error.message()}});
       asio::steady_timer pause(executor_, 100ms);
       co_await pause.async_wait(asio::redirect_error(asio::use_awaitable, error));
-      continue;
     }
-    delivery_.metrics.connections.add();
-    const auto& listeners = front_->config->listeners;
-    const auto listener = std::ranges::find(listeners, door->address, &config::Listener::address) - listeners.begin();
-    tasks_.spawn(serve(std::move(socket), front_, static_cast<std::size_t>(listener)), "session");
   }
   if (!stopping_) std::erase_if(doors_, [door](const auto& one) { return one.get() == door; });
+}
+
+void Ingress::welcome(const Door& door, tcp::socket socket) {
+  // One that came in at the very moment of a reload may be of a listener that is gone.
+  const auto& front = listens(*front_->config, door.address) ? front_ : former_front_;
+  const auto& listeners = front->config->listeners;
+  const auto listener = std::ranges::find(listeners, door.address, &config::Listener::address) - listeners.begin();
+  delivery_.metrics.connections.add();
+  tasks_.spawn(serve(std::move(socket), front, static_cast<std::size_t>(listener)), "session");
+}
+
+/// The kernel resets the connections that still wait in the queue of a socket that closes: they are taken out first, and served.
+void Ingress::close(Door& door) {
+  boost::system::error_code error;
+  door.acceptor.non_blocking(true, error);
+  for (int taken = 0; !error && taken < backlog; ++taken) {
+    tcp::socket socket(executor_);
+    door.acceptor.accept(socket, error);
+    if (!error) welcome(door, std::move(socket));
+  }
+  door.acceptor.close(error);
 }
 
 asio::awaitable<bool> Ingress::read_proxy_header(Stream* stream, routing::IpAddress* client, std::string* rest) {
@@ -242,10 +273,14 @@ void Ingress::trim() {
   malloc_trim(0);
 }
 
-asio::awaitable<void> Ingress::stop(Deadline deadline) {
+asio::awaitable<void> Ingress::stop(Deadline deadline, bool keep_doors) {
   stopping_ = true;
   boost::system::error_code ignored;
-  for (const auto& door : doors_) door->acceptor.close(ignored);
+  for (const auto& door : doors_)
+    if (keep_doors)
+      door->acceptor.cancel(ignored);
+    else
+      close(*door);
   const auto sessions = sessions_;
   for (Session* session : sessions) session->interrupt();
   asio::steady_timer tick(executor_);
@@ -267,6 +302,16 @@ asio::awaitable<void> Ingress::finish(Deadline deadline) {
       session->break_off();
     }
   });
+}
+
+std::vector<int> Ingress::release() {
+  std::vector<int> out;
+  boost::system::error_code error;
+  for (const auto& door : doors_) {
+    const int descriptor = door->acceptor.release(error);
+    if (!error) out.push_back(descriptor);
+  }
+  return out;
 }
 
 }  // namespace egret::relay

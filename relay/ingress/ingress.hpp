@@ -15,13 +15,14 @@
 #include "relay/ingress/admission.hpp"
 #include "relay/ingress/credentials.hpp"
 #include "relay/net/deadlines.hpp"
+#include "relay/net/inherited.hpp"
 #include "relay/net/tls.hpp"
 #include "relay/runtime/task_group.hpp"
 #include "smtp/server_session.hpp"
 
 namespace egret::relay {
 
-/// A listening socket of one worker.
+/// A listening socket of one worker. Several may have one address: inherited ones.
 struct Door {
   std::string address;  ///< as the configuration has it
   boost::asio::ip::tcp::acceptor acceptor;
@@ -32,9 +33,13 @@ using Doors = std::vector<std::unique_ptr<Door>>;
 /// `previous` has too. Throws std::runtime_error with one line that names the address.
 Doors open_listeners(const boost::asio::any_io_executor& executor, const config::Config& config, const config::Config* previous);
 
+/// The same at the start, for the worker `worker` of `workers`: where there are inherited sockets, it has its share of them.
+Doors open_listeners(const boost::asio::any_io_executor& executor, const config::Config& config, InheritedSockets& inherited,
+                     std::size_t worker, std::size_t workers);
+
 /// Throws like open_listeners() when another program listens there already: with SO_REUSEPORT the kernel would let
-/// two of them share the port.
-void check_ports_free(const config::Config& config, const config::Config* previous);
+/// two of them share the port. Addresses with inherited sockets are ours.
+void check_ports_free(const config::Config& config, const config::Config* previous, const InheritedSockets& inherited);
 
 /// What the listeners of all workers share.
 struct IngressShared {
@@ -57,10 +62,12 @@ class Ingress {
   /// Doors that it no longer names are closed, `fresh` ones opened.
   void configure(Credentials credentials, Doors fresh);
   /// Accepts no more, lets running transactions end until `deadline`, then breaks them off; those whose clients wait for
-  /// the verdict of a receiver are left to finish().
-  boost::asio::awaitable<void> stop(Deadline deadline);
+  /// the verdict of a receiver are left to finish(). With `keep_doors` the listening sockets stay open, for release().
+  boost::asio::awaitable<void> stop(Deadline deadline, bool keep_doors);
   /// After the dispatchers have stopped: the last verdicts are told.
   boost::asio::awaitable<void> finish(Deadline deadline);
+  /// After finish() and the end of the worker's thread: the descriptors of the listening sockets, now the caller's.
+  std::vector<int> release();
 
  private:
   class Session;
@@ -73,6 +80,8 @@ class Ingress {
   };
   void renew_front();
   boost::asio::awaitable<void> accept(Door* door);
+  void welcome(const Door& door, boost::asio::ip::tcp::socket socket);
+  void close(Door& door);
   boost::asio::awaitable<void> serve(boost::asio::ip::tcp::socket socket, std::shared_ptr<const Front> front,
                                      std::size_t listener);
   /// Reads the PROXY header that a load balancer must send; false when there is none to be believed.
@@ -90,6 +99,7 @@ class Ingress {
   Deadlines& deadlines_;
   Credentials credentials_;
   std::shared_ptr<const Front> front_;
+  std::shared_ptr<const Front> former_front_;  ///< before the last reload
   Doors doors_;
   std::set<Session*> sessions_;
   std::size_t waiting_ = 0;  ///< sessions whose clients wait for a verdict

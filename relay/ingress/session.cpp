@@ -180,7 +180,9 @@ bool Ingress::Session::take_input(const ReadResult& got) {
                                      : "4.4.2 timeout: waited too long for a command");
     return false;
   }
-  if (got.error && !(ingress_.stopping_ && got.error == asio::error::operation_aborted)) return false;
+  // An interrupt only lets the session look again whether it may go on; what was broken off has nothing left to read.
+  const bool interrupted = ingress_.stopping_ && !broken_off_ && got.error == asio::error::operation_aborted;
+  if (got.error && !interrupted) return false;
   buffer_.add(got.size);
   full_read_ = buffer_.full();
   if (session_.in_data()) request_deadline_ += std::chrono::microseconds(got.size * 1'000'000 / slowest);
@@ -210,7 +212,9 @@ void Ingress::Session::interrupt() {
 }
 
 void Ingress::Session::break_off() {
-  if (!waiting_) stream_->close();
+  if (waiting_) return;
+  broken_off_ = true;
+  stream_->close();
 }
 
 void Ingress::Session::give_up() {

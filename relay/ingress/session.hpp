@@ -78,6 +78,7 @@ class Ingress::Session final : private smtp::ServerPolicy {
   ReadBuffer buffer_;
   Deadline request_deadline_ = Deadline::max();
   bool was_in_data_ = false;
+  bool broken_off_ = false;
   bool message_counted_ = false;  ///< of this transaction, at its first recipient
   bool reading_ = false;
   bool full_read_ = false;

@@ -1,0 +1,119 @@
+#include "relay/net/inherited.hpp"
+
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+#include <cstring>
+#include <stdexcept>
+
+namespace egret::relay {
+namespace {
+
+using boost::asio::ip::tcp;
+
+constexpr int backlog = 4096;  // of a listener that we open ourselves; the kernel's limit is below it, or the same
+
+int option(int descriptor, int name) {
+  int value = 0;
+  socklen_t size = sizeof value;
+  return getsockopt(descriptor, SOL_SOCKET, name, &value, &size) == 0 ? value : -1;
+}
+
+std::uint64_t cookie_of(int descriptor) {
+  std::uint64_t value = 0;
+  socklen_t size = sizeof value;
+  return getsockopt(descriptor, SOL_SOCKET, SO_COOKIE, &value, &size) == 0 ? value : 0;
+}
+
+/// False where it is not bound to an IP address.
+bool bound_to(int descriptor, routing::IpAddress& ip, std::uint16_t& port) {
+  sockaddr_storage storage{};
+  socklen_t size = sizeof storage;
+  if (getsockname(descriptor, reinterpret_cast<sockaddr*>(&storage), &size) != 0) return false;
+  if (storage.ss_family == AF_INET6) {
+    const auto* v6 = reinterpret_cast<const sockaddr_in6*>(&storage);
+    ip.v6 = true;
+    std::memcpy(ip.bytes.data(), &v6->sin6_addr, 16);
+    port = ntohs(v6->sin6_port);
+    return true;
+  }
+  if (storage.ss_family != AF_INET) return false;
+  const auto* v4 = reinterpret_cast<const sockaddr_in*>(&storage);
+  std::memcpy(ip.bytes.data(), &v4->sin_addr, 4);
+  port = ntohs(v4->sin_port);
+  return true;
+}
+
+std::string to_string(const routing::IpAddress& ip, std::uint16_t port) {
+  return (ip.v6 ? "[" + ip.to_string() + "]" : ip.to_string()) + ":" + std::to_string(port);
+}
+
+}  // namespace
+
+InheritedSockets::InheritedSockets(const std::vector<int>& descriptors) {
+  try {
+    for (const int descriptor : descriptors) add(descriptor);
+  } catch (...) {
+    close();
+    throw;
+  }
+}
+
+InheritedSockets::~InheritedSockets() {
+  close();
+}
+
+void InheritedSockets::add(int descriptor) {
+  Socket socket;
+  socket.descriptor = descriptor;
+  const bool tcp_socket = option(descriptor, SO_TYPE) == SOCK_STREAM && option(descriptor, SO_PROTOCOL) == IPPROTO_TCP;
+  if (!tcp_socket || option(descriptor, SO_ACCEPTCONN) != 1 || !bound_to(descriptor, socket.ip, socket.port))
+    throw std::runtime_error(
+        "descriptor " + std::to_string(descriptor) +
+        ", passed to listen on, is not a listening TCP socket (egret.socket: ListenStream=IP:PORT, Accept=no)");
+  socket.cookie = cookie_of(descriptor);
+  if (socket.cookie != 0 && std::ranges::find(sockets_, socket.cookie, &Socket::cookie) != sockets_.end()) {
+    ::close(descriptor);
+    return;
+  }
+  listen(descriptor, backlog);  // again: with the length of queue that we want
+  sockets_.push_back(socket);
+}
+
+bool InheritedSockets::has(const routing::IpAddress& ip, std::uint16_t port) const {
+  return std::ranges::any_of(sockets_, [&](const Socket& s) { return s.port == port && s.ip == ip; });
+}
+
+std::vector<tcp::acceptor> InheritedSockets::share(const boost::asio::any_io_executor& executor, const routing::IpAddress& ip,
+                                                   std::uint16_t port, std::size_t user, std::size_t users) {
+  std::vector<Socket*> bound;
+  for (auto& socket : sockets_)
+    if (socket.port == port && socket.ip == ip) bound.push_back(&socket);
+  std::vector<tcp::acceptor> out;
+  if (bound.empty()) return out;
+  for (std::size_t i = 0; i < std::max(bound.size(), users); ++i) {
+    if (i % users != user) continue;
+    Socket& socket = *bound[i % bound.size()];
+    socket.taken = true;
+    const int copy = fcntl(socket.descriptor, F_DUPFD_CLOEXEC, 3);
+    if (copy < 0) throw std::runtime_error("cannot listen on " + to_string(ip, port) + ": " + std::strerror(errno));
+    out.emplace_back(executor).assign(ip.v6 ? tcp::v6() : tcp::v4(), copy);
+  }
+  return out;
+}
+
+std::vector<std::string> InheritedSockets::close() {
+  std::vector<std::string> unused;
+  for (const auto& socket : sockets_) {
+    if (!socket.taken) unused.push_back(to_string(socket.ip, socket.port));
+    ::close(socket.descriptor);
+  }
+  sockets_.clear();
+  return unused;
+}
+
+}  // namespace egret::relay

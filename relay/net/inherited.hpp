@@ -1,0 +1,53 @@
+// Listening sockets that were open before the program was: a service manager's (sd_listen_fds(3)), or those of the egret
+// that this one replaces (relay/upgrade). Who listens on an address takes the sockets that are bound to it.
+#pragma once
+
+#include <boost/asio/ip/tcp.hpp>
+#include <cstdint>
+#include <string>
+#include <vector>
+
+#include "routing/address.hpp"
+
+namespace egret::relay {
+
+/// Owns what nobody has taken yet. Used by one thread, at the start.
+class InheritedSockets {
+ public:
+  InheritedSockets() = default;
+  /// Takes over these descriptors; several for the same socket count as one. Throws std::runtime_error with one line when
+  /// one of them is not a listening TCP socket.
+  explicit InheritedSockets(const std::vector<int>& descriptors);
+  ~InheritedSockets();
+  InheritedSockets(const InheritedSockets&) = delete;
+  InheritedSockets& operator=(const InheritedSockets&) = delete;
+
+  bool has(const routing::IpAddress& ip, std::uint16_t port) const;
+  /// The acceptors of one of `users` who share an address, `user` of them having asked before. Each gets at least one (an
+  /// acceptor of its own on the same socket, where there are fewer sockets than users), and each socket has at least one
+  /// user: of a SO_REUSEPORT group that is left alone in part, some connections would wait for ever. Empty where nothing is
+  /// bound to the address. Throws std::runtime_error without descriptors.
+  std::vector<boost::asio::ip::tcp::acceptor> share(const boost::asio::any_io_executor& executor, const routing::IpAddress& ip,
+                                                    std::uint16_t port, std::size_t user, std::size_t users);
+  /// For whoever listens alone: the same as share() of one user.
+  std::vector<boost::asio::ip::tcp::acceptor> take(const boost::asio::any_io_executor& executor, const routing::IpAddress& ip,
+                                                   std::uint16_t port) {
+    return share(executor, ip, port, 0, 1);
+  }
+  /// Closes them all, and returns the addresses for which nobody had asked.
+  std::vector<std::string> close();
+
+ private:
+  struct Socket {
+    int descriptor = -1;
+    std::uint64_t cookie = 0;  ///< the kernel's number of the socket, whatever descriptors it has
+    routing::IpAddress ip;
+    std::uint16_t port = 0;
+    bool taken = false;
+  };
+  void add(int descriptor);
+
+  std::vector<Socket> sockets_;
+};
+
+}  // namespace egret::relay
