@@ -12,6 +12,9 @@ namespace egret::relay::spool {
 /// Lives on the control thread. Both must outlive it.
 class Watch {
  public:
+  /// `low`: mail of lesser classes is not accepted any more.
+  enum class State { accepting, low, full, broken };
+
   Watch(const boost::asio::any_io_executor& executor, const Spool& spool, Events& events)
       : timer_(executor), spool_(spool), events_(events) {}
   void start() { look(); }
@@ -19,12 +22,13 @@ class Watch {
 
  private:
   void look();
-  void tell(Trouble from, Trouble to);
+  State present() const;
+  void tell(State from, State to);
 
   boost::asio::steady_timer timer_;
   const Spool& spool_;
   Events& events_;
-  Trouble last_ = Trouble::none;
+  State last_ = State::accepting;
 };
 
 }  // namespace egret::relay::spool
