@@ -151,6 +151,7 @@ class Load:
             return f"s{self.seed}-{self._serial}"
 
     def accepted(self, entry):
+        self.ledger.accepted += 1  # nearly: threads may lose one
         if entry.id:
             self.recent_ids = (self.recent_ids + [entry.id])[-200:]
 

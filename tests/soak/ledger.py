@@ -46,7 +46,7 @@ class Ledger:
         self.stops = []      # (SIGTERM, end of the process)
         self.strange = []    # what is wrong whatever comes after
         self.refusals = {}   # text: how often, of listeners that queue
-        self.octets = 0
+        self.octets = self.accepted = 0
 
     # -- clients
 

@@ -31,6 +31,7 @@ class Sample:
     hints: int
     spool: int       # KB on disk
     state: int       # KB of all other files in data_dir
+    accepted: int    # messages, since the soak began
 
 
 class SoakEgret(Egret):
@@ -101,7 +102,7 @@ class SoakEgret(Egret):
 
     # -- what it takes
 
-    def sample(self, calm):
+    def sample(self, calm, accepted=0):
         """None while it is not running."""
         try:
             status = open(f"/proc/{self.pid}/status").read()
@@ -116,7 +117,7 @@ class SoakEgret(Egret):
         segments, hints = (len(glob.glob(os.path.join(spool, f"segment-*.{end}"))) for end in ("spool", "hint"))
         return Sample(time.monotonic(), self.life, calm, int(rss[1]), int(pss[1]), descriptors, int(threads[1]), segments, hints,
                       _kilobytes(spool), sum(_kilobytes(os.path.join(self.data_dir, name)) for name in os.listdir(self.data_dir)
-                                             if name != "spool"))
+                                             if name != "spool"), accepted)
 
     def quick_command(self, *arguments):
         """A command of the program itself: exit code and output."""
