@@ -181,12 +181,14 @@ asio::awaitable<bool> Ingress::read_proxy_header(Stream* stream, routing::IpAddr
   }
 }
 
-/// At most once a second: whoever holds a connection without using it is given a short time.
+/// At most once a second: whoever holds what runs out, a connection or memory, without using it is given a short time.
 void Ingress::relieve() {
   const Deadline time = std::chrono::steady_clock::now();
-  if (!shared_.admission.stressed() || time - relieved_ < 1s) return;
+  const bool stressed = shared_.admission.stressed();
+  if ((!stressed && !shared_.intake.full(false)) || time - relieved_ < 1s) return;
   relieved_ = time;
-  for (Session* session : sessions_) session->hurry(in(relief));
+  for (Session* session : sessions_)
+    if (stressed || session->holds()) session->hurry(in(relief));
 }
 
 asio::awaitable<void> Ingress::serve(tcp::socket socket, std::shared_ptr<const Front> front, std::size_t listener) {

@@ -338,6 +338,7 @@ std::optional<smtp::CommandError> Ingress::Session::admit_recipient(std::string_
 /// More comes in than can be written and sent on: whoever begins now has to wait.
 smtp::CommandError Ingress::Session::too_much(std::string_view whose) {
   Intake& intake = ingress_.shared_.intake;
+  ingress_.relieve();
   ingress_.delivery_.metrics.messages_unstored.add();
   if (intake.tell(std::chrono::steady_clock::now()))
     log::warn("messages are put off: too much is coming in",

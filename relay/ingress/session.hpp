@@ -33,6 +33,8 @@ class Ingress::Session final : private smtp::ServerPolicy {
   void give_up();
   /// Connections run out: who is waited for gets at most `most` from now on.
   void hurry(Deadline most);
+  /// Octets of a message are in memory that are not on disk yet.
+  bool holds() const { return held_memory_ > 0; }
 
  private:
   // What smtp::ServerSession asks.

@@ -98,6 +98,16 @@ def test_memory_is_bounded_while_receivers_hang_and_clients_push(egret, receive_
     assert highest.octets < bound(base, cache, connections, 2 * 4, waiting)
 
 
+def stalled(port):
+    """A client that ceases to send before the final dot of a body that stays in memory: in a crowd that is 64 KB at most."""
+    client = RawSmtp(port=port, timeout=20)
+    client.hello()
+    client.envelope("app@sender.test", "user@shop.test")
+    client.send(stuffed(filled(61_000))[:-5])
+    client.pause_until_read()
+    return client
+
+
 def test_bodies_on_their_way_in_are_bounded_and_bulk_waits_before_transactional(egret, shop):
     """Slow syncs: what is complete waits in memory for its 250, and new messages are put off."""
     instance = egret(start=False, **TWO, spool={"cache": "1M", "reserve": "16M"})
@@ -106,24 +116,13 @@ def test_bodies_on_their_way_in_are_bounded_and_bulk_waits_before_transactional(
     disk.fail("sync delay=1500 segment-")
     waiting = []
     try:
-        # Bodies that go nowhere: their final dots are missing. In crowds each session keeps 64 KB at most.
         for _ in range(7):
-            client = RawSmtp(port=BULK)
-            client.hello()
-            client.envelope("app@sender.test", "user@shop.test")
-            client.send(stuffed(filled(61_000))[:-5])
-            client.pause_until_read()
-            waiting.append(client)
+            waiting.append(stalled(BULK))
         refusal = wait.until(lambda: refusal_of(BULK), 5, "bulk is put off")
         assert refusal.phase == "rcpt" and (refusal.code, refusal.text[:5]) == (452, "4.3.1"), refusal
         assert refusal_of(2525, to="user@shop.test") is None, "transactional mail still has room"
         for _ in range(2):
-            client = RawSmtp()
-            client.hello()
-            client.envelope("app@sender.test", "user@shop.test")
-            client.send(stuffed(filled(61_000))[:-5])
-            client.pause_until_read()
-            waiting.append(client)
+            waiting.append(stalled(2525))
         refusal = wait.until(lambda: refusal_of(2525), 5, "now that has to wait, too")
         assert refusal.phase == "mail" and (refusal.code, refusal.text[:5]) == (452, "4.3.1"), refusal
         disk.work()
@@ -137,6 +136,17 @@ def test_bodies_on_their_way_in_are_bounded_and_bulk_waits_before_transactional(
     instance.until_queue_empty()
     assert len(shop.messages) == 11
     assert "too much is coming in" in instance.log()
+
+
+def test_clients_that_stall_while_memory_runs_out_are_ended(egret, shop):
+    instance = egret(spool={"cache": "1M"})
+    clients = [stalled(2525) for _ in range(9)]
+    assert refusal_of(2525).code == 452
+    wait.until(lambda: refusal_of(2525, to="user@shop.test") is None, 16, "there is room again", interval=0.5)
+    assert sum(client.reply().startswith("421 4.4.2") for client in clients) >= 1
+    for client in clients:
+        client.close()
+    instance.until_queue_empty()
 
 
 # -- disk
