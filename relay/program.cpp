@@ -128,7 +128,7 @@ class Program {
     reputation_->on_check_now([this](std::uint32_t source, const std::string& list) { prober_->check_now(source, list); });
     common_.cache.limit = config_->spool.cache;
     sts_ = std::make_unique<StsCache>(std::filesystem::path(config_->data_dir), config_->delivery.allow_private);
-    ingress_shared_ = std::make_unique<IngressShared>(config_->limits);
+    ingress_shared_ = std::make_unique<IngressShared>(*config_);
     tls_ = std::make_shared<DeliveryTls>(*config_);
     esp_feedback_ = std::make_unique<EspFeedback>(control_.get_executor(), config_, events_, *spool_, metrics_, inherited_);
     build_workers(delivery_shared(tls_));
@@ -459,7 +459,7 @@ class Program {
     // Its snapshot reaches each worker before the configuration that needs it.
     reputation_->configure(config_);
     credentials_->configure(config_, next.credentials);
-    ingress_shared_->admission.configure(config_->limits);
+    ingress_shared_->configure(*config_);
     common_.cache.limit = config_->spool.cache;
     sts_->allow_private(config_->delivery.allow_private);
     for (std::size_t i = 0; i < workers_.size(); ++i)

@@ -44,6 +44,7 @@ constexpr EventKind kinds[] = {
     {"user-slowed", "user", true, false, "a user's mail is slowed because too much of it is refused"},
     {"user-suspended", "user", true, false, "a user may not send until an operator lets him"},
     {"user-resumed", "user", true, false, "a user may send as before"},
+    {"spool-low", "spool", true, false, "the disk is getting full: mail of lesser classes is not accepted"},
     {"spool-full", "spool", true, false, "the disk is too full to accept mail"},
     {"spool-broken", "spool", true, false, "the disk failed: nothing is accepted or delivered until a restart"},
     {"spool-ok", "spool", true, false, "mail is accepted again"},

@@ -591,8 +591,10 @@ void Dispatcher::enqueue(JobPtr job, bool front) {
     lane->key = {job->egress, site};
   }
   if (!smarthost) lane->site = job->site;
-  // A long queue does not keep bodies in memory: they are read back when their turn comes.
-  if (lane->ready.size(job->message->message_class) > long_queue && !keeps_body(*job)) job->content.reset();
+  // Bodies that find no room in memory are read back when their turn comes. For a lesser class there is none while others could
+  // need the rest; its short queues are still let have some of that, for their turn is near.
+  const bool long_wait = lane->ready.size(job->message->message_class) > long_queue;
+  if ((long_wait || shared_.common.cache.full()) && !keeps_body(*job)) job->content.reset();
   ++load_of(*job).ready;
   push(lane->ready, std::move(job), front);
   kick(*lane);

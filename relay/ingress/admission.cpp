@@ -5,16 +5,20 @@ namespace {
 constexpr std::size_t max_windows = 100'000;
 }
 
-std::string Admission::enter() {
+std::string Admission::enter(bool passing) {
   const std::lock_guard lock(mutex_);
-  if (total_ >= connections_) return "4.3.2 too many connections, try again later";
+  const int most = connections_;
+  if (total_ >= most) return "4.3.2 too many connections, try again later";
+  if (passing && passing_ >= most - most / 4) return "4.3.2 too many connections wait for receivers, try again later";
   ++total_;
+  passing_ += passing;
   return {};
 }
 
-void Admission::leave() {
+void Admission::leave(bool passing) {
   const std::lock_guard lock(mutex_);
   --total_;
+  passing_ -= passing;
 }
 
 std::string Admission::enter(const routing::IpAddress& client) {

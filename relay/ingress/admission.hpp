@@ -26,9 +26,10 @@ class Admission {
     connections_per_client_ = limits.connections_per_client;
   }
 
-  /// A connection: empty when it may come in, else the text of the 421.
-  std::string enter();
-  void leave();
+  /// A connection: empty when it may come in, else the text of the 421. `passing`: its client will wait for receivers, however
+  /// slow they are, beside listeners that queue; a quarter of all connections is left to those.
+  std::string enter(bool passing = false);
+  void leave(bool passing = false);
   /// Its client, once known. IPv6 clients are counted by their /64: that is what one customer gets.
   std::string enter(const routing::IpAddress& client);
   void leave(const routing::IpAddress& client);
@@ -53,6 +54,7 @@ class Admission {
   std::atomic<int> connections_per_client_{0};
   std::mutex mutex_;
   std::atomic<int> total_{0};
+  int passing_ = 0;
   std::map<routing::IpAddress, int> clients_;
 };
 

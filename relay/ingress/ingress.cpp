@@ -118,8 +118,9 @@ Ingress::Ingress(const asio::any_io_executor& executor, DeliveryShared& delivery
 Ingress::~Ingress() = default;
 
 void Ingress::renew_front() {
-  auto next = std::make_shared<Front>();
-  next->config = delivery_.config;
+  auto next = std::make_shared<Front>(Front{.config = delivery_.config, .weights = ClassWeights(*delivery_.config)});
+  next->queues = std::ranges::any_of(next->config->listeners, [](const auto& listener) { return !listener.pass_through; });
+  next->header_rules = !next->config->classifier->headers().empty();
   next->tls = credentials_.tls;
   for (const auto& listener : next->config->listeners) {
     smtp::ServerOptions options = options_of(*next->config, listener);
@@ -211,12 +212,14 @@ asio::awaitable<bool> Ingress::read_proxy_header(Stream* stream, routing::IpAddr
   }
 }
 
-/// At most once a second: whoever holds a connection without using it is given a short time.
+/// At most once a second: whoever holds what runs out, a connection or memory, without using it is given a short time.
 void Ingress::relieve() {
   const Deadline time = std::chrono::steady_clock::now();
-  if (!shared_.admission.stressed() || time - relieved_ < 1s) return;
+  const bool stressed = shared_.admission.stressed();
+  if ((!stressed && !shared_.intake.full(false)) || time - relieved_ < 1s) return;
   relieved_ = time;
-  for (Session* session : sessions_) session->hurry(in(relief));
+  for (Session* session : sessions_)
+    if (stressed || session->holds()) session->hurry(in(relief));
 }
 
 asio::awaitable<void> Ingress::serve(tcp::socket socket, std::shared_ptr<const Front> front, std::size_t listener) {
@@ -224,7 +227,8 @@ asio::awaitable<void> Ingress::serve(tcp::socket socket, std::shared_ptr<const F
   const auto peer = socket.remote_endpoint(error);
   if (error) co_return;
   auto stream = make_stream(std::move(socket), deadlines_);
-  const std::string refusal = shared_.admission.enter();
+  const bool limited = front->queues && front->config->listeners[listener].pass_through;
+  const std::string refusal = shared_.admission.enter(limited);
   if (!refusal.empty()) co_return co_await turn_away(std::move(stream), refusal);
   relieve();
   delivery_.metrics.sessions.fetch_add(1);
@@ -234,7 +238,7 @@ asio::awaitable<void> Ingress::serve(tcp::socket socket, std::shared_ptr<const F
     log::error("session failed", {{"client", from_asio(peer.address()).to_string()}, {"error", e.what()}});
   }
   delivery_.metrics.sessions.fetch_sub(1);
-  shared_.admission.leave();
+  shared_.admission.leave(limited);
   trim();
 }
 

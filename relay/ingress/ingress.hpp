@@ -11,9 +11,11 @@
 
 #include "config/config.hpp"
 #include "relay/auth/authenticator.hpp"
+#include "relay/delivery/class_weights.hpp"
 #include "relay/delivery/dispatcher.hpp"
 #include "relay/ingress/admission.hpp"
 #include "relay/ingress/credentials.hpp"
+#include "relay/ingress/intake.hpp"
 #include "relay/net/deadlines.hpp"
 #include "relay/net/inherited.hpp"
 #include "relay/net/tls.hpp"
@@ -43,8 +45,14 @@ void check_ports_free(const config::Config& config, const config::Config* previo
 
 /// What the listeners of all workers share.
 struct IngressShared {
-  explicit IngressShared(const config::Limits& limits) : admission(limits) {}
+  explicit IngressShared(const config::Config& config) : admission(config.limits), intake(config.spool.cache) {}
+  void configure(const config::Config& config) {
+    admission.configure(config.limits);
+    intake.configure(config.spool.cache);
+  }
+
   Admission admission;
+  Intake intake;
   Rates rates;
   Authenticator authenticator;
 };
@@ -77,6 +85,9 @@ class Ingress {
     std::vector<smtp::ServerOptions> options;  ///< by listener
     std::vector<smtp::ServerOptions> repairing;
     std::vector<std::shared_ptr<TlsContext>> tls;  ///< null where the listener has none
+    ClassWeights weights;
+    bool queues = false;        ///< some listener does, for which those that pass through leave connections free
+    bool header_rules = false;  ///< the class of a message may not be known before its header is
   };
   void renew_front();
   boost::asio::awaitable<void> accept(Door* door);

@@ -27,7 +27,6 @@ constexpr auto error_pause = 1s;            // for each reply after too many err
 constexpr std::size_t small_buffer = 1024;  // most sessions wait for a command most of the time
 constexpr std::size_t first_data_buffer = 8 * 1024;
 constexpr std::size_t data_buffer = 64 * 1024;
-constexpr std::uint64_t chunk_size = 1u << 20;  // a larger body goes to the spool while it comes in
 
 smtp::ClientInfo client_info(const config::Listener& listener, const routing::IpAddress& client) {
   smtp::ClientInfo out;
@@ -331,11 +330,42 @@ std::optional<smtp::CommandError> Ingress::Session::admit(std::uint64_t, std::st
     case spool::Trouble::broken:
       return smtp::CommandError{421, "4.3.0 the queue cannot be written, try again later"};
   }
+  if (ingress_.shared_.intake.full(false)) return too_much("all classes");
   return over_rate(user, 0);
 }
 
 std::optional<smtp::CommandError> Ingress::Session::admit_recipient(std::string_view user) {
+  if (auto refusal = no_room_for_lesser()) return refusal;
   return over_rate(user, 1);
+}
+
+/// More comes in than can be written and sent on: whoever begins now has to wait.
+smtp::CommandError Ingress::Session::too_much(std::string_view whose) {
+  Intake& intake = ingress_.shared_.intake;
+  ingress_.relieve();
+  ingress_.delivery_.metrics.messages_unstored.add();
+  if (intake.tell(std::chrono::steady_clock::now()))
+    log::warn("messages are put off: too much is coming in",
+              {{"classes", std::string(whose)}, {"octets", std::to_string(intake.used())}, {"rule", "half of spool.cache"}});
+  return {452, "4.3.1 too much mail is coming in, try again later"};
+}
+
+/// Whether mail of its class leaves room for others, as far as that can be known before the header.
+bool Ingress::Session::lesser() {
+  const config::Config& config = *front_->config;
+  const auto its = config.class_named(class_of(session_.transaction()));
+  return its && front_->weights.lesser(*its);
+}
+
+/// What is running out is left to the classes of the greatest weight: the last quarter of the memory for what comes in, and
+/// the disk from twice its reserve on.
+std::optional<smtp::CommandError> Ingress::Session::no_room_for_lesser() {
+  const bool crowded = ingress_.shared_.intake.full(true);
+  const bool low = !listener_.pass_through && !front_->header_rules && ingress_.delivery_.spool.low();
+  if ((!crowded && !low) || !lesser()) return std::nullopt;
+  if (crowded) return too_much("lesser ones");
+  ingress_.delivery_.metrics.messages_unstored.add();
+  return smtp::CommandError{452, "4.3.1 insufficient storage for mail of this class, try again later"};
 }
 
 /// What the limits of this client, of the user and of the brakes count; of the sender domain only once it is known.
@@ -408,10 +438,13 @@ bool Ingress::Session::has_to_spill(Action action) {
     extents_.clear();
     spilled_ = 0;
   }
-  const smtp::Body& body = session_.transaction().body;
-  if (listener_.pass_through) hold_memory(session_.in_data() ? body.size() - spilled_ : 0);
-  if (!session_.in_data() || body.size() - spilled_ < chunk_size) return false;
-  return !listener_.pass_through || ingress_.delivery_.common.cache.full();
+  const std::uint64_t held = session_.transaction().body.size() - spilled_;
+  const bool passing_full = listener_.pass_through && ingress_.delivery_.common.cache.full();
+  hold_memory(session_.in_data() || action == Action::commit ? held : 0);
+  if (!session_.in_data()) return false;
+  const bool crowded = ingress_.shared_.intake.crowded() || passing_full;
+  if (held < (crowded ? Intake::small_piece : Intake::piece)) return false;
+  return !listener_.pass_through || crowded;
 }
 
 /// Moves what has come in of a large body to the spool, so that a session's memory is bounded.
@@ -422,7 +455,7 @@ asio::awaitable<bool> Ingress::Session::spill() {
   for (const auto& chunk : body.release_chunks()) octets += chunk;
   spilled_ += octets.size();
   while (!octets.empty()) {
-    std::string rest = octets.size() > 2 * chunk_size ? octets.substr(2 * chunk_size) : std::string();
+    std::string rest = octets.size() > 2 * Intake::piece ? octets.substr(2 * Intake::piece) : std::string();
     octets.resize(octets.size() - rest.size());
     const auto stored = co_await ingress_.delivery_.spool.chunk(std::move(octets));
     if (stored.trouble != spool::Trouble::none) {
@@ -437,9 +470,12 @@ asio::awaitable<bool> Ingress::Session::spill() {
   co_return true;
 }
 
-/// Counts what a message that passes through takes while it comes in; once it is complete, its jobs count it.
+/// Counts what a message takes while it comes in, until it is on disk. One that passes through is counted with those that wait,
+/// too: once it is complete, its jobs count it.
 void Ingress::Session::hold_memory(std::uint64_t octets) {
-  ingress_.delivery_.common.cache.used += octets - held_memory_;
+  if (octets == held_memory_) return;
+  ingress_.shared_.intake.hold(held_memory_, octets);
+  if (listener_.pass_through) ingress_.delivery_.common.cache.used += octets - held_memory_;
   held_memory_ = octets;
 }
 
@@ -526,7 +562,14 @@ void Ingress::Session::refuse_unstored(spool::Trouble trouble) {
 }
 
 asio::awaitable<void> Ingress::Session::commit_queued(std::shared_ptr<spool::Message> message) {
+  // Only now is the class known for sure.
+  const auto its = ingress_.delivery_.spool.low() ? front_->config->class_named(message->class_name) : std::nullopt;
+  if (its && front_->weights.lesser(*its)) {
+    ingress_.delivery_.spool.abandon(message->extents);
+    co_return refuse_unstored(spool::Trouble::no_space);
+  }
   const spool::Trouble trouble = co_await ingress_.delivery_.spool.accept(message);
+  hold_memory(0);
   if (trouble != spool::Trouble::none) {
     ingress_.delivery_.spool.abandon(message->extents);
     co_return refuse_unstored(trouble);
@@ -540,6 +583,7 @@ asio::awaitable<void> Ingress::Session::commit_queued(std::shared_ptr<spool::Mes
 asio::awaitable<void> Ingress::Session::commit_pass_through(std::shared_ptr<spool::Message> message) {
   log_accepted(*message, "passing through");
   const std::string id = smtp::to_string(message->id);
+  hold_memory(0);  // from here on the dispatcher counts it
   auto pass = std::make_shared<PassThrough>(ingress_.executor_, message->recipients.size());
   waiting_ = pass.get();
   ++ingress_.waiting_;

@@ -33,6 +33,8 @@ class Ingress::Session final : private smtp::ServerPolicy {
   void give_up();
   /// Connections run out: who is waited for gets at most `most` from now on.
   void hurry(Deadline most);
+  /// Octets of a message are in memory that are not on disk yet.
+  bool holds() const { return held_memory_ > 0; }
 
  private:
   // What smtp::ServerSession asks.
@@ -61,6 +63,9 @@ class Ingress::Session final : private smtp::ServerPolicy {
   void hold_memory(std::uint64_t octets);
   std::shared_ptr<spool::Message> message();
   std::string class_of(const smtp::Transaction& transaction) const;
+  bool lesser();
+  std::optional<smtp::CommandError> no_room_for_lesser();
+  smtp::CommandError too_much(std::string_view whose);
   void refuse_unstored(spool::Trouble trouble);
   boost::asio::awaitable<void> commit();
   boost::asio::awaitable<void> commit_queued(std::shared_ptr<spool::Message> message);

@@ -181,7 +181,7 @@ class Spool::Impl {
   smtp::MessageId next_id();
 
   std::atomic<Trouble> trouble{Trouble::none};
-  std::atomic<bool> deferring{false};
+  std::atomic<bool> deferring{false}, low{false};
   mutable std::mutex text_mutex;
   std::string trouble_text;
   std::atomic<std::uint64_t> waiting{0}, segments_count{0}, syncs{0}, records{0};
@@ -756,6 +756,7 @@ void Spool::Impl::check_reserve() {
   struct statvfs info {};
   if (statvfs(options_.directory.c_str(), &info) != 0) return;
   const std::uint64_t available = static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize;
+  low.store(available / 2 < options_.reserve, std::memory_order_relaxed);
   if (available < options_.reserve) {
     set_trouble(Trouble::no_space, "only " + std::to_string(available >> 20) + " MB of disk are free, spool.reserve keeps " +
                                        std::to_string(options_.reserve >> 20) + " MB");
@@ -970,6 +971,10 @@ smtp::MessageId Spool::next_id() {
 }
 Trouble Spool::trouble() const {
   return impl_->trouble.load();
+}
+
+bool Spool::low() const {
+  return impl_->low.load(std::memory_order_relaxed);
 }
 
 bool Spool::delivery_paused() const {

@@ -97,6 +97,8 @@ class Spool {
 
   /// Any thread. `broken` also says that nothing may be delivered: its DONE could not be recorded.
   Trouble trouble() const;
+  /// Less than twice the reserve is free: what can wait should not be accepted. Any thread.
+  bool low() const;
   /// True while the end of a delivery could not be recorded: delivering on would send twice after a restart.
   bool delivery_paused() const;
   std::string trouble_text() const;

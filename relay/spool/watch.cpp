@@ -8,13 +8,15 @@ using namespace std::chrono_literals;
 constexpr auto slow = 1s;          // for one sync
 constexpr auto slow_pause = 1min;  // between two events that say so
 
-std::string_view name(Trouble trouble) {
-  switch (trouble) {
-    case Trouble::none:
+std::string_view name(Watch::State state) {
+  switch (state) {
+    case Watch::State::accepting:
       return "accepting";
-    case Trouble::no_space:
+    case Watch::State::low:
+      return "low";
+    case Watch::State::full:
       return "full";
-    case Trouble::broken:
+    case Watch::State::broken:
       return "broken";
   }
   return "";
@@ -22,10 +24,22 @@ std::string_view name(Trouble trouble) {
 
 }  // namespace
 
+Watch::State Watch::present() const {
+  switch (spool_.trouble()) {
+    case Trouble::no_space:
+      return State::full;
+    case Trouble::broken:
+      return State::broken;
+    case Trouble::none:
+      break;
+  }
+  return spool_.low() ? State::low : State::accepting;
+}
+
 void Watch::look() {
-  if (const Trouble present = spool_.trouble(); present != last_) {
-    tell(last_, present);
-    last_ = present;
+  if (const State state = present(); state != last_) {
+    tell(last_, state);
+    last_ = state;
   }
   look_at_syncs();
   timer_.expires_after(100ms);
@@ -49,17 +63,35 @@ void Watch::look_at_syncs() {
   events_.add(std::move(event));
 }
 
-void Watch::tell(Trouble from, Trouble to) {
+void Watch::tell(State from, State to) {
   Event event;
-  event.kind = to == Trouble::none ? "spool-ok" : to == Trouble::no_space ? "spool-full" : "spool-broken";
   event.rule = "spool";
   event.from = name(from);
   event.to = name(to);
-  event.text = to == Trouble::none ? "mail is accepted again" : spool_.trouble_text();
-  if (to == Trouble::no_space) event.action = "clients get 452 4.3.1 and keep their mail. Make room: accepting goes on by itself";
-  if (to == Trouble::broken)
-    event.action =
-        "clients get 421 4.3.0, nothing is delivered. Look after the disk and start egret again: what it accepted is kept";
+  switch (to) {
+    case State::accepting:
+      event.kind = "spool-ok";
+      event.text = "mail is accepted again";
+      break;
+    case State::low:
+      event.kind = "spool-low";
+      event.text = "less than twice spool.reserve of the disk is free";
+      event.action =
+          "clients get 452 4.3.1 for mail of lesser weight than the greatest, and keep it. Make room: accepting goes on by "
+          "itself";
+      break;
+    case State::full:
+      event.kind = "spool-full";
+      event.text = spool_.trouble_text();
+      event.action = "clients get 452 4.3.1 and keep their mail. Make room: accepting goes on by itself";
+      break;
+    case State::broken:
+      event.kind = "spool-broken";
+      event.text = spool_.trouble_text();
+      event.action =
+          "clients get 421 4.3.0, nothing is delivered. Look after the disk and start egret again: what it accepted is kept";
+      break;
+  }
   events_.add(std::move(event));
 }
 

@@ -14,6 +14,9 @@ namespace egret::relay::spool {
 /// Lives on the control thread. Both must outlive it.
 class Watch {
  public:
+  /// `low`: mail of lesser classes is not accepted any more.
+  enum class State { accepting, low, full, broken };
+
   Watch(const boost::asio::any_io_executor& executor, const Spool& spool, Events& events)
       : timer_(executor), spool_(spool), events_(events) {}
   void start() { look(); }
@@ -21,13 +24,14 @@ class Watch {
 
  private:
   void look();
-  void tell(Trouble from, Trouble to);
+  State present() const;
+  void tell(State from, State to);
   void look_at_syncs();
 
   boost::asio::steady_timer timer_;
   const Spool& spool_;
   Events& events_;
-  Trouble last_ = Trouble::none;
+  State last_ = State::accepting;
   std::chrono::steady_clock::time_point slow_told_{};
 };
 

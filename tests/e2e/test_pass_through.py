@@ -335,7 +335,7 @@ def resident(instance):
 
 def test_messages_on_their_way_in_do_not_fill_the_memory(passing):
     """spool.cache bounds the memory for bodies, whoever is to deliver them."""
-    instance = passing(spool={"cache": "1M"})
+    instance = passing(spool={"cache": "8M"})
     before = resident(instance)
     clients = []
     for _ in range(12):

@@ -5,6 +5,7 @@
 #include "relay/delivery/outgoing.hpp"
 #include "relay/dns/sites.hpp"
 #include "relay/ingress/admission.hpp"
+#include "relay/ingress/intake.hpp"
 
 namespace egret::relay {
 namespace {
@@ -48,6 +49,45 @@ TEST(Admission, IsStressedWithNineTenthsTaken) {
   EXPECT_FALSE(admission.stressed());
   admission.enter();
   EXPECT_TRUE(admission.stressed());
+}
+
+TEST(Admission, LeavesAQuarterToThoseWhoNeedNotWaitForReceivers) {
+  config::Limits limits;
+  limits.connections = 8;
+  Admission admission(limits);
+  for (int i = 0; i < 6; ++i) EXPECT_EQ(admission.enter(true), "");
+  EXPECT_TRUE(admission.enter(true).starts_with("4.3.2 "));
+  EXPECT_EQ(admission.enter(), "");
+  admission.leave(true);
+  EXPECT_EQ(admission.enter(true), "");
+  EXPECT_EQ(admission.enter(), "");
+  EXPECT_TRUE(admission.enter().starts_with("4.3.2 "));
+}
+
+TEST(Intake, IsFullForLesserClassesBeforeItIsForAll) {
+  Intake intake(1000 * 2);
+  intake.hold(0, 499);
+  EXPECT_FALSE(intake.crowded());
+  intake.hold(499, 500);
+  EXPECT_TRUE(intake.crowded());
+  EXPECT_FALSE(intake.full(true));
+  intake.hold(500, 750);
+  EXPECT_TRUE(intake.full(true));
+  EXPECT_FALSE(intake.full(false));
+  intake.hold(0, 250);
+  EXPECT_TRUE(intake.full(false));
+  intake.hold(250, 0);
+  intake.hold(750, 0);
+  EXPECT_EQ(intake.used(), 0u);
+  EXPECT_FALSE(intake.crowded());
+}
+
+TEST(Intake, TellsEveryTenSeconds) {
+  Intake intake(1000);
+  const std::chrono::steady_clock::time_point start{1h};
+  EXPECT_TRUE(intake.tell(start));
+  EXPECT_FALSE(intake.tell(start + 9s));
+  EXPECT_TRUE(intake.tell(start + 10s));
 }
 
 TEST(Rates, CountWithinAPeriodThatBeginsWithTheFirst) {

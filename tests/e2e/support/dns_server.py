@@ -266,6 +266,11 @@ class DnsServer:
                 and (type is None or q.type == type)
                 and (not suffix or q.name == suffix or q.name.endswith("." + suffix))]
 
+    def forget(self):
+        """Empties the log, for runs of hours."""
+        with self._lock:
+            self._log.clear()
+
     # -- answering
 
     def reply(self, request, rcode=RCODE.NOERROR):

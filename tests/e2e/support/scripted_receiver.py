@@ -270,6 +270,7 @@ def _path(argument):
 class ScriptedReceiver:
     """offered: every message whose final dot arrived; messages: those that got 250."""
 
+    SESSION = Session
     KEYWORDS = ("PIPELINING", "SIZE 52428800", "8BITMIME", "SMTPUTF8", "ENHANCEDSTATUSCODES")
 
     def __init__(self, address, port=25, name="mx.test", tls=None, users=None, mechanisms="PLAIN LOGIN",
@@ -316,7 +317,7 @@ class ScriptedReceiver:
             except OSError:
                 return
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-            session = Session(self, sock, peer[0])
+            session = self.SESSION(self, sock, peer[0])
             self.sessions.append(session)
             threading.Thread(target=self._serve, args=(session,), daemon=True).start()
 

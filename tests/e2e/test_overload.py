@@ -1,0 +1,288 @@
+"""More mail than can go out, or be written: memory and disk stay within what is configured, and bulk gives way first."""
+
+import os
+import re
+import subprocess
+import threading
+import time
+
+import pytest
+
+from support import wait
+from support.disk import Disk
+from support.listeners import listener
+from support.mail import Refused, Submitter, letter, marker_of
+from support.raw_smtp import RawSmtp, stuffed
+from support.egret import source
+from support.scripted_receiver import SILENT
+
+BULK = 2526
+CLASSES = {"transactional": {"pool": "transactional"}, "bulk": {"pool": "bulk"}}
+POOLS = {"transactional": {"sources": ["a"]}, "bulk": {"sources": ["b"]}}
+TWO = {"listeners": [listener(), listener(BULK, **{"class": "bulk"})], "classes": CLASSES, "pools": POOLS}
+MB = 1 << 20
+LINE = b"x" * 76 + b"\r\n"
+
+
+def filled(size, marker=None):
+    return letter(marker, body=LINE * (size // len(LINE)))
+
+
+def pss(instance):
+    with open(f"/proc/{instance.pid}/smaps_rollup") as file:
+        return int(re.search(r"^Pss: *(\d+)", file.read(), re.M)[1]) << 10
+
+
+class Highest:
+    """The most memory that was seen while the block ran."""
+
+    def __init__(self, instance):
+        self._instance, self.octets, self._over = instance, 0, threading.Event()
+        self._thread = threading.Thread(target=self._watch, daemon=True)
+
+    def _watch(self):
+        while not self._over.wait(0.05):
+            self.octets = max(self.octets, pss(self._instance))
+
+    def __enter__(self):
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_):
+        self._over.set()
+        self._thread.join()
+
+
+def push(port, length, sessions, recipient="user@slow.test"):
+    """Postfix's smtp-source, as fast as it can until it is killed; a refusal is no reason for it to stop."""
+    return subprocess.Popen(["/usr/sbin/smtp-source", "-A", "-m", "1000000", "-s", str(sessions), "-l", str(length),
+                             "-f", "app@sender.test", "-t", recipient, f"127.0.0.1:{port}"],
+                            stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+
+
+def refusal_of(port, content=None, to="user@slow.test"):
+    """None when it was taken."""
+    with Submitter(port=port) as client:
+        try:
+            client.send(content or letter(), to)
+            return None
+        except Refused as refusal:
+            return refusal
+
+
+# -- memory
+
+
+def bound(base, cache, connections, connections_out, messages):
+    """The formula of docs/reliability.md, for two workers: octets."""
+    bodies = cache * 3 // 2 + connections * 128 * 1024 + connections_out * MB
+    return base + bodies + 2 * 10_000 * 2048 + messages * 1024
+
+
+def test_memory_is_bounded_while_receivers_hang_and_clients_push(egret, receive_for):
+    slow = receive_for("slow.test")
+    slow.on("mail", lambda *_: SILENT)
+    cache, connections = 8 * MB, 120
+    instance = egret(**TWO, spool={"cache": "8M", "reserve": "16M"}, limits={"connections": connections},
+                     delivery={"connections_per_site": 4}, log={"level": "warn"})
+    base = pss(instance)
+    with Highest(instance) as highest:
+        clients = [push(2525, 3000, 10), push(2525, 900_000, 50), push(BULK, 900_000, 40), push(BULK, 5_000_000, 20)]
+        time.sleep(6)  # the load, not a wait for anything
+        for client in clients:
+            client.kill()
+            client.wait()
+    waiting = instance.queue()["total"]
+    print(f"base {base / MB:.0f} MB, highest {highest.octets / MB:.0f} MB, {waiting} wait")
+    assert waiting > 100
+    assert highest.octets < bound(base, cache, connections, 2 * 4, waiting)
+
+
+def stalled(port):
+    """A client that ceases to send before the final dot of a body that stays in memory: in a crowd that is 64 KB at most."""
+    client = RawSmtp(port=port, timeout=20)
+    client.hello()
+    client.envelope("app@sender.test", "user@shop.test")
+    client.send(stuffed(filled(61_000))[:-5])
+    client.pause_until_read()
+    return client
+
+
+def test_bodies_on_their_way_in_are_bounded_and_bulk_waits_before_transactional(egret, shop):
+    """Slow syncs: what is complete waits in memory for its 250, and new messages are put off."""
+    instance = egret(start=False, **TWO, spool={"cache": "1M", "reserve": "16M"})
+    disk = Disk(instance)
+    instance.start()
+    disk.fail("sync delay=1500 segment-")
+    waiting = []
+    try:
+        for _ in range(7):
+            waiting.append(stalled(BULK))
+        refusal = wait.until(lambda: refusal_of(BULK), 5, "bulk is put off")
+        assert refusal.phase == "rcpt" and (refusal.code, refusal.text[:5]) == (452, "4.3.1"), refusal
+        assert refusal_of(2525, to="user@shop.test") is None, "transactional mail still has room"
+        for _ in range(2):
+            waiting.append(stalled(2525))
+        refusal = wait.until(lambda: refusal_of(2525), 5, "now that has to wait, too")
+        assert refusal.phase == "mail" and (refusal.code, refusal.text[:5]) == (452, "4.3.1"), refusal
+        disk.work()
+        for client in waiting:
+            client.send(b"\r\n.\r\n")
+            assert client.reply().startswith("250")
+        assert refusal_of(BULK, to="user@shop.test") is None
+    finally:
+        for client in waiting:
+            client.close()
+    instance.until_queue_empty()
+    assert len(shop.messages) == 11
+    assert "too much is coming in" in instance.log()
+
+
+def test_clients_that_stall_while_memory_runs_out_are_ended(egret, shop):
+    instance = egret(spool={"cache": "1M"})
+    clients = [stalled(2525) for _ in range(9)]
+    assert refusal_of(2525).code == 452
+    wait.until(lambda: refusal_of(2525, to="user@shop.test") is None, 16, "there is room again", interval=0.5)
+    assert sum(client.reply().startswith("421 4.4.2") for client in clients) >= 1
+    for client in clients:
+        client.close()
+    instance.until_queue_empty()
+
+
+# -- disk
+
+
+@pytest.fixture
+def small_disk(egret, work):
+    """small_disk(megabytes, **sections): an Egret whose data is on a file system of this size, and that one's free octets."""
+    mounted = []
+
+    def make(megabytes, **sections):
+        instance = egret(start=False, **sections)
+        os.makedirs(instance.data_dir, exist_ok=True)
+        subprocess.run(["mount", "-t", "tmpfs", "-o", f"size={megabytes}M", "tmpfs", instance.data_dir], check=True)
+        mounted.append(instance)
+        instance.start()
+
+        def free():
+            info = os.statvfs(instance.data_dir)
+            return info.f_bavail * info.f_frsize
+        return instance, free
+
+    yield make
+    for instance in mounted:
+        if instance.running:
+            instance.stop()
+        subprocess.run(["umount", instance.data_dir], check=True)
+
+
+def fill_until_refused(port, free, lowest, to="user@slow.test"):
+    """Sends 4 MB after 4 MB; the refusal."""
+    with Submitter(port=port) as client:
+        for _ in range(200):
+            try:
+                client.send(filled(4 * MB), to)
+            except Refused as refusal:
+                return refusal
+            lowest.append(free())
+    return None
+
+
+def test_a_disk_that_runs_full_refuses_bulk_first_then_all_and_recovers_by_itself(small_disk, receive_for):
+    slow = receive_for("slow.test")
+    slow.on("mail", lambda *_: "451 4.3.0 Later")
+    reserve = 80 * MB
+    instance, free = small_disk(240, **TWO, spool={"reserve": "80M"}, delivery={"retry": ["1h"]}, log={"level": "info"})
+    lowest = []
+    bulk = fill_until_refused(BULK, free, lowest)
+    assert bulk and bulk.text.startswith("4.3.1"), bulk
+    assert reserve < free() < 2 * reserve
+    wait.until(lambda: instance.events(kind="spool-low"), 5, "an event says so")
+    for _ in range(2):
+        refusal = refusal_of(BULK)
+        assert refusal and refusal.phase == "rcpt" and refusal.code == 452, refusal
+        assert refusal_of(2525) is None, "transactional mail still has room"
+    transactional = fill_until_refused(2525, free, lowest)
+    assert transactional and transactional.text.startswith("4.3.1"), transactional
+    assert min(lowest) > 0 and free() > 0, "the disk became full"
+    wait.until(lambda: instance.events(kind="spool-full"), 5, "an event says so")
+    assert refusal_of(2525).code == 452
+
+    slow.script.clear()
+    instance.api("/queue/retry", {})
+    wait.until(lambda: instance.queue()["total"] == 0, 30, "everything goes out")
+    wait.until(lambda: refusal_of(BULK) is None, 10, "bulk is accepted again")
+    wait.until(lambda: instance.events(kind="spool-ok"), 5, "an event says that, too")
+
+
+# -- slow syncs
+
+
+def test_with_slow_syncs_accepting_slows_to_group_commits(egret, shop):
+    instance = egret(start=False, spool={"cache": "8M", "reserve": "16M"}, log={"level": "warn"})
+    disk = Disk(instance)
+    instance.start()
+    base = pss(instance)
+    disk.fail("sync delay=200 segment-")
+    taken, lock, over = [], threading.Lock(), time.monotonic() + 4
+
+    def client():
+        with Submitter() as submitter:
+            while time.monotonic() < over:
+                begun = time.monotonic()
+                submitter.send(filled(8000))
+                with lock:
+                    taken.append(time.monotonic() - begun)
+
+    threads = [threading.Thread(target=client) for _ in range(30)]
+    with Highest(instance) as highest:
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+    disk.work()
+    taken.sort()
+    p99 = taken[int(len(taken) * 0.99)]
+    print(f"{len(taken)} messages, p50 {taken[len(taken) // 2] * 1000:.0f} ms, p99 {p99 * 1000:.0f} ms, "
+          f"{(highest.octets - base) / MB:.0f} MB more")
+    # A message waits for the sync under way and for its own one; all that wait share it.
+    assert len(taken) >= 30 * 4 / 0.5 / 2
+    assert taken[len(taken) // 2] > 0.19 and p99 < 1.5
+    assert highest.octets < bound(base, 8 * MB, 30, 40, len(taken))
+    wait.until(lambda: len(shop.messages) == len(taken), 20, "all arrive")
+
+
+# -- pass-through
+
+
+def test_clients_that_wait_for_slow_receivers_leave_room_for_those_that_need_not(egret, shop, receive_for):
+    slow = receive_for("slow.test")
+    slow.on("dot", lambda *_: SILENT)
+    passing = listener(accept="pass-through")
+    instance = egret(listeners=[passing, listener(BULK)], limits={"connections": 40, "connections_per_client": 100},
+                     sources={"a": source("a")})
+    waiting = []
+    try:
+        for _ in range(30):
+            client = RawSmtp()
+            client.hello()
+            client.envelope("app@sender.test", "user@slow.test")
+            client.send(stuffed(letter()))
+            waiting.append(client)
+        with RawSmtp() as late:
+            assert late.reply().startswith("421 4.3.2")
+        marker = "queued"
+        with Submitter(port=BULK) as submitter:
+            submitter.send(letter(marker))
+        wait.until(lambda: [m for m in shop.messages if marker_of(m.data) == marker], 10, "the queued one arrives")
+        wait.until(lambda: len(slow.offered) == 20, 10, "all of its connections are taken")
+        slow.script.clear()
+        slow.stop()
+        slow.start()
+        assert all(client.reply()[:1] in "24" for client in waiting)
+    finally:
+        for client in waiting:
+            client.close()
+    with Submitter() as submitter:
+        assert submitter.smtp.docmd("MAIL FROM:<app@sender.test>")[0] == 250
+    assert instance.running
