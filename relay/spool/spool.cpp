@@ -121,6 +121,10 @@ std::shared_ptr<const Message> read_envelope(const SegmentFile& file, const Plac
   return message ? std::make_shared<const Message>(std::move(*message)) : nullptr;
 }
 
+const void* context_of(const asio::any_io_executor& e) {
+  return &asio::query(e, asio::execution::context);
+}
+
 /// Completions of one batch, handed to each thread in one piece.
 class Completions {
  public:
@@ -147,8 +151,6 @@ class Completions {
     std::vector<std::pair<OperationPtr<Trouble>, Trouble>> accepts;
     std::vector<std::pair<OperationPtr<Spool::StoredChunk>, Spool::StoredChunk>> chunks;
   };
-  static const void* context_of(const asio::any_io_executor& e) { return &asio::query(e, asio::execution::context); }
-
   /// There are as many as workers: few.
   Home& of(const asio::any_io_executor& executor) {
     const void* context = context_of(executor);
@@ -170,7 +172,7 @@ constexpr auto lazy_write = std::chrono::milliseconds(10);  // the longest that 
 
 }  // namespace
 
-class Spool::Impl {
+class Spool::Impl : public std::enable_shared_from_this<Spool::Impl> {
  public:
   explicit Impl(Options options);
   ~Impl();
@@ -178,6 +180,7 @@ class Spool::Impl {
   void start(const std::function<void(const Recovered&)>& recovered);
 
   void push(Item item);
+  void push_soon(Item item, const asio::any_io_executor& home);
   smtp::MessageId next_id();
 
   std::atomic<Trouble> trouble{Trouble::none};
@@ -257,7 +260,8 @@ class Spool::Impl {
   bool urgent_ = false;                    ///< the queue holds something that somebody waits for
   bool stop_ = false;
   bool sleeping_ = false;
-  bool lazy_wakes_ = false;  ///< the writer sleeps for longer than lazy items may wait
+  bool lazy_wakes_ = false;            ///< the writer sleeps for longer than lazy items may wait
+  std::vector<const void*> promised_;  ///< contexts that will wake the writer
   asio::thread_pool readers_{1};
   std::thread writer_;
 };
@@ -371,6 +375,26 @@ void Spool::Impl::push(Item item) {
     if (notify) sleeping_ = false;
   }
   if (notify) wake_.notify_one();
+}
+
+/// Messages of sessions that were ready in one turn of a worker's loop share a batch: the writer is woken behind all of them,
+/// not by the first, whom it would write and sync alone.
+void Spool::Impl::push_soon(Item item, const asio::any_io_executor& home) {
+  const void* context = context_of(home);
+  {
+    const std::lock_guard lock(mutex_);
+    queue_.push_back(std::move(item));
+    urgent_ = true;
+    if (!sleeping_ || std::ranges::find(promised_, context) != promised_.end()) return;
+    promised_.push_back(context);
+  }
+  asio::post(home, [weak = weak_from_this(), context] {
+    const auto self = weak.lock();
+    if (!self) return;
+    const std::unique_lock lock(self->mutex_);
+    std::erase(self->promised_, context);
+    if (std::exchange(self->sleeping_, false)) self->wake_.notify_one();
+  });
 }
 
 smtp::MessageId Spool::Impl::next_id() {
@@ -900,7 +924,7 @@ bool Spool::Impl::remove(std::uint32_t number) {
 Spool::Spool(Options options, const std::function<void(const Recovered&)>& recovered) : Spool(std::move(options)) {
   start(recovered);
 }
-Spool::Spool(Options options) : impl_(std::make_unique<Impl>(std::move(options))) {}
+Spool::Spool(Options options) : impl_(std::make_shared<Impl>(std::move(options))) {}
 Spool::~Spool() = default;
 
 void Spool::start(const std::function<void(const Recovered&)>& recovered) {
@@ -911,7 +935,7 @@ asio::awaitable<Trouble> Spool::accept(std::shared_ptr<const Message> message) {
   const auto home = co_await asio::this_coro::executor;
   Impl* impl = impl_.get();
   co_return co_await await_operation<Trouble>([impl, message = std::move(message), home](OperationPtr<Trouble> operation) {
-    impl->push(AcceptItem{message, {home, std::move(operation)}});
+    impl->push_soon(AcceptItem{message, {home, std::move(operation)}}, home);
   });
 }
 

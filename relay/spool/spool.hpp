@@ -108,7 +108,7 @@ class Spool {
   class Impl;
 
  private:
-  std::unique_ptr<Impl> impl_;
+  std::shared_ptr<Impl> impl_;
 };
 
 }  // namespace egret::relay::spool
