@@ -58,9 +58,11 @@ class Sink:
         self.path = os.path.join(memory_dir, "sink")
         self._output = open(self.path, "wb")
         options = ["-Q" if refuse == "connect" else "-r", refuse] if refuse else []
-        # -m: connections at a time. Egret's and Postfix's limits are lower; the sink must not be the one that decides.
+        # -m: connections at a time. Egret's and Postfix's limits are lower (256 sources: 20 connections
+        # each); the sink must not be the one that decides.
         self.process = subprocess.Popen(
-            ["smtp-sink", "-c", "-u", "root", "-m", "8000", *options, f"{LOOPBACK}:{SINK_PORT}", "1000"],
+            ["/bin/sh", "-c", 'ulimit -n 16384 && exec "$@"', "sh",
+             "smtp-sink", "-c", "-u", "root", "-m", "8000", *options, f"{LOOPBACK}:{SINK_PORT}", "1000"],
             stdin=subprocess.DEVNULL, stdout=self._output, stderr=subprocess.STDOUT, start_new_session=True)
         try:
             wait_for_greeting(SINK_PORT, lambda: self.process.poll() is None, b"421" if refuse == "connect" else b"220")
