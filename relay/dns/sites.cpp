@@ -5,6 +5,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <utility>
 
 #include "relay/dns/idn.hpp"
 #include "relay/runtime/log.hpp"
@@ -16,8 +17,8 @@ namespace egret::relay {
 namespace {
 
 constexpr std::size_t max_hosts = 16;
-constexpr std::size_t max_addresses = 8;  // per host
-constexpr std::size_t max_cached = 100'000;
+constexpr std::size_t max_addresses = 8;     // per host
+constexpr std::size_t max_cached = 100'000;  // domains in each half of the cache
 
 SiteAnswer refuse(int code, std::string text) {
   return {nullptr, smtp::make_reply(code, std::move(text))};
@@ -89,12 +90,23 @@ void Sites::configure(std::shared_ptr<const config::Config> config, StsCache* st
   local_ = local_addresses();
   ask_ipv6_ = std::ranges::any_of(config_->topology.sources, [](const auto& s) { return s.address.v6 && !s.removed; });
   cache_.clear();
+  former_.clear();
 }
 
-std::optional<SiteAnswer> Sites::cached(std::string_view domain) const {
-  const auto it = cache_.find(domain);
-  if (it == cache_.end() || it->second.fresh_until <= std::chrono::steady_clock::now()) return std::nullopt;
-  return it->second.answer;
+std::optional<SiteAnswer> Sites::cached(std::string_view domain) {
+  const Deadline time = std::chrono::steady_clock::now();
+  if (const auto it = cache_.find(domain); it != cache_.end())
+    return it->second.fresh_until > time ? std::optional(it->second.answer) : std::nullopt;
+  const auto it = former_.find(domain);
+  if (it == former_.end() || it->second.fresh_until <= time) return std::nullopt;
+  SiteAnswer answer = it->second.answer;
+  remember(it->first, it->second);
+  return answer;
+}
+
+void Sites::remember(std::string domain, Entry entry) {
+  if (cache_.size() >= max_cached && !cache_.contains(domain)) former_ = std::exchange(cache_, Cache());
+  cache_[std::move(domain)] = std::move(entry);
 }
 
 boost::asio::awaitable<SiteAnswer> Sites::find(std::string domain) {
@@ -102,9 +114,8 @@ boost::asio::awaitable<SiteAnswer> Sites::find(std::string domain) {
   const std::uint64_t version = config_->version;
   const Lookup found = co_await look_up(domain);
   if (version != config_->version) co_return found.answer;  // its asker looks again
-  if (cache_.size() >= max_cached) cache_.clear();
   const auto ttl = std::chrono::seconds(std::clamp<std::uint32_t>(found.ttl, 1, 3600));
-  cache_[domain] = {found.answer, in(ttl)};
+  remember(domain, {found.answer, in(ttl)});
   co_return found.answer;
 }
 

@@ -72,7 +72,7 @@ class Sites {
   void configure(std::shared_ptr<const config::Config> config, StsCache* sts);
 
   /// What is remembered of `domain`, or nullopt.
-  std::optional<SiteAnswer> cached(std::string_view domain) const;
+  std::optional<SiteAnswer> cached(std::string_view domain);
   boost::asio::awaitable<SiteAnswer> find(std::string domain);
 
  private:
@@ -104,7 +104,11 @@ class Sites {
   Deadlines& deadlines_;
   std::vector<routing::IpAddress> local_;  ///< of this host's interfaces
   bool ask_ipv6_ = false;
-  std::map<std::string, Entry, std::less<>> cache_;
+  using Cache = std::map<std::string, Entry, std::less<>>;
+  void remember(std::string domain, Entry entry);
+
+  /// When cache_ is full it becomes former_, and what is not asked for meanwhile goes with the next change.
+  Cache cache_, former_;
 };
 
 }  // namespace egret::relay
