@@ -53,7 +53,7 @@ def fill_a_segment(times=15):
     return None
 
 
-@pytest.mark.parametrize("rule", ["allocate ENOSPC", "allocate EDQUOT", "open EMFILE segment-"])
+@pytest.mark.parametrize("rule", ["allocate ENOSPC", "allocate EDQUOT", "open EMFILE segment-", "open ENFILE segments.new"])
 def test_a_new_segment_that_cannot_be_made_is_452_until_it_can(relay, shop, rule):
     instance, disk = relay()
     disk.fail(rule)
@@ -82,6 +82,20 @@ def test_a_failed_write_or_sync_is_421_and_a_restart_loses_nothing(relay, shop, 
     assert refused().code == 421, "a disk that failed a sync is not believed again"
     instance.restart()
     all_arrive(shop, traffic)
+
+
+def test_a_segment_that_cannot_be_read_stops_the_start_and_a_hint_that_cannot_does_not(relay, shop):
+    instance, disk = relay()
+    send(letter())
+    instance.until_queue_empty()
+    instance.stop()
+    disk.fail("read EIO .spool")
+    code, said = instance.run_to_end()
+    assert code == 2 and "segment-" in said and "at offset 0: cannot be read" in said, (code, said)
+    disk.fail("read EIO .hint")
+    instance.start()
+    send(letter())
+    instance.until_queue_empty()
 
 
 def test_short_writes_are_finished(relay, shop):
