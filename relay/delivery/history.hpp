@@ -37,7 +37,7 @@ struct MessageHistory {
   std::vector<AttemptRecord> attempts;
 };
 
-/// Kept packed: twenty strings for each of many thousands of attempts would be most of what an idle relay takes.
+/// Kept packed: a record alone is 320 octets without its texts, and there are 10 000 messages on each worker.
 class History {
  public:
   static constexpr std::size_t kept = 10'000;
