@@ -412,11 +412,7 @@ asio::awaitable<json::value> message(const AdminContext& c, smtp::MessageId id) 
   bool known = false;
   for (Dispatcher* dispatcher : c.dispatchers) {
     auto part =
-        co_await on_worker<std::optional<MessageHistory>>(dispatcher, [dispatcher, id]() -> std::optional<MessageHistory> {
-          const MessageHistory* found = dispatcher->history(id);
-          if (!found) return std::nullopt;
-          return *found;
-        });
+        co_await on_worker<std::optional<MessageHistory>>(dispatcher, [dispatcher, id] { return dispatcher->history(id); });
     if (!part) continue;
     known = true;
     if (merged.message_class.empty()) merged.message_class = part->message_class;

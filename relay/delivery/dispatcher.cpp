@@ -757,7 +757,7 @@ void Dispatcher::list_resting(const QueueFilter& filter, QueueSummary& out) cons
     if (out.rows.size() >= filter.limit || (filter.message_class && *filter.message_class != row.message_class)) return;
     const char* const state = row.next_at <= time ? "ready" : "scheduled";
     if (!filter.state.empty() && filter.state != state) return;
-    const MessageHistory* known = history_.find(row.id);
+    const MessageHistory* known = history_.head(row.id);
     out.rows.push_back({row.id, row.message_class, "", "", state, row.accepted, row.next_at, row.attempts, row.recipients,
                         known ? known->sender : "", row.last_reply});
   });
@@ -782,7 +782,7 @@ QueueSummary Dispatcher::queue(const QueueFilter& filter) const {
     if (out.rows.size() >= filter.limit || (filter.message_class && *filter.message_class != job.message->message_class) ||
         (!filter.state.empty() && filter.state != state))
       return;
-    const MessageHistory* known = history_.find(job.message->id);
+    const MessageHistory* known = history_.head(job.message->id);
     out.rows.push_back({job.message->id, job.message->message_class, job.site ? job.site->key : "", egress, state,
                         job.message->accepted, job.next_at, job.attempts, static_cast<std::uint32_t>(job.recipients.size()),
                         known ? known->sender : "", reason});

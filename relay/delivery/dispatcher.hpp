@@ -128,7 +128,7 @@ class Dispatcher {
 
   /// What is here, for the API.
   QueueSummary queue(const QueueFilter& filter) const;
-  const MessageHistory* history(smtp::MessageId id) const { return history_.find(id); }
+  std::optional<MessageHistory> history(smtp::MessageId id) const { return history_.find(id); }
   /// The route that a message to `domain` would take now. `job` is what waits of a message, none for one that is not here.
   /// `sender` is the domain of the envelope sender, where it is known.
   boost::asio::awaitable<std::pair<routing::Route, SiteAnswer>> explain(std::string domain, std::uint32_t pool,

@@ -427,21 +427,20 @@ void Dispatcher::note(const Job& job, const std::string& outcome, const std::str
     history.accepted = job.message->accepted;
     if (job.content) history.sender = job.content->sender.to_string();
   }
-  if (history.attempts.size() < History::attempts_kept) {
-    AttemptRecord& record = history.attempts.emplace_back();
-    record.time = now();
-    record.egress = egress;
-    record.site = job.site ? job.site->key : "";
-    record.host = host;
-    record.outcome = outcome;
-    record.reply = reply;
-    record.label = label;
-    record.rule = rule;
-    record.route = job.route;
-    record.esp_id = esp_id;
-    if (job.content)
-      for (const auto index : recipients) record.recipients.push_back(job.content->recipients[index].to_string());
-  }
+  AttemptRecord record;
+  record.time = now();
+  record.egress = egress;
+  record.site = job.site ? job.site->key : "";
+  record.host = host;
+  record.outcome = outcome;
+  record.reply = reply;
+  record.label = label;
+  record.rule = rule;
+  record.route = job.route;
+  record.esp_id = esp_id;
+  if (job.content)
+    for (const auto index : recipients) record.recipients.push_back(job.content->recipients[index].to_string());
+  history_.add(job.message->id, record);
   if (!log::enabled(log::Level::info)) return;
   std::vector<log::Field> fields{{"id", smtp::to_string(job.message->id)},
                                  {"to", job.content ? join_addresses(*job.content, recipients) : ""},

@@ -58,7 +58,8 @@ def fill_a_segment(times=15):
     return None
 
 
-@pytest.mark.parametrize("rule", ["allocate ENOSPC", "allocate EDQUOT", "open EMFILE segment-", "open ENFILE segment-"])
+@pytest.mark.parametrize("rule", ["allocate ENOSPC", "allocate EDQUOT", "open EMFILE segment-", "open ENFILE segment-",
+                                  "open ENFILE segments.new"])
 def test_a_new_segment_that_cannot_be_made_is_452_until_it_can(relay, shop, rule):
     instance, disk = relay()
     disk.fail(rule)
@@ -102,6 +103,20 @@ def test_a_list_of_segments_that_cannot_be_replaced_stops_no_mail(relay, shop):
     send(letter())
     instance.until_queue_empty()
     assert {e.marker for e in traffic.sent if e.acknowledged} <= {marker_of(message.data) for message in shop.messages}
+
+
+def test_a_segment_that_cannot_be_read_stops_the_start_and_a_hint_that_cannot_does_not(relay, shop):
+    instance, disk = relay()
+    send(letter())
+    instance.until_queue_empty()
+    instance.stop()
+    disk.fail("read EIO .spool")
+    code, said = instance.run_to_end()
+    assert code == 2 and "segment-" in said and "at offset 0: cannot be read" in said, (code, said)
+    disk.fail("read EIO .hint")
+    instance.start()
+    send(letter())
+    instance.until_queue_empty()
 
 
 def test_short_writes_are_finished(relay, shop):

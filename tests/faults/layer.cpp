@@ -6,8 +6,8 @@
 //   FAULT_ROOT     directory; files outside it are left alone
 //   FAULT_JOURNAL  where the operations go (absent: nowhere)
 //   FAULT_RULES    a file that is read again before each call (absent or empty: nothing fails); one rule a line:
-//                  CALL WHAT [SUBSTRING OF THE PATH], CALL one of open write sync allocate rename unlink accept socket, WHAT the
-//                  name of an errno, "short" (only a part is written) or "delay=MILLISECONDS"
+//                  CALL WHAT [SUBSTRING OF THE PATH], CALL one of open read write sync allocate rename unlink accept
+//                  socket, WHAT the name of an errno, "short" (only a part is written) or "delay=MILLISECONDS"
 //
 // Journal: records of a head and two pieces of data (head.first and head.second octets). Times are CLOCK_MONOTONIC, taken when
 // the operation was over. A file is known by a number that it keeps when it is renamed.
@@ -315,6 +315,14 @@ EXPORT ssize_t pwrite(int fd, const void* data, size_t size, off_t offset) {
 }
 EXPORT ssize_t pwrite64(int fd, const void* data, size_t size, off_t offset) {
   return pwrite(fd, data, size, offset);
+}
+/// Only at a place: what the spool is read with.
+EXPORT ssize_t pread(int fd, void* data, size_t size, off_t offset) {
+  if (const Tracked file = tracked(fd); file.file != 0 && !allowed("read", file.path)) return -1;
+  return real<ssize_t(int, void*, size_t, off_t)>("pread")(fd, data, size, offset);
+}
+EXPORT ssize_t pread64(int fd, void* data, size_t size, off_t offset) {
+  return pread(fd, data, size, offset);
 }
 EXPORT ssize_t pwritev(int fd, const iovec* parts, int count, off_t offset) {
   return write_parts(fd, parts, count, offset, [&](const iovec* given, int n) {

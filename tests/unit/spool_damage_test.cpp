@@ -151,6 +151,7 @@ class SpoolDamage : public testing::TestWithParam<unsigned> {
     const fs::path directory = root_ / "history";
     Options options{directory, 0, 1h};
     options.segment_size = 16384;
+    options.step = 4096;
     for (int runs = 1 + static_cast<int>(random_() % 2); runs >= 0; --runs) {
       Spool spool(options, [](const Recovered&) {});
       for (unsigned steps = 10 + random_() % 50; steps > 0; --steps) step(spool);

@@ -16,6 +16,7 @@
 #include <sstream>
 #include <thread>
 
+#include "relay/spool/manifest.hpp"
 #include "relay/spool/segment.hpp"
 
 namespace egret::relay::spool {
@@ -761,6 +762,46 @@ TEST_F(SpoolTest, StoresNothingMoreAfterAFailedWrite) {
   crash();
   open();
   EXPECT_EQ(order_, std::vector<std::uint64_t>{id});
+}
+
+TEST_F(SpoolTest, TakesTheDiskOfASegmentInStepsAndListsEach) {
+  Options options{directory_, 0, 1h};
+  options.step = 1 << 20;
+  spool_ = std::make_unique<Spool>(options, [](const Recovered&) {});
+  const auto path = segment_path(directory_, last_segment());
+  EXPECT_EQ(fs::file_size(path), 1u << 20);
+  const std::string body = pattern(700'000, 4);
+  for (std::uint64_t megabytes = 1; megabytes <= 3; ++megabytes) {
+    accept(message(body));
+    const std::uint64_t used = used_part(last_segment()).second;
+    const std::uint64_t length = fs::file_size(path);
+    EXPECT_EQ(length % options.step, 0u);
+    EXPECT_LT(length - used, options.step);
+    bool damaged = false;
+    EXPECT_EQ(load_manifest(directory_, damaged)->at(last_segment()).length, length) << "a cut is noticed";
+  }
+  EXPECT_EQ(fs::file_size(path), 3u << 20);
+}
+
+TEST_F(SpoolTest, TakesWhatCannotBeReadForDamageAndNeverForATornTail) {
+  open();
+  accept();
+  accept(message(pattern(1 << 20, 4)));
+  settle();
+  const std::uint32_t n = last_segment();
+  const auto file = SegmentFile::open(segment_path(directory_, n), n, false);
+  const auto second = records(n)[1].offset;
+  SegmentReader reader(*file);
+  fs::resize_file(segment_path(directory_, n), second + 100'000);  // behind the reader's back: the rest is not to be had
+  const auto first = reader.record_at(segment_header_size);
+  ASSERT_TRUE(first);
+  EXPECT_EQ(segment_header_size + record_size(first->header.length), second);
+  EXPECT_FALSE(reader.record_at(second));
+  const WalkResult end = reader.judge_end(second);
+  EXPECT_EQ(end.end, second);
+  EXPECT_FALSE(end.clean);
+  EXPECT_FALSE(end.torn);
+  EXPECT_EQ(end.problem, "cannot be read: Input/output error");
 }
 
 TEST_F(SpoolTest, FillsOneSegmentAfterTheOther) {
