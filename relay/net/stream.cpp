@@ -223,6 +223,17 @@ error_code bind_source(tcp::socket& socket, const routing::IpAddress& from) {
   return error;
 }
 
+/// Asio watches a socket that it has connected for writability ever after, and epoll then reports that with each octet that
+/// comes in, also when it was read already: a wake-up for nothing. Registered anew it is watched for input only.
+tcp::socket watched_for_input(tcp::socket socket, const tcp& protocol, error_code& error) {
+  tcp::socket out(socket.get_executor());
+  const int descriptor = socket.release(error);
+  if (error) return out;
+  out.assign(protocol, descriptor, error);
+  if (error) ::close(descriptor);
+  return out;
+}
+
 }  // namespace
 
 bool usable(const TlsaRecord& record) {
@@ -256,6 +267,7 @@ asio::awaitable<ConnectResult> connect(ConnectOptions options, Deadlines& deadli
     if (guard.expired()) out.error = asio::error::timed_out;
   }
   if (out.error == boost::system::errc::address_not_available && options.from) out.local_fault = true;
+  if (!out.error) socket = watched_for_input(std::move(socket), peer.protocol(), out.error);
   if (!out.error) out.stream = make_stream(std::move(socket), deadlines);
   co_return out;
 }
