@@ -143,7 +143,8 @@ void Ingress::configure(Credentials credentials, Doors fresh) {
 asio::awaitable<void> Ingress::accept(Door* door) {
   while (!stopping_) {
     boost::system::error_code error;
-    tcp::socket socket = co_await door->acceptor.async_accept(asio::redirect_error(asio::use_awaitable, error));
+    tcp::endpoint peer;
+    tcp::socket socket = co_await door->acceptor.async_accept(peer, asio::redirect_error(asio::use_awaitable, error));
     if (stopping_ || !door->acceptor.is_open()) break;
     if (error) {
       // Out of descriptors or memory: what is open goes on, and new connections wait a moment.
@@ -155,7 +156,7 @@ asio::awaitable<void> Ingress::accept(Door* door) {
     delivery_.metrics.connections.add();
     const auto& listeners = front_->config->listeners;
     const auto listener = std::ranges::find(listeners, door->address, &config::Listener::address) - listeners.begin();
-    tasks_.spawn(serve(std::move(socket), front_, static_cast<std::size_t>(listener)), "session");
+    tasks_.spawn(serve(std::move(socket), from_asio(peer.address()), front_, static_cast<std::size_t>(listener)), "session");
   }
   if (!stopping_) std::erase_if(doors_, [door](const auto& one) { return one.get() == door; });
 }
@@ -188,19 +189,17 @@ void Ingress::relieve() {
   for (Session* session : sessions_) session->hurry(in(relief));
 }
 
-asio::awaitable<void> Ingress::serve(tcp::socket socket, std::shared_ptr<const Front> front, std::size_t listener) {
-  boost::system::error_code error;
-  const auto peer = socket.remote_endpoint(error);
-  if (error) co_return;
+asio::awaitable<void> Ingress::serve(tcp::socket socket, routing::IpAddress peer, std::shared_ptr<const Front> front,
+                                     std::size_t listener) {
   auto stream = make_stream(std::move(socket), deadlines_);
   const std::string refusal = shared_.admission.enter();
   if (!refusal.empty()) co_return co_await turn_away(std::move(stream), refusal);
   relieve();
   delivery_.metrics.sessions.fetch_add(1);
   try {
-    co_await converse(std::move(stream), std::move(front), listener, from_asio(peer.address()));
+    co_await converse(std::move(stream), std::move(front), listener, peer);
   } catch (const std::exception& e) {
-    log::error("session failed", {{"client", from_asio(peer.address()).to_string()}, {"error", e.what()}});
+    log::error("session failed", {{"client", peer.to_string()}, {"error", e.what()}});
   }
   delivery_.metrics.sessions.fetch_sub(1);
   shared_.admission.leave();
