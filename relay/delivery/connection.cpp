@@ -1,7 +1,6 @@
 #include "relay/delivery/connection.hpp"
 
 #include <algorithm>
-#include <array>
 
 #include "relay/dns/idn.hpp"
 #include "relay/runtime/clock.hpp"
@@ -48,7 +47,6 @@ boost::asio::awaitable<bool> Connection::converse(smtp::Reply& out) {
     if (!written) co_return false;
   }
   stream_->expires_at(deadline);
-  std::array<char, 1024> buffer;
   while (true) {
     std::string_view view = input_;
     const auto status = parser_.feed(view);
@@ -62,12 +60,12 @@ boost::asio::awaitable<bool> Connection::converse(smtp::Reply& out) {
       fail("protocol error: " + parser_.error());
       co_return false;
     }
-    const ReadResult got = co_await stream_->read_some(boost::asio::buffer(buffer));
+    const ReadResult got = co_await stream_->read_some(boost::asio::buffer(buffer_));
     if (got.error) {
       fail(stream_->timed_out() ? "timed out" : "connection lost: " + got.error.message());
       co_return false;
     }
-    input_.append(buffer.data(), got.size);
+    input_.append(buffer_.data(), got.size);
   }
 }
 

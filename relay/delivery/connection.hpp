@@ -1,6 +1,7 @@
 // One outgoing connection, by whatever protocol; and the one by SMTP: the client state machine on a stream.
 #pragma once
 
+#include <array>
 #include <boost/asio/awaitable.hpp>
 #include <memory>
 #include <optional>
@@ -129,6 +130,7 @@ class Connection : public Carrier {
   Security security_;
   smtp::ReplyParser parser_;
   std::string input_;
+  std::array<char, 1024> buffer_;  // not in a coroutine's frame, which would be too large to be kept for the next reply
   std::string error_;
   int messages_ = 0;
   bool usable_ = true;

@@ -158,8 +158,9 @@ void Ingress::configure(Credentials credentials, Doors fresh) {
 asio::awaitable<void> Ingress::accept(Door* door) {
   while (!stopping_) {
     boost::system::error_code error;
-    tcp::socket socket = co_await door->acceptor.async_accept(asio::redirect_error(asio::use_awaitable, error));
-    if (!error) welcome(*door, std::move(socket));  // also one that came in at the very moment of a stop
+    tcp::endpoint peer;
+    tcp::socket socket = co_await door->acceptor.async_accept(peer, asio::redirect_error(asio::use_awaitable, error));
+    if (!error) welcome(*door, std::move(socket), peer);  // also one that came in at the very moment of a stop
     if (stopping_ || !door->acceptor.is_open()) break;
     if (error) {
       // Out of descriptors or memory: what is open goes on, and new connections wait a moment.
@@ -171,13 +172,13 @@ asio::awaitable<void> Ingress::accept(Door* door) {
   if (!stopping_) std::erase_if(doors_, [door](const auto& one) { return one.get() == door; });
 }
 
-void Ingress::welcome(const Door& door, tcp::socket socket) {
+void Ingress::welcome(const Door& door, tcp::socket socket, const tcp::endpoint& peer) {
   // One that came in at the very moment of a reload may be of a listener that is gone.
   const auto& front = listens(*front_->config, door.address) ? front_ : former_front_;
   const auto& listeners = front->config->listeners;
   const auto listener = std::ranges::find(listeners, door.address, &config::Listener::address) - listeners.begin();
   delivery_.metrics.connections.add();
-  tasks_.spawn(serve(std::move(socket), front, static_cast<std::size_t>(listener)), "session");
+  tasks_.spawn(serve(std::move(socket), from_asio(peer.address()), front, static_cast<std::size_t>(listener)), "session");
 }
 
 /// The kernel resets the connections that still wait in the queue of a socket that closes: they are taken out first, and served.
@@ -186,8 +187,9 @@ void Ingress::close(Door& door) {
   door.acceptor.non_blocking(true, error);
   for (int taken = 0; !error && taken < backlog; ++taken) {
     tcp::socket socket(executor_);
-    door.acceptor.accept(socket, error);
-    if (!error) welcome(door, std::move(socket));
+    tcp::endpoint peer;
+    door.acceptor.accept(socket, peer, error);
+    if (!error) welcome(door, std::move(socket), peer);
   }
   door.acceptor.close(error);
 }
@@ -222,10 +224,8 @@ void Ingress::relieve() {
     if (stressed || session->holds()) session->hurry(in(relief));
 }
 
-asio::awaitable<void> Ingress::serve(tcp::socket socket, std::shared_ptr<const Front> front, std::size_t listener) {
-  boost::system::error_code error;
-  const auto peer = socket.remote_endpoint(error);
-  if (error) co_return;
+asio::awaitable<void> Ingress::serve(tcp::socket socket, routing::IpAddress peer, std::shared_ptr<const Front> front,
+                                     std::size_t listener) {
   auto stream = make_stream(std::move(socket), deadlines_);
   const bool limited = front->queues && front->config->listeners[listener].pass_through;
   const std::string refusal = shared_.admission.enter(limited);
@@ -233,9 +233,9 @@ asio::awaitable<void> Ingress::serve(tcp::socket socket, std::shared_ptr<const F
   relieve();
   delivery_.metrics.sessions.fetch_add(1);
   try {
-    co_await converse(std::move(stream), std::move(front), listener, from_asio(peer.address()));
+    co_await converse(std::move(stream), std::move(front), listener, peer);
   } catch (const std::exception& e) {
-    log::error("session failed", {{"client", from_asio(peer.address()).to_string()}, {"error", e.what()}});
+    log::error("session failed", {{"client", peer.to_string()}, {"error", e.what()}});
   }
   delivery_.metrics.sessions.fetch_sub(1);
   shared_.admission.leave(limited);

@@ -91,10 +91,10 @@ class Ingress {
   };
   void renew_front();
   boost::asio::awaitable<void> accept(Door* door);
-  void welcome(const Door& door, boost::asio::ip::tcp::socket socket);
+  void welcome(const Door& door, boost::asio::ip::tcp::socket socket, const boost::asio::ip::tcp::endpoint& peer);
   void close(Door& door);
-  boost::asio::awaitable<void> serve(boost::asio::ip::tcp::socket socket, std::shared_ptr<const Front> front,
-                                     std::size_t listener);
+  boost::asio::awaitable<void> serve(boost::asio::ip::tcp::socket socket, routing::IpAddress peer,
+                                     std::shared_ptr<const Front> front, std::size_t listener);
   /// Reads the PROXY header that a load balancer must send; false when there is none to be believed.
   boost::asio::awaitable<bool> read_proxy_header(Stream* stream, routing::IpAddress* client, std::string* rest);
   void relieve();

@@ -3,9 +3,11 @@
 #include <openssl/ssl.h>
 #include <sys/socket.h>
 #include <sys/uio.h>
+#include <unistd.h>
 
 #include <algorithm>
 #include <array>
+#include <boost/asio/async_result.hpp>
 #include <boost/asio/connect.hpp>
 #include <boost/asio/read.hpp>
 #include <boost/asio/redirect_error.hpp>
@@ -75,16 +77,16 @@ class TcpStream final : public Stream, private Expirable {
   }
   ~TcpStream() override { deadlines_.remove(*this); }
 
+  /// No coroutine of its own in clear: there is one read for each command of each session.
   asio::awaitable<ReadResult> read_some(asio::mutable_buffer buffer) override {
-    ReadResult out;
-    if (dead_) {
-      out.error = asio::error::operation_aborted;
-    } else if (tls_) {
-      out.size = co_await tls_->async_read_some(buffer, asio::redirect_error(asio::use_awaitable, out.error));
-    } else {
-      out.size = co_await socket_.async_read_some(buffer, asio::redirect_error(asio::use_awaitable, out.error));
-    }
-    co_return out;
+    if (dead_ || tls_) return read_tls(buffer);
+    return asio::async_initiate<const asio::use_awaitable_t<>, void(ReadResult)>(
+        [this, buffer](auto handler) {
+          socket_.async_read_some(buffer, [handler = std::move(handler)](error_code error, std::size_t size) mutable {
+            std::move(handler)(ReadResult{error, size});
+          });
+        },
+        asio::use_awaitable);
   }
 
   asio::awaitable<error_code> write(std::span<const asio::const_buffer> buffers) override {
@@ -179,6 +181,16 @@ class TcpStream final : public Stream, private Expirable {
   }
 
  private:
+  /// Under TLS, or after close().
+  asio::awaitable<ReadResult> read_tls(asio::mutable_buffer buffer) {
+    ReadResult out;
+    if (dead_)
+      out.error = asio::error::operation_aborted;
+    else
+      out.size = co_await tls_->async_read_some(buffer, asio::redirect_error(asio::use_awaitable, out.error));
+    co_return out;
+  }
+
   void expire() override {
     const bool first = !std::exchange(timed_out_, true);
     if (first && soft_) return interrupt();
@@ -223,6 +235,17 @@ error_code bind_source(tcp::socket& socket, const routing::IpAddress& from) {
   return error;
 }
 
+/// Asio watches a socket that it has connected for writability ever after, and epoll then reports that with each octet that
+/// comes in, also when it was read already: a wake-up for nothing. Registered anew it is watched for input only.
+tcp::socket watched_for_input(tcp::socket socket, const tcp& protocol, error_code& error) {
+  tcp::socket out(socket.get_executor());
+  const int descriptor = socket.release(error);
+  if (error) return out;
+  out.assign(protocol, descriptor, error);
+  if (error) ::close(descriptor);
+  return out;
+}
+
 }  // namespace
 
 bool usable(const TlsaRecord& record) {
@@ -256,6 +279,7 @@ asio::awaitable<ConnectResult> connect(ConnectOptions options, Deadlines& deadli
     if (guard.expired()) out.error = asio::error::timed_out;
   }
   if (out.error == boost::system::errc::address_not_available && options.from) out.local_fault = true;
+  if (!out.error) socket = watched_for_input(std::move(socket), peer.protocol(), out.error);
   if (!out.error) out.stream = make_stream(std::move(socket), deadlines);
   co_return out;
 }

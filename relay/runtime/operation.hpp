@@ -40,7 +40,7 @@ class HandlerOperation final : public Operation<T> {
 /// Calls `start(OperationPtr<T>)` and awaits its completion. `start` must not complete it before it returns.
 template <class T, class Start>
 boost::asio::awaitable<T> await_operation(Start start) {
-  co_return co_await boost::asio::async_initiate<const boost::asio::use_awaitable_t<>, void(T)>(
+  return boost::asio::async_initiate<const boost::asio::use_awaitable_t<>, void(T)>(
       [](auto handler, Start begin) {
         using Handler = decltype(handler);
         begin(OperationPtr<T>(std::make_unique<detail::HandlerOperation<T, Handler>>(std::move(handler))));

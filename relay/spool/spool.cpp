@@ -391,9 +391,13 @@ void Spool::Impl::push_soon(Item item, const asio::any_io_executor& home) {
   asio::post(home, [weak = weak_from_this(), context] {
     const auto self = weak.lock();
     if (!self) return;
-    const std::unique_lock lock(self->mutex_);
-    std::erase(self->promised_, context);
-    if (std::exchange(self->sleeping_, false)) self->wake_.notify_one();
+    bool notify = false;
+    {
+      const std::lock_guard lock(self->mutex_);
+      std::erase(self->promised_, context);
+      notify = std::exchange(self->sleeping_, false);
+    }
+    if (notify) self->wake_.notify_one();
   });
 }
 
