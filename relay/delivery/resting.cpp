@@ -10,6 +10,8 @@ namespace {
 constexpr std::uint8_t report = 1, strict = 2, ambiguous = 4, warned = 8, sticky_source = 16, sticky_smarthost = 32;
 
 /// Of what a server said, the codes: there are few enough of them.
+constexpr std::size_t longest_text = 2048;  // octets
+
 std::string codes_of(const std::string& reply) {
   const smtp::Reply parsed = smtp::parse_reply(reply);
   std::string out = std::to_string(parsed.code);
@@ -73,7 +75,10 @@ void Resting::add(JobPtr job) {
   entry.first = job->recipients.front();
   entry.count = static_cast<std::uint32_t>(job->recipients.size());
   entry.attempts = job->attempts;
-  entry.reply = replies_.keep(job->last_reply, replies_.size() < most_texts ? "" : codes_of(job->last_reply), most_texts);
+  // A reply may have 64 KB: of such a one only the codes are worth the memory.
+  const bool whole = replies_.size() < most_texts && job->last_reply.size() <= longest_text;
+  const std::string codes = whole ? "" : codes_of(job->last_reply);
+  entry.reply = replies_.keep(job->last_reply.size() <= longest_text ? job->last_reply : codes, codes, most_texts);
   entry.host = hosts_.keep(job->last_host, "", most_texts);
   if (job->message->report) entry.flags |= report;
   if (job->sticky_strict) entry.flags |= strict;
