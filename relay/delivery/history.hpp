@@ -42,6 +42,7 @@ class History {
  public:
   static constexpr std::size_t kept = 10'000;
   static constexpr std::size_t attempts_kept = 50;
+  static constexpr std::size_t octets_kept = 16 * 1024;  ///< of a message's attempts; the last of them may go beyond
 
   /// What is known of the message but for its attempts.
   MessageHistory& of(smtp::MessageId id) {
@@ -60,10 +61,10 @@ class History {
     const auto it = messages_.find(static_cast<std::uint64_t>(id));
     return it == messages_.end() ? nullptr : &it->second.head;
   }
-  /// Of a message that of() was called for; those behind the first fifty are not kept.
+  /// Of a message that of() was called for; those behind the first fifty, or behind octets_kept, are not kept.
   void add(smtp::MessageId id, const AttemptRecord& attempt) {
     const auto it = messages_.find(static_cast<std::uint64_t>(id));
-    if (it == messages_.end() || it->second.count >= attempts_kept) return;
+    if (it == messages_.end() || it->second.count >= attempts_kept || it->second.packed.size() >= octets_kept) return;
     const std::string packed = pack(attempt);
     it->second.packed.reserve(it->second.packed.size() + packed.size());
     it->second.packed += packed;

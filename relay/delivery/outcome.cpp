@@ -416,6 +416,20 @@ void Dispatcher::finish(const Job& job, const std::vector<std::uint32_t>& recipi
   shared_.spool.progress(std::move(progress));
 }
 
+namespace {
+
+// What is remembered of one message, whatever receivers say to it: octets.
+constexpr std::size_t longest_reply = 1024;
+
+/// The log has all of it.
+std::string shortened(const std::string& reply) {
+  if (reply.size() <= longest_reply) return reply;
+  const std::size_t end = reply.find_last_of(" \n", longest_reply);  // between characters, whatever they are
+  return (end == std::string::npos ? "" : reply.substr(0, end)) + " ...";
+}
+
+}  // namespace
+
 void Dispatcher::note(const Job& job, const std::string& outcome, const std::string& host, const std::string& reply,
                       std::string_view label, std::string_view rule, const std::vector<std::uint32_t>& recipients,
                       std::string_view phase, const std::string& esp_id) {
@@ -433,7 +447,7 @@ void Dispatcher::note(const Job& job, const std::string& outcome, const std::str
   record.site = job.site ? job.site->key : "";
   record.host = host;
   record.outcome = outcome;
-  record.reply = reply;
+  record.reply = shortened(reply);
   record.label = label;
   record.rule = rule;
   record.route = job.route;

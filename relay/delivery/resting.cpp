@@ -9,6 +9,8 @@ namespace {
 
 constexpr std::uint8_t report = 1, strict = 2, ambiguous = 4, warned = 8, sticky_source = 16, sticky_smarthost = 32;
 
+constexpr std::size_t longest_text = 2048;  // octets
+
 /// Of what a server said, the codes: there are few enough of them.
 std::string codes_of(const std::string& reply) {
   const smtp::Reply parsed = smtp::parse_reply(reply);
@@ -91,7 +93,10 @@ void Resting::add(const Facts& facts) {
   entry.first = facts.first;
   entry.count = facts.recipients;
   entry.attempts = facts.attempts;
-  entry.reply = replies_.keep(facts.reply, replies_.size() < most_texts ? "" : codes_of(facts.reply), most_texts);
+  // A reply may have 64 KB: of such a one only the codes are worth the memory.
+  const bool whole = facts.reply.size() <= longest_text;
+  const std::string codes = whole && replies_.size() < most_texts ? "" : codes_of(facts.reply);
+  entry.reply = replies_.keep(whole ? facts.reply : codes, codes, most_texts);
   entry.host = hosts_.keep(facts.host, "", most_texts);
   if (facts.report) entry.flags |= report;
   if (facts.strict) entry.flags |= strict;

@@ -10,10 +10,10 @@ import pytest
 
 from support import wait
 from support.disk import Disk
-from support.listeners import listener
-from support.mail import Refused, Submitter, letter, marker_of
-from support.raw_smtp import RawSmtp, stuffed
 from support.egret import source
+from support.listeners import listener
+from support.mail import Refused, Submitter, letter, marker_of, send
+from support.raw_smtp import RawSmtp, stuffed
 from support.scripted_receiver import SILENT
 
 BULK = 2526
@@ -147,6 +147,17 @@ def test_clients_that_stall_while_memory_runs_out_are_ended(egret, shop):
     for client in clients:
         client.close()
     instance.until_queue_empty()
+
+
+def test_what_receivers_say_is_remembered_in_part(egret, shop):
+    instance = egret(delivery={"retry": ["100ms"]}, log={"level": "warn"})
+    shop.on("rcpt", lambda *_: "\n".join(["451 4.3.0 " + "Later, " * 60] * 100))
+    sent = send(letter())
+    wait.until(lambda: len(instance.message(sent.id)["attempts"]) > 10, 15, "many attempts")
+    wait.until(lambda: sum(len(session.refused) for session in shop.sessions) > 20, 15, "more than are kept")
+    attempts = instance.message(sent.id)["attempts"]
+    assert all(a["reply"].startswith("451-4.3.0 Later,") and a["reply"].endswith(" ...") for a in attempts)
+    assert len(attempts) < 20 and sum(len(a["reply"]) for a in attempts) < 20_000
 
 
 # -- disk

@@ -38,6 +38,15 @@ class RestingTest : public testing::Test {
   Resting resting_{[](std::uint32_t, routing::Time accepted) { return accepted + 24h; }};
 };
 
+TEST_F(RestingTest, OfAVeryLongReplyKeepsTheCodes) {
+  JobPtr in = job(7, at(50));
+  in->last_reply = "451-4.7.1 later " + std::string(1500, 'x') + "\n451 4.7.1 " + std::string(1500, 'y');
+  resting_.add(std::move(in));
+  const auto out = resting_.take_due(at(50), 10, [](std::uint32_t) { return true; });
+  ASSERT_EQ(out.size(), 1u);
+  EXPECT_EQ(out[0]->last_reply, "451 4.7.1");
+}
+
 TEST_F(RestingTest, GivesAJobBackAsItWas) {
   JobPtr in = job(7, at(50), 3);
   in->message->report = true;
