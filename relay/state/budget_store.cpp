@@ -24,12 +24,12 @@ Statement prepare(sqlite3* db, const char* sql) {
   return Statement(raw);
 }
 
-void bind(const Statement& statement, int index, std::string_view text) {
+void bind_to(const Statement& statement, int index, std::string_view text) {
   sqlite3_bind_text(statement.get(), index, text.data(), static_cast<int>(text.size()), SQLITE_TRANSIENT);
 }
 
 /// SQLite's integers are signed; amounts are far below.
-void bind(const Statement& statement, int index, std::uint64_t number) {
+void bind_to(const Statement& statement, int index, std::uint64_t number) {
   sqlite3_bind_int64(statement.get(), index, static_cast<sqlite3_int64>(std::min<std::uint64_t>(number, INT64_MAX)));
 }
 
@@ -100,14 +100,14 @@ bool BudgetStore::commit(const std::vector<BudgetRow>& rows) {
     execute("BEGIN IMMEDIATE");
     const Statement put = prepare(db_, "INSERT OR REPLACE INTO budgets VALUES(?, ?, ?, ?, ?, ?, ?, ?)");
     for (const BudgetRow& row : rows) {
-      bind(put, 1, row.smarthost);
-      bind(put, 2, row.message_class);
-      bind(put, 3, row.unit.code());
-      bind(put, 4, static_cast<std::uint64_t>(row.per.count()));
-      bind(put, 5, static_cast<std::uint64_t>(row.use.window.time_since_epoch().count()));
-      bind(put, 6, row.use.used);
-      bind(put, 7, static_cast<std::uint64_t>(row.told));
-      bind(put, 8, row.limit);
+      bind_to(put, 1, row.smarthost);
+      bind_to(put, 2, row.message_class);
+      bind_to(put, 3, row.unit.code());
+      bind_to(put, 4, static_cast<std::uint64_t>(row.per.count()));
+      bind_to(put, 5, static_cast<std::uint64_t>(row.use.window.time_since_epoch().count()));
+      bind_to(put, 6, row.use.used);
+      bind_to(put, 7, static_cast<std::uint64_t>(row.told));
+      bind_to(put, 8, row.limit);
       if (sqlite3_step(put.get()) != SQLITE_DONE) throw std::runtime_error(sqlite3_errmsg(db_));
       sqlite3_reset(put.get());
     }
