@@ -9,9 +9,9 @@ namespace {
 
 constexpr std::uint8_t report = 1, strict = 2, ambiguous = 4, warned = 8, sticky_source = 16, sticky_smarthost = 32;
 
-/// Of what a server said, the codes: there are few enough of them.
 constexpr std::size_t longest_text = 2048;  // octets
 
+/// Of what a server said, the codes: there are few enough of them.
 std::string codes_of(const std::string& reply) {
   const smtp::Reply parsed = smtp::parse_reply(reply);
   std::string out = std::to_string(parsed.code);
