@@ -2,11 +2,13 @@
 // dispatcher bound what comes after; this bounds what comes before, in which nothing but clients and syncs decide how long it
 // takes.
 //
-// The bound is half of spool.cache. From half of that bound on, sessions keep less of a body each (the rest goes to the spool
-// while it comes in); from three quarters on, messages of lesser classes do not begin, and at the bound none does: 452 4.3.1.
-// Whoever has begun may end: with `small_piece` octets each, that is bounded by limits.connections.
+// The bound is half of spool.cache, and never so little that nothing could come in. From half of that bound on, sessions keep
+// less of a body each (the rest goes to the spool while it comes in); from three quarters on, messages of lesser classes do not
+// begin, and at the bound none does: 452 4.3.1. Whoever has begun may end: with `small_piece` octets each, that is bounded by
+// limits.connections.
 #pragma once
 
+#include <algorithm>
 #include <atomic>
 #include <chrono>
 #include <cstdint>
@@ -21,7 +23,7 @@ class Intake {
 
   /// `cache` is spool.cache, in octets.
   explicit Intake(std::uint64_t cache) { configure(cache); }
-  void configure(std::uint64_t cache) { limit_.store(cache / 2, std::memory_order_relaxed); }
+  void configure(std::uint64_t cache) { limit_.store(std::max(cache / 2, least), std::memory_order_relaxed); }
 
   /// A session holds `now` octets of a message where it held `before`.
   void hold(std::uint64_t before, std::uint64_t now) { used_.fetch_add(now - before, std::memory_order_relaxed); }
@@ -43,6 +45,7 @@ class Intake {
   }
 
  private:
+  static constexpr std::uint64_t least = 4 * small_piece;
   static constexpr std::chrono::steady_clock::rep none = -1;
   std::atomic<std::uint64_t> limit_{0};
   std::atomic<std::uint64_t> used_{0};

@@ -2,6 +2,7 @@
 
 import os
 import re
+import smtplib
 import subprocess
 import threading
 import time
@@ -195,6 +196,8 @@ def fill_until_refused(port, free, lowest, to="user@slow.test"):
                 client.send(filled(4 * MB), to)
             except Refused as refusal:
                 return refusal
+            except (OSError, smtplib.SMTPException):  # in the middle of a large message the connection is closed
+                return refusal_of(port)
             lowest.append(free())
     return None
 

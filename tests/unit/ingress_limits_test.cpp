@@ -65,21 +65,27 @@ TEST(Admission, LeavesAQuarterToThoseWhoNeedNotWaitForReceivers) {
 }
 
 TEST(Intake, IsFullForLesserClassesBeforeItIsForAll) {
-  Intake intake(1000 * 2);
-  intake.hold(0, 499);
+  constexpr std::uint64_t bound = 1'000'000;
+  Intake intake(bound * 2);
+  intake.hold(0, bound / 2 - 1);
   EXPECT_FALSE(intake.crowded());
-  intake.hold(499, 500);
+  intake.hold(bound / 2 - 1, bound / 2);
   EXPECT_TRUE(intake.crowded());
   EXPECT_FALSE(intake.full(true));
-  intake.hold(500, 750);
+  intake.hold(bound / 2, bound / 4 * 3);
   EXPECT_TRUE(intake.full(true));
   EXPECT_FALSE(intake.full(false));
-  intake.hold(0, 250);
+  intake.hold(0, bound / 4);
   EXPECT_TRUE(intake.full(false));
-  intake.hold(250, 0);
-  intake.hold(750, 0);
+  intake.hold(bound / 4, 0);
+  intake.hold(bound / 4 * 3, 0);
   EXPECT_EQ(intake.used(), 0u);
   EXPECT_FALSE(intake.crowded());
+}
+
+TEST(Intake, LetsAMessageInWithoutAnyCache) {
+  EXPECT_FALSE(Intake(0).full(true));
+  EXPECT_FALSE(Intake(0).full(false));
 }
 
 TEST(Intake, TellsEveryTenSeconds) {
