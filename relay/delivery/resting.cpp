@@ -23,6 +23,10 @@ std::string codes_of(const std::string& reply) {
 
 SharedTexts::Handle SharedTexts::keep(const std::string& text, const std::string& shorter, std::size_t limit) {
   if (text.empty()) return 0;
+  if (last_ != 0 && texts_[last_].text && *texts_[last_].text == text) {
+    ++texts_[last_].users;
+    return last_;
+  }
   auto it = known_.find(text);
   if (it == known_.end() && known_.size() >= limit) {
     if (shorter.empty()) return 0;
@@ -41,7 +45,7 @@ SharedTexts::Handle SharedTexts::keep(const std::string& text, const std::string
     texts_[handle].text = &it->first;
   }
   ++texts_[it->second].users;
-  return it->second;
+  return last_ = it->second;
 }
 
 void SharedTexts::release(Handle handle) {

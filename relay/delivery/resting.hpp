@@ -37,6 +37,7 @@ class SharedTexts {
   std::unordered_map<std::string, Handle> known_;
   std::vector<Text> texts_;
   std::vector<Handle> free_;
+  Handle last_ = 0;  ///< what was kept last: neighbours mostly heard the same
 };
 
 class Resting {
