@@ -250,7 +250,7 @@ void Dispatcher::smarthost_refuses(const Job& job, const std::string& text, rout
                                    routing::Duration at_least) {
   const std::uint32_t index = job.egress.index;
   if (trouble == routing::AccountTrouble::sender) return shared_.reputation.report_sender_refused(index, job.sender_domain, text);
-  shared_.reputation.report_smarthost_refused(index, text, trouble, at_least);
+  shared_.reputation.report_smarthost_refused(index, text, trouble, at_least, job.version);
   const auto& known = snapshot_->smarthosts[index].resting_until;
   if (known && now() < *known) return;
   auto next = std::make_shared<routing::Snapshot>(*snapshot_);

@@ -33,6 +33,7 @@ Reputation::Reputation(const boost::asio::any_io_executor& executor, std::shared
       publish_(std::move(publish)),
       states_(config_->topology.sources.size()),
       smarthosts_(config_->topology.smarthosts.size()),
+      doors_(config_->topology.smarthosts.size()),
       random_(std::random_device{}()),
       readiness_(std::make_unique<ReadinessBook>(config_, events)) {}
 
@@ -65,11 +66,15 @@ void Reputation::forget_lists() {
 void Reputation::configure(std::shared_ptr<const config::Config> config) {
   // What made a smarthost rest may be mended: it is asked again.
   for (std::size_t i = 0; i < smarthosts_.size(); ++i)
-    if (!config->smarthosts[i].same_door(config_->smarthosts[i])) smarthosts_[i] = {};
+    if (!config->smarthosts[i].same_door(config_->smarthosts[i])) {
+      smarthosts_[i] = {};
+      doors_[i] = config->version;
+    }
   config_ = std::move(config);
   const std::size_t before = states_.size();
   states_.resize(config_->topology.sources.size());
   smarthosts_.resize(config_->smarthosts.size());
+  doors_.resize(config_->smarthosts.size());
   readiness_->configure(config_);
   publish();  // at once: what folds below speaks of sources that the workers must know
   for (std::size_t i = before; i < states_.size(); ++i) test_address(static_cast<std::uint32_t>(i));
@@ -98,8 +103,9 @@ void Reputation::report_withdrawn(std::uint64_t message, const std::vector<routi
 }
 
 void Reputation::report_smarthost_refused(std::uint32_t smarthost, std::string reason, routing::AccountTrouble trouble,
-                                          routing::Duration at_least) {
-  boost::asio::post(executor_, [this, smarthost, reason = std::move(reason), trouble, at_least] {
+                                          routing::Duration at_least, std::uint64_t version) {
+  boost::asio::post(executor_, [this, smarthost, reason = std::move(reason), trouble, at_least, version] {
+    if (version < doors_[smarthost]) return;
     routing::SmarthostState& state = smarthosts_[smarthost];
     if (!routing::smarthost_refused(state, reason, now(), trouble, config_->smarthosts[smarthost].quota, at_least)) return;
     Event event;

@@ -43,9 +43,10 @@ class Reputation {
   /// A message was found to be poison: takes back what it did to every source concerned. Names that are no source of this
   /// configuration are passed over.
   void report_withdrawn(std::uint64_t message, const std::vector<routing::Concerned>& concerned);
-  /// `at_least`: how long the smarthost itself wants to be left alone.
+  /// `at_least`: how long the smarthost itself wants to be left alone. `version`: of the configuration that was followed; what
+  /// a login with a former password met says nothing of the one that replaced it.
   void report_smarthost_refused(std::uint32_t smarthost, std::string reason, routing::AccountTrouble trouble,
-                                routing::Duration at_least = routing::Duration{0});
+                                routing::Duration at_least = routing::Duration{0}, std::uint64_t version = UINT64_MAX);
   /// The smarthost does not take mail of this sender's domain ("" is the null sender).
   void report_sender_refused(std::uint32_t smarthost, std::string domain, std::string reason);
   void report_smarthost_delivered(std::uint32_t smarthost);
@@ -94,6 +95,7 @@ class Reputation {
   std::function<void(std::uint32_t)> changed_;
   std::vector<routing::SourceState> states_;
   std::vector<routing::SmarthostState> smarthosts_;
+  std::vector<std::uint64_t> doors_;  ///< by smarthost: the configuration that changed how it is reached
   std::shared_ptr<const routing::Snapshot> snapshot_;
   std::map<std::string, std::uint64_t> would_have_;
   std::mt19937_64 random_;

@@ -170,6 +170,7 @@ def test_xforward_names_the_origin_in_the_log_for_one_transaction_and_gives_no_r
         assert client.ask("MAIL FROM:<app@sender.test>").startswith("250")
         assert client.ask("RSET").startswith("250")
         third = submit(client, "third")
+    wait.until(lambda: all(f'"id":"{id}"' in instance.log() for id in (first, second, third)), 10, "the log has all of them")
     log = {id: next(line for line in instance.log().splitlines() if '"accepted"' in line and id in line)
            for id in (first, second, third)}
     for field in ('"origin_id":"4bXQZ71Wz9z1"', '"origin_client":"192.0.2.1"', '"origin_name":"origin.test"',

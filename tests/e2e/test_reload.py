@@ -4,6 +4,7 @@ import os
 import re
 import signal
 import socket
+import threading
 
 import pytest
 
@@ -152,6 +153,27 @@ def test_a_smarthost_with_another_password_is_used_from_the_next_connection_on(e
            pools={"transactional": {"fallback": ["esp"]}}, classes={"transactional": {"pool": "transactional"}})
     send(letter())
     wait.until(lambda: esp.messages, 10, "the new password is tried at once, although the smarthost was resting")
+
+
+def test_a_refusal_of_the_former_password_that_comes_after_the_reload_does_not_count(egret, smarthost, shop, authority):
+    esp = smarthost("esp", users={"apikey": "second"})
+    asked, go_on = threading.Event(), threading.Event()
+
+    def slow(session, user):
+        asked.set()
+        go_on.wait(20)
+
+    esp.on("auth", slow)
+    rest = {"pools": {"transactional": {"fallback": ["esp"]}}, "classes": {"transactional": {"pool": "transactional"}}}
+    section = {"address": "smtp.esp.test:587", "username": "apikey", "password": "first", "ca": authority.certificate}
+    instance = egret(sources={}, smarthosts={"esp": section}, **rest)
+    id = send(letter()).id
+    assert asked.wait(10)
+    reload(instance, sources={}, smarthosts={"esp": {**section, "password": "second"}}, **rest)
+    go_on.set()
+    wait.until(lambda: any("535" in a["reply"] for a in instance.message(id)["attempts"]), 10, "the login fails")
+    send(letter())
+    wait.until(lambda: len(esp.messages) == 2, 10, "both go with the new password")
 
 
 def test_many_reloads_under_load_lose_nothing(egret, shop):
