@@ -56,7 +56,7 @@ class SoakSession(Session):
 
 
 class SoakReceiver(ScriptedReceiver):
-    """Takes mail of all domains; `reports`: it is where senders' reports arrive."""
+    """Takes mail of all domains; `reports`: only senders' reports arrive here."""
 
     SESSION = SoakSession
 
@@ -135,7 +135,7 @@ class SoakReceiver(ScriptedReceiver):
         reply = self.judge(session, "dot")
         if reply:
             return session.answer(reply)
-        if self.reports:
+        if self.reports or not sender:  # the smarthost gets both
             self._report(data)
             return session.answer("250 2.0.0 Ok: taken")
         if self.forget_one:
