@@ -76,6 +76,34 @@ class SpoolTest : public testing::Test {
     in.seekg(segment_header_size);
     if (in.get() == 0) fs::resize_file(active, segment_header_size);
   }
+  /// The same with segments of 4 MB, their disk taken in steps of 1 MB.
+  void open_small(std::uint64_t reserve = 0) {
+    spool_.reset();
+    Options options{directory_, reserve, 1h};
+    options.segment_size = 4 << 20;
+    options.step = 1 << 20;
+    spool_ = std::make_unique<Spool>(options, [](const Recovered&) {});
+  }
+  /// While it lives no file of this process may become larger than 1 MB.
+  class FullDisk {
+   public:
+    FullDisk() {
+      getrlimit(RLIMIT_FSIZE, &old_);
+      handler_ = signal(SIGXFSZ, SIG_IGN);
+      const rlimit tight{1 << 20, old_.rlim_max};
+      setrlimit(RLIMIT_FSIZE, &tight);
+    }
+    ~FullDisk() {
+      setrlimit(RLIMIT_FSIZE, &old_);
+      signal(SIGXFSZ, handler_);
+    }
+    FullDisk(const FullDisk&) = delete;
+    FullDisk& operator=(const FullDisk&) = delete;
+
+   private:
+    rlimit old_{};
+    sighandler_t handler_ = SIG_DFL;
+  };
   /// What opening says when it must fail. A copy is opened: the directory itself stays as it is.
   std::string refusal() {
     const fs::path copy = copied();
@@ -151,6 +179,15 @@ class SpoolTest : public testing::Test {
       std::this_thread::sleep_for(20ms);
     }
     return false;
+  }
+
+  /// Waits until deliveries can be recorded; false after some seconds.
+  bool delivers() {
+    for (int i = 0; i < 200 && spool_->delivery_paused(); ++i) {
+      std::this_thread::sleep_for(20ms);
+      settle();
+    }
+    return !spool_->delivery_paused();
   }
 
   // ---- messages ----
@@ -740,6 +777,111 @@ TEST_F(SpoolTest, StillStoresReportsAndEndsBelowTheReserve) {
   spool_->accept_internal(std::make_shared<const Message>(std::move(m)));
   open();
   EXPECT_EQ(order_, std::vector<std::uint64_t>{report});
+}
+
+TEST_F(SpoolTest, KeepsRoomForTheEndOfAllThatItAccepted) {
+  open_small();
+  const auto full = std::make_unique<FullDisk>();
+  std::vector<std::uint64_t> ids;
+  while (ids.size() < 1000) {
+    Message m = message(pattern(4000, 1));
+    const auto id = number(m.id);
+    if (run(spool_->accept(std::make_shared<const Message>(std::move(m)))) != Trouble::none) break;
+    ids.push_back(id);
+  }
+  EXPECT_GT(ids.size(), 100u);
+  EXPECT_LT(ids.size(), 1000u);
+  EXPECT_NE(spool_->trouble_text().find(segment_path(directory_, last_segment()).string() + " from offset 1048576"),
+            std::string::npos)
+      << spool_->trouble_text();
+  for (const auto id : ids) done(id);
+  settle();
+  EXPECT_FALSE(spool_->delivery_paused());
+  EXPECT_EQ(spool_->counters().waiting, 0u);
+}
+
+TEST_F(SpoolTest, EndsNoMessageBeforeItsReportIsStored) {
+  open();
+  const auto a = accept(), b = accept(message("b", 2));
+  open_small(1ull << 62);
+  auto full = std::make_unique<FullDisk>();
+  Message m = message(pattern(1'500'000, 1));
+  const auto report = number(m.id);
+  spool_->accept_internal(std::make_shared<const Message>(std::move(m)));
+  done(a);
+  progress(b, {{0, pending}}, 1);
+  progress(b, {{0, pending}}, 2);
+  Message later = message("small");
+  const auto small = number(later.id);
+  spool_->accept_internal(std::make_shared<const Message>(std::move(later)));
+  settle();
+  EXPECT_TRUE(spool_->delivery_paused());
+  EXPECT_EQ(spool_->counters().waiting, 2u);  // although there is room for the shorter ones
+  EXPECT_TRUE(read(a));
+  EXPECT_FALSE(read(small));
+  full.reset();
+  EXPECT_TRUE(delivers()) << "although still below the reserve";
+  EXPECT_EQ(spool_->trouble(), Trouble::no_space);
+  EXPECT_EQ(body(report), pattern(1'500'000, 1));
+  crash();
+  open();
+  EXPECT_EQ(order_, (std::vector<std::uint64_t>{b, report, small}));
+  ASSERT_EQ(recovered_.at(b).groups.size(), 2u);
+  for (const Progress& group : recovered_.at(b).groups)
+    EXPECT_EQ(group.attempts, group.recipients[0].first == 0 ? 2u : 0u) << "the later one counts";
+}
+
+TEST_F(SpoolTest, RecordsAtItsEndWhatFoundNoRoomBefore) {
+  open();
+  const auto a = accept();
+  open_small(1ull << 62);
+  auto full = std::make_unique<FullDisk>();
+  Message m = message(pattern(1'500'000, 1));
+  const auto report = number(m.id);
+  spool_->accept_internal(std::make_shared<const Message>(std::move(m)));
+  done(a);
+  settle();
+  EXPECT_TRUE(spool_->delivery_paused());
+  full.reset();
+  open();
+  EXPECT_EQ(order_, std::vector<std::uint64_t>{report});
+}
+
+TEST_F(SpoolTest, AcceptsNothingInFrontOfWhatFoundNoRoom) {
+  open_small();
+  auto full = std::make_unique<FullDisk>();
+  spool_->accept_internal(std::make_shared<const Message>(message(pattern(1'500'000, 1))));
+  settle();
+  std::this_thread::sleep_for(250ms);  // the disk itself is looked at again, and has room
+  settle();
+  EXPECT_EQ(run(spool_->accept(std::make_shared<const Message>(message("small")))), Trouble::no_space);
+  full.reset();
+  EXPECT_TRUE(delivers());
+  std::this_thread::sleep_for(250ms);
+  settle();
+  accept(message("small"));
+}
+
+TEST_F(SpoolTest, DoesNotWaitForRoomForARecordLargerThanASegment) {
+  open_small();
+  const auto a = accept();
+  spool_->accept_internal(std::make_shared<const Message>(message(pattern(5 << 20, 1))));
+  done(a);
+  settle();
+  EXPECT_FALSE(spool_->delivery_paused());
+  EXPECT_EQ(spool_->counters().waiting, 0u);
+}
+
+TEST_F(SpoolTest, GivesTheLargestRecordASegmentOfItsOwn) {
+  open_small();
+  accept();
+  const std::string large = pattern((4 << 20) - 1000, 1);
+  const auto first = last_segment();
+  const auto id = accept(message(large));
+  EXPECT_EQ(last_segment(), first + 1);
+  EXPECT_EQ(body(id), large);
+  accept();
+  EXPECT_EQ(last_segment(), first + 2);
 }
 
 TEST_F(SpoolTest, StoresNothingMoreAfterAFailedWrite) {
