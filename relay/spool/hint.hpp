@@ -118,6 +118,8 @@ class DigestReader {
   /// The entry at a position that Digest::each() gave; false when it cannot be read. `out.progress` is valid until the
   /// next call.
   bool read(std::uint32_t source, std::uint32_t at, DigestEntry& out);
+  /// Why the last read() gave nothing: an errno value, or 0 when what stands there is no entry.
+  int error() const { return error_; }
 
  private:
   struct Block {
@@ -137,6 +139,7 @@ class DigestReader {
     int fd = -1;
   };
   std::vector<Open> open_;
+  int error_ = 0;
 };
 
 /// Makes a Digest from the records of a segment.
