@@ -40,6 +40,7 @@ struct SegmentInfo {
   std::uint32_t live = 0;         // waiting messages with a record here that they need (ACCEPT or CHUNK)
   std::uint32_t live_chunks = 0;  // those of them that need a CHUNK: such a segment is never copied forward
   bool carries = false;           // holds DONE or PROGRESS of messages that may be stored elsewhere
+  bool carried = false;           // those were written again, and are on disk: it has only to go
   bool damaged = false;           // found while reading it again: it stays, whatever is alive in it
   // Segments with older copies of messages that are here (a crash interrupted copying them forward). They must be
   // gone before this one may go, or the old copies would come back without their DONE.
@@ -893,12 +894,14 @@ void Spool::Impl::reclaim() {
     if (segment.live > 0 && !sparse) continue;
     Batch batch;
     batch.start = batch.end = segments_.at(active_).used;
-    const bool walked = sparse || segment.carries;
-    const bool whole = (!sparse || copy_survivors(segment, batch)) && (!segment.carries || carry_forward(segment, batch));
+    const bool speaks = segment.carries && !segment.carried;
+    const bool walked = sparse || speaks;
+    const bool whole = (!sparse || copy_survivors(segment, batch)) && (!speaks || carry_forward(segment, batch));
     flush(batch);  // also when something was in the way: the index points at what was copied before
     sync(batch);
     if (trouble.load() == Trouble::broken) return;
     if (!whole) continue;
+    segment.carried = true;  // should it have to wait for descriptors
     if (!remove(number)) {
       reclaimed_ += no_descriptors_pause;
       break;
