@@ -10,8 +10,8 @@
 //
 // A hint is bound to its segment by `number`, the segment's own header (which holds the time it was made), `end` (its
 // length to the octet) and the header of its last record, which holds that record's checksum. It is used only where all
-// of them fit; otherwise, and where there is none, the segment is read. So any hint may be removed at any time. It is
-// not synced when written: one that did not reach the disk whole fails its checksum.
+// of them fit; otherwise, and where there is none, the segment is read. So any hint may be removed at any time, but while a start
+// reads it again (Recovery::each). It is not synced when written: one that did not reach the disk whole fails its checksum.
 #pragma once
 
 #include <cstdint>
