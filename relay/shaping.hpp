@@ -19,6 +19,11 @@ namespace egret::relay {
 class ShapingUses {
  public:
   explicit ShapingUses(std::size_t most = 10'000) : most_(most) {}
+  // Its entries point into it: moved they still do, copied they would not.
+  ShapingUses(ShapingUses&&) noexcept = default;
+  ShapingUses& operator=(ShapingUses&&) noexcept = default;
+  ShapingUses(const ShapingUses&) = delete;
+  ShapingUses& operator=(const ShapingUses&) = delete;
 
   /// Made where it is not known. Stays valid until the next call.
   routing::ShapingUse& of(const std::string& provider) {

@@ -42,7 +42,8 @@ class History {
  public:
   static constexpr std::size_t kept = 10'000;
   static constexpr std::size_t attempts_kept = 50;
-  static constexpr std::size_t octets_kept = 16 * 1024;  ///< of a message's attempts; the last of them may go beyond
+  /// Of a message's attempts. The last of them may go beyond: with a hundred recipients of 320 octets it has 32 KB itself.
+  static constexpr std::size_t octets_kept = 16 * 1024;
 
   /// What is known of the message but for its attempts.
   MessageHistory& of(smtp::MessageId id) {

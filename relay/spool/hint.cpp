@@ -38,12 +38,13 @@ constexpr std::size_t block_size = 8u << 10;  // of a DigestReader: some 80 entr
 constexpr std::size_t block_count = 1024;
 constexpr std::size_t open_count = 16;
 
-/// Fewer than `size` where there are no more, or they cannot be read.
-std::size_t read_whole(int fd, std::uint64_t offset, char* out, std::size_t size) {
+/// Fewer than `size` where there are no more, or they cannot be read: then `error` is set.
+std::size_t read_whole(int fd, std::uint64_t offset, char* out, std::size_t size, int& error) {
   std::size_t at = 0;
   while (at < size) {
     const ssize_t got = pread(fd, out + at, size - at, static_cast<off_t>(offset + at));
     if (got < 0 && errno == EINTR) continue;
+    if (got < 0) error = errno;
     if (got <= 0) break;
     at += static_cast<std::size_t>(got);
   }
@@ -144,9 +145,10 @@ std::optional<Digest> Digest::load(const SegmentFile& segment) {
   struct stat info {};
   std::shared_ptr<char[]> octets;
   std::size_t size = 0;
+  int error = 0;  // whatever it is: the segment is read instead
   if (fstat(fd, &info) == 0 && S_ISREG(info.st_mode) && info.st_size > 0 && info.st_size <= UINT32_MAX) {
     octets = std::make_shared_for_overwrite<char[]>(static_cast<std::size_t>(info.st_size));
-    size = read_whole(fd, 0, octets.get(), static_cast<std::size_t>(info.st_size));
+    size = read_whole(fd, 0, octets.get(), static_cast<std::size_t>(info.st_size), error);
   }
   ::close(fd);
   if (!octets || size != static_cast<std::size_t>(info.st_size)) return std::nullopt;
@@ -205,10 +207,12 @@ std::size_t DigestReader::fetch(std::uint32_t source, std::uint64_t at, char* ou
   if (!from.octets.empty()) return std::memcpy(out, from.octets.data() + at, size), size;
   Open& open = open_[source % open_.size()];
   if (open.source != source) {
+    const int fd = ::open(from.path.c_str(), O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return error_ = errno, 0;
     if (open.fd >= 0) ::close(open.fd);
-    open = {source, ::open(from.path.c_str(), O_RDONLY | O_CLOEXEC)};
+    open = {source, fd};
   }
-  return open.fd < 0 ? 0 : read_whole(open.fd, at, out, size);
+  return read_whole(open.fd, at, out, size, error_);
 }
 
 /// Up to `size` octets from there.
@@ -217,8 +221,10 @@ std::string_view DigestReader::view(std::uint32_t source, std::uint32_t at, std:
   const std::size_t slot = (source * 977u + number) % block_count, inside = at % block_size;
   Block& block = blocks_[slot];
   char* const octets = octets_.get() + slot * block_size;
-  if (block.source != source || block.number != number)
+  if (block.source != source || block.number != number) {
     block = {source, number, static_cast<std::uint32_t>(fetch(source, std::uint64_t{number} * block_size, octets, block_size))};
+    if (error_ != 0) return block = {}, std::string_view{};
+  }
   if (inside + size <= block.have || block.have < block_size)
     return std::string_view(octets, block.have).substr(std::min<std::size_t>(inside, block.have), size);
   spanning_.resize(size);
@@ -227,6 +233,7 @@ std::string_view DigestReader::view(std::uint32_t source, std::uint32_t at, std:
 }
 
 bool DigestReader::read(std::uint32_t source, std::uint32_t at, DigestEntry& out) {
+  error_ = 0;
   const auto& classes = sources_[source]->classes;
   const std::size_t size = size_of_entry(view(source, at, accept_size), classes.size(), false);
   if (size == 0) return false;

@@ -10,8 +10,8 @@
 //
 // A hint is bound to its segment by `number`, the segment's own header (which holds the time it was made), `end` (its
 // length to the octet) and the header of its last record, which holds that record's checksum. It is used only where all
-// of them fit; otherwise, and where there is none, the segment is read. So any hint may be removed at any time. It is
-// not synced when written: one that did not reach the disk whole fails its checksum.
+// of them fit; otherwise, and where there is none, the segment is read. So any hint may be removed at any time, but while a start
+// reads it again (Recovery::each). It is not synced when written: one that did not reach the disk whole fails its checksum.
 #pragma once
 
 #include <cstdint>
@@ -118,6 +118,8 @@ class DigestReader {
   /// The entry at a position that Digest::each() gave; false when it cannot be read. `out.progress` is valid until the
   /// next call.
   bool read(std::uint32_t source, std::uint32_t at, DigestEntry& out);
+  /// Why the last read() gave nothing: an errno value, or 0 when what stands there is no entry.
+  int error() const { return error_; }
 
  private:
   struct Block {
@@ -137,6 +139,7 @@ class DigestReader {
     int fd = -1;
   };
   std::vector<Open> open_;
+  int error_ = 0;
 };
 
 /// Makes a Digest from the records of a segment.

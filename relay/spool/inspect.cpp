@@ -95,23 +95,27 @@ void Inspection::read_segment(std::uint32_t number, bool last, const ListedSegme
 }
 
 /// Reads on behind whatever cannot be read, at the next record that can. A sender cannot put one into a body: a record's
-/// header holds NULs, which no stored message does.
+/// header holds NULs, which no stored message does. A running program may seal the file meanwhile, which cuts it.
 void Inspection::scan(const SegmentFile& file, bool last, const ListedSegment* listed) {
-  SegmentReader reader(file);
-  const std::uint64_t size = reader.size();
+  std::optional<SegmentReader> reader(std::in_place, file);
   std::vector<std::pair<std::uint64_t, std::uint64_t>> holes;
   std::uint64_t at = segment_header_size;
   while (true) {
-    while (const auto record = reader.record_at(at)) {
+    while (const auto record = reader->record_at(at)) {
       take(file.number(), *record);
       at += record_size(record->header.length);
     }
-    const WalkResult end = reader.judge_end(at);
+    const WalkResult end = reader->judge_end(at);
+    if (!end.clean && file.size() != reader->size()) {  // at most as often as a segment grows
+      reader.emplace(file);
+      continue;
+    }
+    const std::uint64_t size = reader->size();
     const bool sealed_here = listed && listed->sealed && at < listed->length;
     if (end.clean && !sealed_here) break;
     if (at >= size) break;  // cut off: said already
     std::uint64_t next = (at + 8) & ~std::uint64_t{7};
-    while (next < size && !reader.record_at(next)) next += 8;
+    while (next < size && !reader->record_at(next)) next += 8;
     next = std::min(next, size);
     holes.emplace_back(at, next);
     if (end.torn && last && !sealed_here)

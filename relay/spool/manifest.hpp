@@ -6,9 +6,9 @@
 //   NUMBER open LENGTH            being written, and at least LENGTH octets long: preallocated
 //   checksum HEX                  XXH3-64 of the lines above
 //
-// The file `segments` is replaced as a whole and synced: with a segment's creation, before anything is stored in it;
-// before a segment is cut to its length or unlinked. So a listed segment must be there; one that is not listed was just
-// made, or was to be unlinked when the program died. Without the file nothing is checked.
+// The file `segments` is replaced as a whole and synced: with a segment's creation, before anything is stored in it; behind
+// the sync after each step that one grows; before a segment is cut to its length or unlinked. So a listed segment must be there;
+// one that is not listed was just made, or was to be unlinked when the program died. Without the file nothing is checked.
 #pragma once
 
 #include <cstdint>

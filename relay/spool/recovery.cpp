@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstring>
 #include <map>
 #include <set>
 #include <stdexcept>
@@ -15,6 +16,12 @@ namespace {
 [[noreturn]] void stop(const std::filesystem::path& segment, std::uint64_t offset, const std::string& what) {
   throw std::runtime_error("spool segment " + segment.string() + " at offset " + std::to_string(offset) + ": " + what +
                            "; nothing was changed (egret spool verify shows all damage)");
+}
+
+/// What the system refused when all had been understood, and something was changed already.
+[[noreturn]] void give_up(const std::filesystem::path& file, std::uint64_t offset, const char* what, int error) {
+  throw std::runtime_error("spool: " + file.string() + " at offset " + std::to_string(offset) + ": " + what + ": " +
+                           std::strerror(error));
 }
 
 /// Created, and then not used: its header had not reached the disk, or nothing stands behind it.
@@ -169,7 +176,7 @@ Recovery::Fate Recovery::fate(const Event* begin, const Event* end) {
 
 void Recovery::read_entry(DigestReader& reader, const Event& event, DigestEntry& out) const {
   if (!reader.read(event.segment(), event.at, out) || out.id != event.id || out.type != event.type())
-    stop(segments_[event.segment()].file->path(), 0, "its hint cannot be read again: remove the hint");
+    give_up(segments_[event.segment()].digest.path, event.at, "cannot be read again", reader.error() ? reader.error() : EBADMSG);
 }
 
 void Recovery::each(const std::function<void(RecoveredMessage&)>& visit) const {
@@ -199,7 +206,7 @@ void Recovery::read_groups(DigestReader& reader, const Event* begin, const Event
     if (e->type() != RecordType::progress) continue;
     read_entry(reader, *e, entry);
     if (!decode_progress(e->id, entry.progress, scratch))
-      stop(segments_[e->segment()].file->path(), 0, "its hint holds a PROGRESS that makes no sense: remove the hint");
+      give_up(segments_[e->segment()].digest.path, e->at, "a PROGRESS that makes no sense when read again", EBADMSG);
     if (!alone) {
       history.push_back(std::move(scratch));
       continue;
@@ -227,8 +234,9 @@ void Recovery::read_groups(DigestReader& reader, const Event* begin, const Event
 void Recovery::settle() {
   for (const std::uint32_t number : unused_) std::filesystem::remove(segment_path(directory_, number));
   // Before the list says how much of it there is.
-  if (!segments_.empty() && !segments_.back().hinted && segments_.back().file->sync() != 0)
-    stop(segments_.back().file->path(), segments_.back().end, "cannot be synced");
+  if (!segments_.empty() && !segments_.back().hinted)
+    if (const int error = segments_.back().file->sync())
+      give_up(segments_.back().file->path(), segments_.back().end, "cannot be synced", error);
   Manifest manifest;
   for (const auto& segment : segments_) manifest[segment.file->number()] = {true, segment.end};
   if (!save_manifest(directory_, manifest))
@@ -241,9 +249,11 @@ void Recovery::settle() {
                 {{"segment", segment.file->path().string()}, {"offset", std::to_string(segment.end)}});
     // The unused rest of the preallocation goes back. What a killed program had written but not synced counts from
     // now on, so it must be on disk before anything builds on it.
-    if (segment.file->size() != segment.end || (last && !segment.hinted))
-      if (segment.file->truncate(segment.end) != 0 || segment.file->sync() != 0)
-        stop(segment.file->path(), segment.end, "cannot be truncated and synced");
+    if (segment.file->size() != segment.end || (last && !segment.hinted)) {
+      int error = segment.file->truncate(segment.end);
+      if (error == 0) error = segment.file->sync();
+      if (error != 0) give_up(segment.file->path(), segment.end, "cannot be truncated and synced", error);
+    }
     if (segment.end == segment_header_size) continue;
     const std::uint32_t number = segment.file->number();
     if (std::ranges::find(fresh_hints_, number) != fresh_hints_.end() && keep_fresh_hint(directory_, number)) {

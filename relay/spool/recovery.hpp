@@ -50,7 +50,8 @@ class Recovery {
   std::uint32_t next_number() const { return next_number_; }  ///< for a new segment
   std::size_t waiting() const { return waiting_; }
   /// Every waiting message, in order of acceptance. Valid during the call, and free to be changed; its memory is
-  /// used for the next one.
+  /// used for the next one. Reads the hints again: until it ends they must stay where they are. Throws std::runtime_error
+  /// when one cannot be read.
   void each(const std::function<void(RecoveredMessage&)>& visit) const;
   /// Cuts torn tails and unused ends off, removes what was made and never used, writes list and missing hints.
   void settle();

@@ -185,9 +185,9 @@ std::string_view SegmentReader::view(std::uint64_t offset, std::size_t size) {
   int error = 0;
   have_ = file_.read_some(offset, block_.data(), want, error);
   if (have_ >= size) return {block_.data(), size};
-  // Cut while it was read, or the page behind what there is.
+  // The page behind what there is, or the file was cut while it was read.
   if (error == 0) file_.read_some(offset + have_, block_.data() + have_, 1, error);
-  bad_.emplace((offset + have_) / page * page, error == 0 ? EIO : error);
+  bad_.emplace((offset + have_) / page * page, error);
   return {};
 }
 
@@ -202,10 +202,11 @@ std::optional<WalkedRecord> SegmentReader::record_at(std::uint64_t offset) {
   return WalkedRecord{static_cast<std::uint32_t>(offset), *decoded, header, payload};
 }
 
-/// Whatever it held may have been known to be on disk: never a torn tail.
+/// Behind `offset` is what cannot be read. Whatever it held may have been known to be on disk: never a torn tail.
 WalkResult SegmentReader::unreadable(std::uint64_t offset) const {
-  const auto it = bad_.lower_bound(offset / page * page);
-  return {offset, false, false, std::string("cannot be read: ") + std::strerror(it == bad_.end() ? EIO : it->second)};
+  const int error = bad_.lower_bound(offset / page * page)->second;
+  return {offset, false, false,
+          error == 0 ? "cut off while it was read" : std::string("cannot be read: ") + std::strerror(error)};
 }
 
 WalkResult SegmentReader::judge_end(std::uint64_t offset) {
@@ -221,7 +222,7 @@ WalkResult SegmentReader::judge_end(std::uint64_t offset) {
   out.problem = "a record that cannot be read";
   for (std::uint64_t at = (offset + 7) & ~std::uint64_t{7}; at + record_header_size <= size_; at += 8)
     if (const auto record = record_at(at); record && record->header.synced_to > offset) return out;
-  if (!bad_.empty()) return unreadable(offset);
+  if (known_bad(offset, size_ - offset)) return unreadable(offset);  // what was in front of it says nothing
   out.torn = true;
   return out;
 }

@@ -114,7 +114,7 @@ class SegmentReader {
   std::vector<char> block_;
   std::uint64_t start_ = 0;  ///< of what is in block_
   std::size_t have_ = 0;
-  std::map<std::uint64_t, int> bad_;  ///< pages that cannot be read, and the errno value: asked for once
+  std::map<std::uint64_t, int> bad_;  ///< pages that cannot be read, asked for once: the errno value, or 0 where the file ended
 };
 
 /// Calls `visit(const WalkedRecord&)` for every record in order. Throws std::system_error when the file is out of reach.

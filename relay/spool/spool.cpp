@@ -40,6 +40,7 @@ struct SegmentInfo {
   std::uint32_t live = 0;         // waiting messages with a record here that they need (ACCEPT or CHUNK)
   std::uint32_t live_chunks = 0;  // those of them that need a CHUNK: such a segment is never copied forward
   bool carries = false;           // holds DONE or PROGRESS of messages that may be stored elsewhere
+  bool carried = false;           // those were written again, and are on disk: it has only to go
   bool damaged = false;           // found while reading it again: it stays, whatever is alive in it
   // Segments with older copies of messages that are here (a crash interrupted copying them forward). They must be
   // gone before this one may go, or the old copies would come back without their DONE.
@@ -167,7 +168,15 @@ bool lazy(const Item& item) {
          std::holds_alternative<AbandonItem>(item);
 }
 
+/// What became of a record that was to be written.
+enum class Appended {
+  yes,
+  no_room,    ///< there may be some later
+  too_large,  ///< for any segment
+};
+
 constexpr auto no_descriptors_pause = std::chrono::seconds(10);
+constexpr auto retry_pause = std::chrono::milliseconds(100);
 constexpr auto lazy_write = std::chrono::milliseconds(10);  // the longest that they wait for company
 
 }  // namespace
@@ -219,8 +228,14 @@ class Spool::Impl : public std::enable_shared_from_this<Spool::Impl> {
   void on(EnvelopesItem& item, Batch& batch);
   void on(ExtentItem& item, Batch& batch);
   void on(AbandonItem& item, Batch& batch);
-  bool append(Batch& batch, RecordType type, std::uint64_t id, const std::vector<std::string_view>& payload, Place& place);
-  bool make_room(Batch& batch, std::uint64_t size);
+  Appended append(Batch& batch, RecordType type, std::uint64_t id, const std::vector<std::string_view>& payload, Place& place,
+                  std::uint64_t ahead = 0);
+  bool make_room(Batch& batch, std::uint64_t size, std::uint64_t ahead);
+  std::uint64_t margin() const;
+  void defer(Item item);
+  void take_deferred(std::vector<Item>& items, bool last);
+  void note_deferred();
+  void note_left_behind() const;
   void flush(Batch& batch);
   void sync(Batch& batch);
   void complete(Batch& batch);
@@ -246,12 +261,16 @@ class Spool::Impl : public std::enable_shared_from_this<Spool::Impl> {
   std::uint64_t synced_to_ = 0;
   std::uint64_t sequence_ = 0;
   std::atomic<std::uint64_t> last_id_{0};
-  std::vector<Item> deferred_;  // DONE and PROGRESS that found no room; tried again when there is some
+  // What nobody waits for and that found no room, in its order: DONE, PROGRESS, ACCEPT of reports. Bounded by the deliveries
+  // under way when it began, for no new ones start; besides there are the mails of alerts, which keep their distance, and what
+  // operators do to messages by hand.
+  std::vector<Item> deferred_;
   bool dirty_ = false;
   Deadline dirty_since_{};
   Deadline handed_in_{};  // when the oldest lazy item of the present batch came, else its beginning
   Deadline reserve_checked_{};
   Deadline reclaimed_{};
+  Deadline retried_{};  // when what is deferred was last tried
 
   std::mutex mutex_;
   std::condition_variable wake_;
@@ -445,12 +464,9 @@ void Spool::Impl::run() {
     check_reserve();
     Batch batch;
     batch.start = batch.end = segments_.at(active_).used;
-    if (trouble.load() == Trouble::none && !deferred_.empty()) {
-      items.insert(items.begin(), std::make_move_iterator(deferred_.begin()), std::make_move_iterator(deferred_.end()));
-      deferred_.clear();
-    }
+    take_deferred(items, !more);
     for (Item& item : items) handle(item, batch);
-    deferring = !deferred_.empty();
+    note_deferred();
     flush(batch);
     const bool lazy_due = dirty_ && std::chrono::steady_clock::now() >= dirty_since_ + options_.lazy_sync;
     if (batch.urgent || lazy_due || !more) sync(batch);
@@ -458,6 +474,7 @@ void Spool::Impl::run() {
     if (!more) break;
     reclaim();
   }
+  note_left_behind();
   SegmentInfo& last = segments_.at(active_);
   if (trouble.load() == Trouble::broken) return;
   try {
@@ -478,10 +495,53 @@ void Spool::Impl::handle(Item& item, Batch& batch) {
   std::visit([&](auto& i) { on(i, batch); }, item);
 }
 
-/// Makes sure that a record of `size` octets fits into the active segment, starting a new one where it does not.
-bool Spool::Impl::make_room(Batch& batch, std::uint64_t size) {
+/// Keeps what found no room. All that comes later and that nobody waits for must stay behind it: a message must not end
+/// before the report about it is stored, and the last PROGRESS of a message is the one that counts.
+void Spool::Impl::defer(Item item) {
+  deferred_.push_back(std::move(item));
+}
+
+/// Tries it again in front of what came now, also below the reserve: that is kept for these. Not with each batch, for asking
+/// a full disk takes time.
+void Spool::Impl::take_deferred(std::vector<Item>& items, bool last) {
+  if (deferred_.empty() || trouble.load() == Trouble::broken) return;
+  const Deadline time = std::chrono::steady_clock::now();
+  if (!last && time - retried_ < retry_pause) return;
+  retried_ = time;
+  items.insert(items.begin(), std::make_move_iterator(deferred_.begin()), std::make_move_iterator(deferred_.end()));
+  deferred_.clear();
+}
+
+void Spool::Impl::note_deferred() {
+  const bool some = !deferred_.empty();
+  if (some != deferring.load() && trouble.load() != Trouble::broken) {
+    if (some)
+      log::warn("spool: the end of deliveries cannot be recorded yet, and no new ones begin", {{"reason", trouble_text}});
+    else
+      log::info("spool: the end of deliveries is recorded again");
+  }
+  deferring = some;
+}
+
+/// At the end of the program.
+void Spool::Impl::note_left_behind() const {
+  if (deferred_.empty()) return;
+  const auto ends = std::ranges::count_if(deferred_, [](const Item& item) { return std::holds_alternative<DoneItem>(item); });
+  log::error("spool: the end of deliveries could not be recorded: after the next start they are made again",
+             {{"messages", std::to_string(ends)}, {"records", std::to_string(deferred_.size())}, {"reason", trouble_text}});
+}
+
+/// Of the disk that was taken, what new messages leave for that which cannot be refused: DONE, PROGRESS and reports.
+std::uint64_t Spool::Impl::margin() const {
+  return first_step() / 4;
+}
+
+/// Makes sure that a record of `size` octets fits into the active segment with `ahead` octets left behind it, starting a new
+/// one where it does not. The largest records have a new segment for themselves.
+bool Spool::Impl::make_room(Batch& batch, std::uint64_t size, std::uint64_t ahead) {
   if (trouble.load() == Trouble::broken) return false;
-  if (batch.end + size <= options_.segment_size) return preallocate(batch.end + size);
+  const bool fresh = batch.end == segment_header_size;
+  if (batch.end + size + (fresh ? 0 : ahead) <= options_.segment_size) return preallocate(batch.end + size + ahead);
   flush(batch);
   sync(batch);
   if (trouble.load() == Trouble::broken) return false;
@@ -503,7 +563,7 @@ bool Spool::Impl::make_room(Batch& batch, std::uint64_t size) {
       segments_.erase(next);
       active_ = old.file->number();
       allocated_ = before;
-      set_trouble(Trouble::no_space, "no descriptors left");
+      set_trouble(Trouble::no_space, "no descriptors left for " + manifest_path(options_.directory).string());
       return false;
     }
   } catch (const std::system_error& e) {  // which list is on the disk cannot be known
@@ -514,18 +574,21 @@ bool Spool::Impl::make_room(Batch& batch, std::uint64_t size) {
   synced_to_ = segment_header_size;
   batch.start = batch.end = segment_header_size;
   segments_count = segments_.size();
-  return preallocate(batch.end + size);
+  return preallocate(batch.end + size + ahead);
 }
 
 /// Takes disk for the active segment step by step, so that the last one is not mostly zeros. A full disk is found here,
 /// in front of a record. The list says so behind the next sync, for only then the length is on disk: until that a cut
 /// is not noticed behind the length it says.
 bool Spool::Impl::preallocate(std::uint64_t upto) {
+  upto = std::min<std::uint64_t>(upto, options_.segment_size);
   if (upto <= allocated_) return true;
   const std::uint64_t steps = (upto + options_.step - 1) / options_.step;
   const std::uint64_t length = std::min<std::uint64_t>(steps * options_.step, options_.segment_size);
   if (const int error = segments_.at(active_).file->preallocate(allocated_, length)) {
-    set_trouble(Trouble::no_space, std::string("cannot preallocate: ") + std::strerror(error));
+    set_trouble(Trouble::no_space, "cannot preallocate " + segments_.at(active_).file->path().string() + " from offset " +
+                                       std::to_string(allocated_) + " to " + std::to_string(length) + ": " +
+                                       std::strerror(error));
     return false;
   }
   allocated_ = length;
@@ -533,15 +596,15 @@ bool Spool::Impl::preallocate(std::uint64_t upto) {
   return true;
 }
 
-bool Spool::Impl::append(Batch& batch, RecordType type, std::uint64_t id, const std::vector<std::string_view>& payload,
-                         Place& place) {
+Appended Spool::Impl::append(Batch& batch, RecordType type, std::uint64_t id, const std::vector<std::string_view>& payload,
+                             Place& place, std::uint64_t ahead) {
   std::size_t length = 0;
   for (const auto part : payload) length += part.size();
   if (record_size(length) > options_.segment_size - segment_header_size) {
     log::error("spool: a record is larger than a segment", {{"size", std::to_string(length)}});
-    return false;
+    return Appended::too_large;
   }
-  if (!make_room(batch, record_size(length))) return false;
+  if (!make_room(batch, record_size(length), ahead)) return Appended::no_room;
   place = {active_, static_cast<std::uint32_t>(batch.end), static_cast<std::uint32_t>(length)};
   const auto part = [&](std::string_view octets) {
     if (!octets.empty()) batch.parts.push_back({const_cast<char*>(octets.data()), octets.size()});
@@ -553,7 +616,7 @@ bool Spool::Impl::append(Batch& batch, RecordType type, std::uint64_t id, const 
   part({zeros, record_size(length) - record_header_size - length});
   batch.end += record_size(length);
   records.fetch_add(1, std::memory_order_relaxed);
-  return true;
+  return Appended::yes;
 }
 
 void Spool::Impl::on(AcceptItem& item, Batch& batch) {
@@ -563,6 +626,7 @@ void Spool::Impl::on(AcceptItem& item, Batch& batch) {
     batch.accepts.emplace_back(std::move(item.waiting), trouble.load());
     return;
   }
+  if (internal && !deferred_.empty()) return defer(std::move(item));
   std::uint64_t size = 0;
   for (const auto& extent : m.extents) size += extent.length;
   for (const auto& chunk : m.tail) size += chunk.size();
@@ -577,7 +641,9 @@ void Spool::Impl::on(AcceptItem& item, Batch& batch) {
   for (const auto& chunk : m.tail) payload.emplace_back(chunk);
   Place place;
   const auto id = static_cast<std::uint64_t>(m.id);
-  if (!append(batch, RecordType::accept, id, payload, place)) {
+  if (const auto result = append(batch, RecordType::accept, id, payload, place, internal ? 0 : margin());
+      result != Appended::yes) {
+    if (internal && result == Appended::no_room) return defer(std::move(item));
     const Trouble why = trouble.load() == Trouble::none ? Trouble::no_space : trouble.load();
     if (internal) log::error("a report could not be stored", {{"id", smtp::to_string(m.id)}});
     batch.accepts.emplace_back(std::move(item.waiting), why);
@@ -598,7 +664,7 @@ void Spool::Impl::on(ChunkItem& item, Batch& batch) {
   if (result.trouble == Trouble::none) {
     auto octets = std::make_shared<const std::string>(std::move(item.octets));
     Place place;
-    if (append(batch, RecordType::chunk, 0, {*octets}, place)) {
+    if (append(batch, RecordType::chunk, 0, {*octets}, place, margin()) == Appended::yes) {
       result.extent = {place.segment, place.offset + static_cast<std::uint32_t>(record_header_size), place.length};
       // Pins the segment until the message is done, or for good in this run when it never comes to be.
       ++segments_.at(place.segment).live_chunks;
@@ -611,19 +677,20 @@ void Spool::Impl::on(ChunkItem& item, Batch& batch) {
 }
 
 void Spool::Impl::on(ProgressItem& item, Batch& batch) {
+  if (!deferred_.empty()) return defer(std::move(item));  // perhaps the message itself is among them
   if (!index_.contains(static_cast<std::uint64_t>(item.progress.id))) return;
   item.progress.sequence = ++sequence_;
   batch.owned.push_back(encode_progress(item.progress));
   Place place;
   const std::string_view payload = batch.owned.back();
-  if (!append(batch, RecordType::progress, static_cast<std::uint64_t>(item.progress.id), {payload}, place)) {
-    deferred_.emplace_back(std::move(item));
-    return;
-  }
+  const auto result = append(batch, RecordType::progress, static_cast<std::uint64_t>(item.progress.id), {payload}, place);
+  if (result == Appended::no_room) return defer(std::move(item));
+  if (result != Appended::yes) return;
   segments_.at(place.segment).carries = true;
 }
 
 void Spool::Impl::on(DoneItem& item, Batch& batch) {
+  if (!deferred_.empty()) return defer(item);
   const auto id = static_cast<std::uint64_t>(item.id);
   const Place* const known = index_.find(id);
   if (!known) return;
@@ -631,11 +698,7 @@ void Spool::Impl::on(DoneItem& item, Batch& batch) {
   batch.owned.push_back(encode_done(accepted.segment));
   Place place;
   const std::string_view payload = batch.owned.back();
-  if (!append(batch, RecordType::done, id, {payload}, place)) {
-    log::warn("the end of a message could not be recorded yet", {{"id", smtp::to_string(item.id)}});
-    deferred_.emplace_back(item);
-    return;
-  }
+  if (append(batch, RecordType::done, id, {payload}, place) != Appended::yes) return defer(item);
   segments_.at(place.segment).carries = true;
   forget(id, accepted);
 }
@@ -788,7 +851,7 @@ void Spool::Impl::check_reserve() {
   if (available < options_.reserve) {
     set_trouble(Trouble::no_space, "only " + std::to_string(available >> 20) + " MB of disk are free, spool.reserve keeps " +
                                        std::to_string(options_.reserve >> 20) + " MB");
-  } else if (trouble.load() == Trouble::no_space) {
+  } else if (trouble.load() == Trouble::no_space && deferred_.empty()) {  // those go before anything new
     set_trouble(Trouble::none, "");
   }
 }
@@ -831,12 +894,14 @@ void Spool::Impl::reclaim() {
     if (segment.live > 0 && !sparse) continue;
     Batch batch;
     batch.start = batch.end = segments_.at(active_).used;
-    const bool walked = sparse || segment.carries;
-    const bool whole = (!sparse || copy_survivors(segment, batch)) && (!segment.carries || carry_forward(segment, batch));
+    const bool speaks = segment.carries && !segment.carried;
+    const bool walked = sparse || speaks;
+    const bool whole = (!sparse || copy_survivors(segment, batch)) && (!speaks || carry_forward(segment, batch));
     flush(batch);  // also when something was in the way: the index points at what was copied before
     sync(batch);
     if (trouble.load() == Trouble::broken) return;
     if (!whole) continue;
+    segment.carried = true;  // should it have to wait for descriptors
     if (!remove(number)) {
       reclaimed_ += no_descriptors_pause;
       break;
@@ -862,7 +927,7 @@ bool Spool::Impl::carry_forward(SegmentInfo& segment, Batch& batch) {
     batch.owned.emplace_back(record.payload);
     Place place;
     const std::string_view payload = batch.owned.back();
-    good = append(batch, record.header.type, record.header.id, {payload}, place);
+    good = append(batch, record.header.type, record.header.id, {payload}, place) == Appended::yes;
     if (good) segments_.at(place.segment).carries = true;
   });
   if (result.end < segment.used) keep_damaged(segment, result.end);
@@ -887,7 +952,7 @@ bool Spool::Impl::copy_survivors(SegmentInfo& segment, Batch& batch) {
     batch.owned.emplace_back(record.payload);
     Place place;
     const std::string_view payload = batch.owned.back();
-    good = append(batch, RecordType::accept, record.header.id, {payload}, place);
+    good = append(batch, RecordType::accept, record.header.id, {payload}, place, margin()) == Appended::yes;
     if (!good) return;
     SegmentInfo& target = segments_.at(place.segment);
     ++target.live;

@@ -67,7 +67,8 @@ class Spool {
 
   /// Makes the message durable. Its chunks must have been stored before.
   boost::asio::awaitable<Trouble> accept(std::shared_ptr<const Message> message);
-  /// The same without waiting, for reports of our own: goes below the reserve, and its order with later calls is kept.
+  /// The same without waiting, for reports of our own: goes below the reserve, and its order with later calls is kept, also
+  /// where a full disk makes it wait.
   void accept_internal(std::shared_ptr<const Message> message);
 
   struct StoredChunk {

@@ -17,6 +17,7 @@
 #include <thread>
 
 #include "relay/spool/manifest.hpp"
+#include "relay/spool/recovery.hpp"
 #include "relay/spool/segment.hpp"
 
 namespace egret::relay::spool {
@@ -76,6 +77,34 @@ class SpoolTest : public testing::Test {
     in.seekg(segment_header_size);
     if (in.get() == 0) fs::resize_file(active, segment_header_size);
   }
+  /// The same with segments of 4 MB, their disk taken in steps of 1 MB.
+  void open_small(std::uint64_t reserve = 0) {
+    spool_.reset();
+    Options options{directory_, reserve, 1h};
+    options.segment_size = 4 << 20;
+    options.step = 1 << 20;
+    spool_ = std::make_unique<Spool>(options, [](const Recovered&) {});
+  }
+  /// While it lives no file of this process may become larger than 1 MB.
+  class FullDisk {
+   public:
+    FullDisk() {
+      getrlimit(RLIMIT_FSIZE, &old_);
+      handler_ = signal(SIGXFSZ, SIG_IGN);
+      const rlimit tight{1 << 20, old_.rlim_max};
+      setrlimit(RLIMIT_FSIZE, &tight);
+    }
+    ~FullDisk() {
+      setrlimit(RLIMIT_FSIZE, &old_);
+      signal(SIGXFSZ, handler_);
+    }
+    FullDisk(const FullDisk&) = delete;
+    FullDisk& operator=(const FullDisk&) = delete;
+
+   private:
+    rlimit old_{};
+    sighandler_t handler_ = SIG_DFL;
+  };
   /// What opening says when it must fail. A copy is opened: the directory itself stays as it is.
   std::string refusal() {
     const fs::path copy = copied();
@@ -151,6 +180,15 @@ class SpoolTest : public testing::Test {
       std::this_thread::sleep_for(20ms);
     }
     return false;
+  }
+
+  /// Waits until deliveries can be recorded; false after some seconds.
+  bool delivers() {
+    for (int i = 0; i < 200 && spool_->delivery_paused(); ++i) {
+      std::this_thread::sleep_for(20ms);
+      settle();
+    }
+    return !spool_->delivery_paused();
   }
 
   // ---- messages ----
@@ -718,6 +756,24 @@ TEST_F(SpoolTest, RefusesADirectoryThatCannotBe) {
   EXPECT_THROW(open(), std::runtime_error);
 }
 
+TEST_F(SpoolTest, SaysWhichHintCannotBeReadAgainAndWhy) {
+  open();
+  accept();
+  crash();
+  const Recovery recovery(directory_);
+  ASSERT_EQ(recovery.waiting(), 1u);
+  const fs::path hint = recovery.segments()[0].digest.path;
+  ASSERT_TRUE(fs::remove(hint));
+  std::string said;
+  try {
+    recovery.each([](RecoveredMessage&) {});
+  } catch (const std::runtime_error& e) {
+    said = e.what();
+  }
+  EXPECT_TRUE(said.starts_with("spool: " + hint.string() + " at offset ")) << said;
+  EXPECT_TRUE(said.ends_with(": cannot be read again: No such file or directory")) << said;
+}
+
 // ---- space -------------------------------------------------------------------------------------------------------
 
 TEST_F(SpoolTest, AcceptsNothingBelowTheReserve) {
@@ -740,6 +796,111 @@ TEST_F(SpoolTest, StillStoresReportsAndEndsBelowTheReserve) {
   spool_->accept_internal(std::make_shared<const Message>(std::move(m)));
   open();
   EXPECT_EQ(order_, std::vector<std::uint64_t>{report});
+}
+
+TEST_F(SpoolTest, KeepsRoomForTheEndOfAllThatItAccepted) {
+  open_small();
+  const auto full = std::make_unique<FullDisk>();
+  std::vector<std::uint64_t> ids;
+  while (ids.size() < 1000) {
+    Message m = message(pattern(4000, 1));
+    const auto id = number(m.id);
+    if (run(spool_->accept(std::make_shared<const Message>(std::move(m)))) != Trouble::none) break;
+    ids.push_back(id);
+  }
+  EXPECT_GT(ids.size(), 100u);
+  EXPECT_LT(ids.size(), 1000u);
+  EXPECT_NE(spool_->trouble_text().find(segment_path(directory_, last_segment()).string() + " from offset 1048576"),
+            std::string::npos)
+      << spool_->trouble_text();
+  for (const auto id : ids) done(id);
+  settle();
+  EXPECT_FALSE(spool_->delivery_paused());
+  EXPECT_EQ(spool_->counters().waiting, 0u);
+}
+
+TEST_F(SpoolTest, EndsNoMessageBeforeItsReportIsStored) {
+  open();
+  const auto a = accept(), b = accept(message("b", 2));
+  open_small(1ull << 62);
+  auto full = std::make_unique<FullDisk>();
+  Message m = message(pattern(1'500'000, 1));
+  const auto report = number(m.id);
+  spool_->accept_internal(std::make_shared<const Message>(std::move(m)));
+  done(a);
+  progress(b, {{0, pending}}, 1);
+  progress(b, {{0, pending}}, 2);
+  Message later = message("small");
+  const auto small = number(later.id);
+  spool_->accept_internal(std::make_shared<const Message>(std::move(later)));
+  settle();
+  EXPECT_TRUE(spool_->delivery_paused());
+  EXPECT_EQ(spool_->counters().waiting, 2u);  // although there is room for the shorter ones
+  EXPECT_TRUE(read(a));
+  EXPECT_FALSE(read(small));
+  full.reset();
+  EXPECT_TRUE(delivers()) << "although still below the reserve";
+  EXPECT_EQ(spool_->trouble(), Trouble::no_space);
+  EXPECT_TRUE(body(report) == pattern(1'500'000, 1));
+  crash();
+  open();
+  EXPECT_EQ(order_, (std::vector<std::uint64_t>{b, report, small}));
+  ASSERT_EQ(recovered_.at(b).groups.size(), 2u);
+  for (const Progress& group : recovered_.at(b).groups)
+    EXPECT_EQ(group.attempts, group.recipients[0].first == 0 ? 2u : 0u) << "the later one counts";
+}
+
+TEST_F(SpoolTest, RecordsAtItsEndWhatFoundNoRoomBefore) {
+  open();
+  const auto a = accept();
+  open_small(1ull << 62);
+  auto full = std::make_unique<FullDisk>();
+  Message m = message(pattern(1'500'000, 1));
+  const auto report = number(m.id);
+  spool_->accept_internal(std::make_shared<const Message>(std::move(m)));
+  done(a);
+  settle();
+  EXPECT_TRUE(spool_->delivery_paused());
+  full.reset();
+  open();
+  EXPECT_EQ(order_, std::vector<std::uint64_t>{report});
+}
+
+TEST_F(SpoolTest, AcceptsNothingInFrontOfWhatFoundNoRoom) {
+  open_small();
+  auto full = std::make_unique<FullDisk>();
+  spool_->accept_internal(std::make_shared<const Message>(message(pattern(1'500'000, 1))));
+  settle();
+  std::this_thread::sleep_for(250ms);  // the disk itself is looked at again, and has room
+  settle();
+  EXPECT_EQ(run(spool_->accept(std::make_shared<const Message>(message("small")))), Trouble::no_space);
+  full.reset();
+  EXPECT_TRUE(delivers());
+  std::this_thread::sleep_for(250ms);
+  settle();
+  accept(message("small"));
+}
+
+TEST_F(SpoolTest, DoesNotWaitForRoomForARecordLargerThanASegment) {
+  open_small();
+  const auto a = accept();
+  spool_->accept_internal(std::make_shared<const Message>(message(pattern(5 << 20, 1))));
+  done(a);
+  settle();
+  EXPECT_FALSE(spool_->delivery_paused());
+  EXPECT_EQ(spool_->counters().waiting, 0u);
+}
+
+TEST_F(SpoolTest, GivesTheLargestRecordASegmentOfItsOwn) {
+  open_small();
+  accept();
+  const std::string large = pattern((4 << 20) - 1000, 1);
+  const auto first = last_segment();
+  const auto id = accept(message(large));
+  EXPECT_EQ(last_segment(), first + 1);
+  EXPECT_TRUE(body(id) == large);
+  accept();
+  EXPECT_EQ(last_segment(), first + 2);
 }
 
 TEST_F(SpoolTest, StoresNothingMoreAfterAFailedWrite) {
@@ -801,7 +962,30 @@ TEST_F(SpoolTest, TakesWhatCannotBeReadForDamageAndNeverForATornTail) {
   EXPECT_EQ(end.end, second);
   EXPECT_FALSE(end.clean);
   EXPECT_FALSE(end.torn);
-  EXPECT_EQ(end.problem, "cannot be read: Input/output error");
+  EXPECT_EQ(end.problem, "cut off while it was read");
+}
+
+TEST_F(SpoolTest, TakesATornTailForOneWhateverCouldNotBeReadInFrontOfIt) {
+  open();
+  accept();
+  accept(message(pattern(1 << 20, 4)));
+  accept();
+  settle();
+  const std::uint32_t n = last_segment();
+  const auto path = segment_path(directory_, n);
+  const auto second = records(n)[1].offset, third = records(n)[2].offset;
+  flip(n, third + 40);
+  const auto file = SegmentFile::open(path, n, false);
+  std::string octets;
+  ASSERT_TRUE(file->read(0, file->size(), octets));
+  SegmentReader reader(*file);
+  fs::resize_file(path, second + 100'000);
+  EXPECT_FALSE(reader.record_at(second));
+  std::ofstream(path, std::ios::binary) << octets;  // what was not to be had is not asked for again
+  EXPECT_FALSE(reader.record_at(second));
+  EXPECT_FALSE(reader.judge_end(second).torn);
+  EXPECT_FALSE(reader.record_at(third));
+  EXPECT_TRUE(reader.judge_end(third).torn) << reader.judge_end(third).problem;
 }
 
 TEST_F(SpoolTest, FillsOneSegmentAfterTheOther) {
