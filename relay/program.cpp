@@ -17,6 +17,7 @@
 #include <exception>
 #include <thread>
 
+#include "config/esp_events.hpp"
 #include "config/succession.hpp"
 #include "relay/admin/admin.hpp"
 #include "relay/alerts/alerts.hpp"
@@ -79,6 +80,14 @@ spool::Options spool_options(const config::Config& config) {
   return out;
 }
 
+/// Everything that it listens on.
+std::vector<ListenAddress> listen_addresses(const config::Config& config) {
+  std::vector<ListenAddress> out{{config.admin.ip, config.admin.port}};
+  for (const auto& listener : config.listeners) out.push_back({listener.ip, listener.port});
+  if (config.event_listener) out.push_back({config.event_listener->ip, config.event_listener->port});
+  return out;
+}
+
 class Program {
  public:
   Program(std::shared_ptr<const config::Config> config, const Invocation& invocation)
@@ -89,6 +98,7 @@ class Program {
   }
 
   int run() {
+    drop_unused_sockets();
     check_ports_free(*config_, nullptr, inherited_);
     state_ = std::make_unique<State>(std::filesystem::path(config_->data_dir), config_);
     spool_ = std::make_unique<spool::Spool>(spool_options(*config_));
@@ -110,6 +120,13 @@ class Program {
   std::optional<std::vector<int>> handed_over() { return std::exchange(released_, std::nullopt); }
 
  private:
+  /// One too many is no reason to take no mail at all.
+  void drop_unused_sockets() {
+    for (const auto& address : inherited_.keep(listen_addresses(*config_)))
+      log::warn("a socket was passed to listen on, and the configuration has no listener there: it is closed",
+                {{"address", address}, {"action", "remove it from egret.socket, or add the listener and restart"}});
+  }
+
   void build() {
     budgets_ = std::make_unique<Budgets>(*config_);
     reputation_ = std::make_unique<Reputation>(control_.get_executor(), config_, events_,
@@ -219,7 +236,7 @@ class Program {
     std::vector<Doors> doors;
     for (std::size_t i = 0; i < workers_.size(); ++i)
       doors.push_back(open_listeners(workers_[i]->context.get_executor(), *config_, inherited_, i, workers_.size()));
-    close_unused_sockets();
+    inherited_.close();
     if (alerts_) alerts_->start();
     esp_feedback_->start();
     reputation_->start();
@@ -246,13 +263,6 @@ class Program {
     log::info("listening", {{"address", config_->admin.address}, {"protocol", "http"}});
     start_reports();
     wait_for_signal();
-  }
-
-  /// A socket that nobody accepts from would let its clients wait for ever; one too many is no reason to take no mail at all.
-  void close_unused_sockets() {
-    for (const auto& address : inherited_.close())
-      log::warn("a socket was passed to listen on, and the configuration has no listener there: it is closed",
-                {{"address", address}, {"action", "remove it from egret.socket, or add the listener and restart"}});
   }
 
   void start_reports() {

@@ -39,17 +39,18 @@ routing::IpAddress from_asio(const asio::ip::address& address) {
   return out;
 }
 
-tcp::acceptor open_one(const asio::any_io_executor& executor, const config::Listener& listener, bool shared) {
+tcp::acceptor open_one(const asio::any_io_executor& executor, const std::string& name, const ListenAddress& address,
+                       bool shared) {
   boost::system::error_code error;
   const auto check = [&] {
-    if (error) throw std::runtime_error("cannot listen on " + listener.address + ": " + error.message());
+    if (error) throw std::runtime_error("cannot listen on " + name + ": " + error.message());
   };
   tcp::acceptor out(executor);
-  const tcp::endpoint endpoint{asio::ip::make_address(listener.ip.to_string()), listener.port};
+  const tcp::endpoint endpoint{asio::ip::make_address(address.ip.to_string()), address.port};
   out.open(endpoint.protocol(), error);
   check();
   out.set_option(tcp::acceptor::reuse_address(true), error);
-  if (listener.ip.v6) out.set_option(asio::ip::v6_only(true), error);
+  if (address.ip.v6) out.set_option(asio::ip::v6_only(true), error);
   const int on = 1;
   if (shared) setsockopt(out.native_handle(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
   out.bind(endpoint, error);
@@ -84,7 +85,8 @@ Doors open_listeners(const asio::any_io_executor& executor, const config::Config
   Doors out;
   for (const auto& listener : config.listeners)
     if (!previous || !listens(*previous, listener.address))
-      out.push_back(std::make_unique<Door>(Door{listener.address, open_one(executor, listener, true)}));
+      out.push_back(std::make_unique<Door>(
+          Door{listener.address, open_one(executor, listener.address, {listener.ip, listener.port}, true)}));
   return out;
 }
 
@@ -93,17 +95,24 @@ Doors open_listeners(const asio::any_io_executor& executor, const config::Config
   Doors out;
   for (const auto& listener : config.listeners) {
     auto passed = inherited.share(executor, listener.ip, listener.port, worker, workers);
-    if (passed.empty()) passed.push_back(open_one(executor, listener, true));
+    if (passed.empty()) passed.push_back(open_one(executor, listener.address, {listener.ip, listener.port}, true));
     for (auto& acceptor : passed) out.push_back(std::make_unique<Door>(Door{listener.address, std::move(acceptor)}));
   }
   return out;
 }
 
 void check_ports_free(const config::Config& config, const config::Config* previous, const InheritedSockets& inherited) {
-  asio::io_context context;
+  const auto ours = [&](std::uint16_t port) {
+    return inherited.has_port(port) ||
+           (previous && std::ranges::find(previous->listeners, port, &config::Listener::port) != previous->listeners.end());
+  };
   for (const auto& listener : config.listeners)
-    if (!inherited.has(listener.ip, listener.port) && (!previous || !listens(*previous, listener.address)))
-      open_one(context.get_executor(), listener, false);
+    if (!ours(listener.port)) check_port_free(listener.address, {listener.ip, listener.port});
+}
+
+void check_port_free(const std::string& name, const ListenAddress& address) {
+  asio::io_context context;
+  open_one(context.get_executor(), name, address, false);
 }
 
 Ingress::Ingress(const asio::any_io_executor& executor, DeliveryShared& delivery, IngressShared& shared, Dispatcher& dispatcher,

@@ -40,8 +40,10 @@ Doors open_listeners(const boost::asio::any_io_executor& executor, const config:
                      std::size_t worker, std::size_t workers);
 
 /// Throws like open_listeners() when another program listens there already: with SO_REUSEPORT the kernel would let
-/// two of them share the port. Addresses with inherited sockets are ours.
+/// two of them share the port. A port on which something was inherited, or `previous` listens, is ours, with every address.
 void check_ports_free(const config::Config& config, const config::Config* previous, const InheritedSockets& inherited);
+/// The same of one address, which is ours by no means; `name` is how the configuration writes it.
+void check_port_free(const std::string& name, const ListenAddress& address);
 
 /// What the listeners of all workers share.
 struct IngressShared {

@@ -84,8 +84,24 @@ void InheritedSockets::add(int descriptor) {
   sockets_.push_back(socket);
 }
 
+std::vector<std::string> InheritedSockets::keep(const std::vector<ListenAddress>& wanted) {
+  std::vector<std::string> closed;
+  std::erase_if(sockets_, [&](const Socket& s) {
+    if (std::ranges::any_of(wanted, [&](const ListenAddress& w) { return w.port == s.port && w.ip == s.ip; })) return false;
+    ::close(s.descriptor);
+    const std::string name = to_string(s.ip, s.port);
+    if (std::ranges::find(closed, name) == closed.end()) closed.push_back(name);
+    return true;
+  });
+  return closed;
+}
+
 bool InheritedSockets::has(const routing::IpAddress& ip, std::uint16_t port) const {
   return std::ranges::any_of(sockets_, [&](const Socket& s) { return s.port == port && s.ip == ip; });
+}
+
+bool InheritedSockets::has_port(std::uint16_t port) const {
+  return std::ranges::find(sockets_, port, &Socket::port) != sockets_.end();
 }
 
 std::vector<tcp::acceptor> InheritedSockets::share(const boost::asio::any_io_executor& executor, const routing::IpAddress& ip,
@@ -97,8 +113,7 @@ std::vector<tcp::acceptor> InheritedSockets::share(const boost::asio::any_io_exe
   if (bound.empty()) return out;
   for (std::size_t i = 0; i < std::max(bound.size(), users); ++i) {
     if (i % users != user) continue;
-    Socket& socket = *bound[i % bound.size()];
-    socket.taken = true;
+    const Socket& socket = *bound[i % bound.size()];
     const int copy = fcntl(socket.descriptor, F_DUPFD_CLOEXEC, 3);
     if (copy < 0) throw std::runtime_error("cannot listen on " + to_string(ip, port) + ": " + std::strerror(errno));
     out.emplace_back(executor).assign(ip.v6 ? tcp::v6() : tcp::v4(), copy);
@@ -106,14 +121,9 @@ std::vector<tcp::acceptor> InheritedSockets::share(const boost::asio::any_io_exe
   return out;
 }
 
-std::vector<std::string> InheritedSockets::close() {
-  std::vector<std::string> unused;
-  for (const auto& socket : sockets_) {
-    if (!socket.taken) unused.push_back(to_string(socket.ip, socket.port));
-    ::close(socket.descriptor);
-  }
+void InheritedSockets::close() {
+  for (const auto& socket : sockets_) ::close(socket.descriptor);
   sockets_.clear();
-  return unused;
 }
 
 }  // namespace egret::relay

@@ -9,6 +9,7 @@ import socket
 import subprocess
 import threading
 import time
+import urllib.request
 
 import pytest
 
@@ -215,6 +216,36 @@ def test_a_listener_that_went_meanwhile_is_closed_with_a_warning(egret, shop):
     assert "127.0.0.1:2526" in instance.log() and "no listener there" in instance.log()
     with pytest.raises(ConnectionRefusedError):
         RawSmtp(port=2526)
+
+
+def answers_at(address):
+    with contextlib.suppress(OSError):
+        with urllib.request.urlopen(f"http://{address}/readyz", timeout=5) as answer:
+            return answer.status == 200
+
+
+def test_addresses_can_grow_to_wildcards_by_an_upgrade(egret, shop):
+    """0.0.0.0 cannot be bound while the old socket on 127.0.0.1 is open."""
+    instance = replaceable(egret(start=False, listeners=[listener(), listener(2526)])).start()
+    instance.configure(listeners=[listener(host="0.0.0.0"), listener(2526), listener(2526, host="0.0.0.0")],
+                       admin={"address": "0.0.0.0:8025", "token": "t" * 16})
+    inode = install(instance)
+    os.kill(instance.pid, signal.SIGUSR2)
+    until_taken_over(instance, inode)
+    assert answers_at("127.0.0.2:8025")
+    for host, port in (("127.0.0.1", 2525), ("127.0.0.2", 2525), ("127.0.0.1", 2526), ("127.0.0.2", 2526)):
+        with RawSmtp(host, port, timeout=5) as client:
+            assert client.reply().startswith("220")
+
+
+def test_where_the_admin_address_is_to_change_the_command_is_told_the_old_one(egret, shop):
+    instance = replaceable(egret(start=False)).start()
+    instance.configure(admin={"address": "127.0.0.1:8026"})
+    inode = install(instance)
+    done = instance.command("upgrade", "--admin", "http://127.0.0.1:8025")
+    assert done.returncode == 0, done.stdout + done.stderr
+    wait.until(lambda: answers_at("127.0.0.1:8026"), 20, "it answers at the new address")
+    assert running_file(instance) == inode
 
 
 # ---- sockets that somebody else holds
