@@ -14,7 +14,10 @@ namespace egret::relay {
 struct ListenAddress {
   routing::IpAddress ip;
   std::uint16_t port = 0;
+  bool operator==(const ListenAddress&) const = default;
 };
+/// "127.0.0.1:25", "[::1]:25".
+std::string to_string(const ListenAddress& address);
 
 /// Owns what nobody has taken yet. Used by one thread, at the start.
 class InheritedSockets {
@@ -30,7 +33,7 @@ class InheritedSockets {
   /// Closes what is bound to none of these addresses, before anything is bound: a socket that nobody accepts from would let its
   /// clients wait for ever, and one on 127.0.0.1:25 keeps 0.0.0.0:25 from being bound. Returns the addresses of what was closed.
   std::vector<std::string> keep(const std::vector<ListenAddress>& wanted);
-  bool has(const routing::IpAddress& ip, std::uint16_t port) const;
+  bool has(const ListenAddress& address) const;
   /// With any address.
   bool has_port(std::uint16_t port) const;
   /// The acceptors of one of `users` who share an address, `user` of them having asked before. Each gets at least one (an
@@ -51,8 +54,7 @@ class InheritedSockets {
   struct Socket {
     int descriptor = -1;
     std::uint64_t cookie = 0;  ///< the kernel's number of the socket, whatever descriptors it has
-    routing::IpAddress ip;
-    std::uint16_t port = 0;
+    ListenAddress address;
   };
   void add(int descriptor);
 
