@@ -17,6 +17,7 @@
 #include <exception>
 #include <thread>
 
+#include "config/esp_events.hpp"
 #include "config/succession.hpp"
 #include "relay/admin/admin.hpp"
 #include "relay/alerts/alerts.hpp"
@@ -76,6 +77,20 @@ spool::Options spool_options(const config::Config& config) {
   spool::Options out;
   out.directory = std::filesystem::path(config.data_dir) / "spool";
   out.reserve = config.spool.reserve;
+  out.alive = [last = Deadline{}]() mutable {
+    const Deadline time = std::chrono::steady_clock::now();
+    if (time - last < 1s) return;
+    last = time;
+    service_manager::starting();
+  };
+  return out;
+}
+
+/// Everything that it listens on.
+std::vector<ListenAddress> listen_addresses(const config::Config& config) {
+  std::vector<ListenAddress> out{{config.admin.ip, config.admin.port}};
+  for (const auto& listener : config.listeners) out.push_back({listener.ip, listener.port});
+  if (config.event_listener) out.push_back({config.event_listener->ip, config.event_listener->port});
   return out;
 }
 
@@ -89,6 +104,8 @@ class Program {
   }
 
   int run() {
+    service_manager::starting();
+    drop_unused_sockets();
     check_ports_free(*config_, nullptr, inherited_);
     state_ = std::make_unique<State>(std::filesystem::path(config_->data_dir), config_);
     spool_ = std::make_unique<spool::Spool>(spool_options(*config_));
@@ -110,6 +127,13 @@ class Program {
   std::optional<std::vector<int>> handed_over() { return std::exchange(released_, std::nullopt); }
 
  private:
+  /// One too many is no reason to take no mail at all.
+  void drop_unused_sockets() {
+    for (const auto& address : inherited_.keep(listen_addresses(*config_)))
+      log::warn("a socket was passed to listen on, and the configuration has no listener there: it is closed",
+                {{"address", address}, {"action", "remove it from egret.socket, or add the listener and restart"}});
+  }
+
   void build() {
     budgets_ = std::make_unique<Budgets>(*config_);
     reputation_ = std::make_unique<Reputation>(control_.get_executor(), config_, events_,
@@ -219,7 +243,7 @@ class Program {
     std::vector<Doors> doors;
     for (std::size_t i = 0; i < workers_.size(); ++i)
       doors.push_back(open_listeners(workers_[i]->context.get_executor(), *config_, inherited_, i, workers_.size()));
-    close_unused_sockets();
+    inherited_.close();
     if (alerts_) alerts_->start();
     esp_feedback_->start();
     reputation_->start();
@@ -246,13 +270,6 @@ class Program {
     log::info("listening", {{"address", config_->admin.address}, {"protocol", "http"}});
     start_reports();
     wait_for_signal();
-  }
-
-  /// A socket that nobody accepts from would let its clients wait for ever; one too many is no reason to take no mail at all.
-  void close_unused_sockets() {
-    for (const auto& address : inherited_.close())
-      log::warn("a socket was passed to listen on, and the configuration has no listener there: it is closed",
-                {{"address", address}, {"action", "remove it from egret.socket, or add the listener and restart"}});
   }
 
   void start_reports() {
@@ -365,10 +382,28 @@ class Program {
         result.ok = false;
         result.refusal = "a reload or the end of the program came first";
       }
+      if (result.ok) result.refusal = taken_address();
+      result.ok = result.refusal.empty();
     }
     told(result);
     if (result.ok) end(true);
     co_return result;
+  }
+
+  /// The new program's check does not bind anything, as this one still listens. Empty where nothing is in the way, or the
+  /// configuration is only for the new program to read; what is on a port of ours shows when that is free.
+  std::string taken_address() const {
+    config::Problems unreadable;
+    const auto next = config::load_file(config_->file, config::process_environment(), unreadable);
+    if (!next) return "";
+    const auto ours = listen_addresses(*config_);
+    try {
+      for (const auto& address : listen_addresses(*next))
+        if (std::ranges::find(ours, address.port, &ListenAddress::port) == ours.end()) check_port_free(address);
+    } catch (const std::exception& e) {
+      return e.what();
+    }
+    return "";
   }
 
   void told(const UpgradeResult& result) {
@@ -560,8 +595,10 @@ class Program {
   }
 
   void release(std::vector<int> sockets) {
-    for (auto& worker : workers_)
+    for (auto& worker : workers_) {
+      if (!keep_sockets_) worker->ingress->dismiss();
       for (const int socket : worker->ingress->release()) sockets.push_back(socket);
+    }
     for (const int socket : esp_feedback_->release()) sockets.push_back(socket);
     if (keep_sockets_)
       released_ = std::move(sockets);
@@ -636,6 +673,9 @@ int run_program(std::shared_ptr<const config::Config> config) {
   // While these are handled by somebody, one that comes when the program has ended and its successor not begun ends nothing.
   asio::io_context nobody;
   const asio::signal_set handled(nobody, SIGHUP, SIGUSR2);
+  asio::signal_set orders(nobody, SIGTERM, SIGINT);
+  bool stop_ordered = false;
+  orders.async_wait([&](const boost::system::error_code& error, int) { stop_ordered = !error; });
   const Invocation invocation = Invocation::of_this_process();
   std::optional<std::vector<int>> sockets;
   int code = 2;
@@ -645,6 +685,18 @@ int run_program(std::shared_ptr<const config::Config> config) {
     sockets = program.handed_over();
   } catch (const std::exception& e) {
     log::error("cannot start", {{"reason", e.what()}});
+  }
+  if (sockets) {
+    // From here on they end the process; one that came before is heard now.
+    std::signal(SIGTERM, SIG_DFL);
+    std::signal(SIGINT, SIG_DFL);
+    nobody.poll();
+    if (stop_ordered) {
+      log::info("stopping: nobody takes over");
+      service_manager::stopping();
+      for (const int socket : *sockets) close(socket);
+      sockets.reset();
+    }
   }
   if (sockets) {
     hand_over(invocation, *sockets, config->log.level, config->log.format);

@@ -10,7 +10,6 @@
 #include <algorithm>
 #include <array>
 #include <boost/asio/posix/stream_descriptor.hpp>
-#include <boost/asio/readable_pipe.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -52,7 +51,8 @@ std::string own_path() {
   return path;
 }
 
-/// Starts it with nothing of ours but standard input (empty), and `out` for what it prints. Returns an errno value.
+/// Starts it in a process group of its own, with nothing of ours but standard input (empty), and `out` for what it prints.
+/// Returns an errno value.
 int spawn(const std::string& program, const std::vector<std::string>& arguments, int out, pid_t& child) {
   posix_spawn_file_actions_t actions;
   posix_spawnattr_t attributes;
@@ -66,7 +66,7 @@ int spawn(const std::string& program, const std::vector<std::string>& arguments,
   posix_spawn_file_actions_adddup2(&actions, out, 2);
   posix_spawn_file_actions_addclosefrom_np(&actions, 3);
   posix_spawnattr_init(&attributes);
-  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF);
+  posix_spawnattr_setflags(&attributes, POSIX_SPAWN_SETSIGMASK | POSIX_SPAWN_SETSIGDEF | POSIX_SPAWN_SETPGROUP);
   posix_spawnattr_setsigmask(&attributes, &none);
   posix_spawnattr_setsigdefault(&attributes, &defaults);
   const int error = posix_spawn(&child, program.c_str(), &actions, &attributes, pointers(arguments).data(), environ);
@@ -155,7 +155,15 @@ Successor::Successor(const asio::any_io_executor& executor, Invocation invocatio
 
 void Successor::cancel() {
   cancelled_ = true;
-  if (child_ > 0) kill(child_, SIGKILL);
+  end_child();
+}
+
+/// With those that it started. One that left its group may hold the pipe still: nobody waits for that.
+void Successor::end_child() {
+  if (child_ <= 0) return;
+  kill(-child_, SIGKILL);
+  boost::system::error_code ignored;
+  if (pipe_) pipe_->close(ignored);
 }
 
 asio::awaitable<UpgradeResult> Successor::check(std::string file) {
@@ -199,8 +207,9 @@ asio::awaitable<Successor::Answer> Successor::run(std::vector<std::string> argum
   }
   asio::steady_timer late(executor_, deadline);
   late.async_wait([this, child = child_](const boost::system::error_code& error) {
-    if (!error && child_ == child) kill(child, SIGKILL);
+    if (!error && child_ == child) end_child();
   });
+  pipe_ = &pipe;
   boost::system::error_code error;
   std::array<char, 4096> buffer;
   while (!error) {
@@ -208,6 +217,7 @@ asio::awaitable<Successor::Answer> Successor::run(std::vector<std::string> argum
     if (out.output.size() + got > max_output) break;  // it hears of that by SIGPIPE, or by the end of its time
     out.output.append(buffer.data(), got);
   }
+  pipe_ = nullptr;
   pipe.close(error);
   // Not pidfd_open(): glibc 2.36 declares it without C linkage.
   const int descriptor = static_cast<int>(syscall(SYS_pidfd_open, child_, 0));
@@ -216,6 +226,7 @@ asio::awaitable<Successor::Answer> Successor::run(std::vector<std::string> argum
     co_await ended.async_wait(asio::posix::stream_descriptor::wait_read, asio::redirect_error(asio::use_awaitable, error));
   }
   int status = 0;
+  kill(-child_, SIGKILL);  // whom it left behind; it itself only where its end could not be awaited
   waitpid(child_, &status, 0);
   child_ = -1;
   late.cancel();

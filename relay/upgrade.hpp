@@ -9,6 +9,7 @@
 
 #include <boost/asio/any_io_executor.hpp>
 #include <boost/asio/awaitable.hpp>
+#include <boost/asio/readable_pipe.hpp>
 #include <chrono>
 #include <optional>
 #include <string>
@@ -51,9 +52,12 @@ class Successor {
   };
   boost::asio::awaitable<Answer> run(std::vector<std::string> arguments, std::chrono::steady_clock::time_point deadline);
 
+  void end_child();
+
   boost::asio::any_io_executor executor_;
   Invocation invocation_;
-  pid_t child_ = -1;
+  pid_t child_ = -1;                            ///< leads a process group of its own
+  boost::asio::readable_pipe* pipe_ = nullptr;  ///< what it prints
   bool cancelled_ = false;
 };
 

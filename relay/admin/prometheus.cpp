@@ -226,6 +226,7 @@ boost::asio::awaitable<std::string> metrics(const AdminContext& c) {
                  syncs.counts, syncs.seconds);
   page.counter("egret_spool_records_total", "Records written.", static_cast<double>(counters.records));
   page.gauge("egret_spool_trouble", "0 accepting, 1 no space, 2 broken.", static_cast<double>(c.spool.trouble()));
+  page.gauge("egret_spool_low", "1: mail of lesser classes waits for disk.", c.spool.low() ? 1 : 0);
   QueueFilter filter;
   filter.limit = 0;
   for (std::size_t i = 0; i < c.dispatchers.size(); ++i) {

@@ -16,6 +16,7 @@
 #include "relay/cli/replay.hpp"
 #include "relay/cli/simulate.hpp"
 #include "relay/cli/spool.hpp"
+#include "relay/esp/event_server.hpp"
 #include "relay/net/tls.hpp"
 #include "relay/program.hpp"
 
@@ -65,20 +66,31 @@ void print_problems(const config::Problems& problems) {
   for (const auto& problem : problems) std::cerr << problem.to_string() << "\n";
 }
 
-/// Whether certificate and key fit together is for the TLS library to say.
-void check_certificate(const config::Config& config, config::Problems& problems) {
-  if (config.tls.certificate.empty()) return;
-  try {
-    TlsContext::server(config.tls.certificate, config.tls.key, "");
-  } catch (const std::exception& e) {
-    problems.push_back({config.file, 0, 0, "tls", e.what()});
-  }
+/// Whether files of certificates and keys can be used is for the TLS library to say. A start needs all of them.
+void check_tls(const config::Config& config, config::Problems& problems) {
+  const auto attempt = [&](const std::string& key, const auto& load) {
+    try {
+      load();
+    } catch (const std::exception& e) {
+      problems.push_back({config.file, 0, 0, key, e.what()});
+    }
+  };
+  const auto authority = [&](const std::string& key, const std::string& ca) {
+    attempt(key, [&] { TlsContext::client(true, ca); });
+  };
+  if (!config.tls.certificate.empty()) attempt("tls", [&] { TlsContext::server(config.tls.certificate, config.tls.key, ""); });
+  for (const auto& smarthost : config.smarthosts) authority("smarthosts." + smarthost.name + ".ca", smarthost.ca);
+  for (const auto& target : config.alerts)
+    if (target.webhook) authority("alerts", target.webhook->ca);
+  if (!config.event_listener) return;
+  attempt("esp_events.tls", [&] { EventServer::tls_of(*config.event_listener); });
+  if (const auto& forward = config.event_listener->forward) authority("esp_events.forward.ca", forward->webhook.ca);
 }
 
 int check(const Options& o) {
   config::Problems problems;
   auto config = config::load_file(o.file, config::process_environment(), problems);
-  if (config) check_certificate(*config, problems);
+  if (config) check_tls(*config, problems);
   if (!problems.empty()) config = nullptr;
   if (o.as_json) {
     json::array list;

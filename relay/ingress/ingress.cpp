@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <boost/asio/ip/v6_only.hpp>
+#include <boost/asio/post.hpp>
 #include <boost/asio/redirect_error.hpp>
 #include <boost/asio/steady_timer.hpp>
 #include <boost/asio/use_awaitable.hpp>
@@ -39,17 +40,17 @@ routing::IpAddress from_asio(const asio::ip::address& address) {
   return out;
 }
 
-tcp::acceptor open_one(const asio::any_io_executor& executor, const config::Listener& listener, bool shared) {
+tcp::acceptor open_one(const asio::any_io_executor& executor, const ListenAddress& address, bool shared) {
   boost::system::error_code error;
   const auto check = [&] {
-    if (error) throw std::runtime_error("cannot listen on " + listener.address + ": " + error.message());
+    if (error) throw std::runtime_error("cannot listen on " + to_string(address) + ": " + error.message());
   };
   tcp::acceptor out(executor);
-  const tcp::endpoint endpoint{asio::ip::make_address(listener.ip.to_string()), listener.port};
+  const tcp::endpoint endpoint{asio::ip::make_address(address.ip.to_string()), address.port};
   out.open(endpoint.protocol(), error);
   check();
   out.set_option(tcp::acceptor::reuse_address(true), error);
-  if (listener.ip.v6) out.set_option(asio::ip::v6_only(true), error);
+  if (address.ip.v6) out.set_option(asio::ip::v6_only(true), error);
   const int on = 1;
   if (shared) setsockopt(out.native_handle(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
   out.bind(endpoint, error);
@@ -84,7 +85,7 @@ Doors open_listeners(const asio::any_io_executor& executor, const config::Config
   Doors out;
   for (const auto& listener : config.listeners)
     if (!previous || !listens(*previous, listener.address))
-      out.push_back(std::make_unique<Door>(Door{listener.address, open_one(executor, listener, true)}));
+      out.push_back(std::make_unique<Door>(Door{listener.address, open_one(executor, {listener.ip, listener.port}, true)}));
   return out;
 }
 
@@ -93,17 +94,24 @@ Doors open_listeners(const asio::any_io_executor& executor, const config::Config
   Doors out;
   for (const auto& listener : config.listeners) {
     auto passed = inherited.share(executor, listener.ip, listener.port, worker, workers);
-    if (passed.empty()) passed.push_back(open_one(executor, listener, true));
+    if (passed.empty()) passed.push_back(open_one(executor, {listener.ip, listener.port}, true));
     for (auto& acceptor : passed) out.push_back(std::make_unique<Door>(Door{listener.address, std::move(acceptor)}));
   }
   return out;
 }
 
 void check_ports_free(const config::Config& config, const config::Config* previous, const InheritedSockets& inherited) {
-  asio::io_context context;
+  const auto ours = [&](std::uint16_t port) {
+    return inherited.has_port(port) ||
+           (previous && std::ranges::find(previous->listeners, port, &config::Listener::port) != previous->listeners.end());
+  };
   for (const auto& listener : config.listeners)
-    if (!inherited.has(listener.ip, listener.port) && (!previous || !listens(*previous, listener.address)))
-      open_one(context.get_executor(), listener, false);
+    if (!ours(listener.port)) check_port_free({listener.ip, listener.port});
+}
+
+void check_port_free(const ListenAddress& address) {
+  asio::io_context context;
+  open_one(context.get_executor(), address, false);
 }
 
 Ingress::Ingress(const asio::any_io_executor& executor, DeliveryShared& delivery, IngressShared& shared, Dispatcher& dispatcher,
@@ -113,7 +121,9 @@ Ingress::Ingress(const asio::any_io_executor& executor, DeliveryShared& delivery
       shared_(shared),
       dispatcher_(dispatcher),
       deadlines_(deadlines),
-      tasks_(executor) {}
+      tasks_(executor) {
+  shared_.all.push_back(this);
+}
 
 Ingress::~Ingress() = default;
 
@@ -218,10 +228,18 @@ asio::awaitable<bool> Ingress::read_proxy_header(Stream* stream, routing::IpAddr
 void Ingress::relieve() {
   const Deadline time = std::chrono::steady_clock::now();
   const bool stressed = shared_.admission.stressed();
-  if ((!stressed && !shared_.intake.full(false)) || time - relieved_ < 1s) return;
+  if ((!stressed && !shared_.intake.full(true)) || time - relieved_ < 1s) return;
   relieved_ = time;
   for (Session* session : sessions_)
     if (stressed || session->holds()) session->hurry(in(relief));
+}
+
+/// What runs out is held by the sessions of all workers, and those that accept nothing now would not notice.
+void Ingress::relieve_all() {
+  const Deadline time = std::chrono::steady_clock::now();
+  if (time - relieved_all_ < 1s) return;
+  relieved_all_ = time;
+  for (Ingress* one : shared_.all) asio::post(one->executor_, [one] { one->relieve(); });
 }
 
 asio::awaitable<void> Ingress::serve(tcp::socket socket, routing::IpAddress peer, std::shared_ptr<const Front> front,
@@ -306,6 +324,25 @@ asio::awaitable<void> Ingress::finish(Deadline deadline) {
       session->break_off();
     }
   });
+}
+
+void Ingress::dismiss() {
+  static constexpr std::string_view goodbye = "421 4.3.2 shutting down\r\n";
+  boost::system::error_code error;
+  for (const auto& door : doors_) {
+    const auto& listeners = front_->config->listeners;
+    const auto listener = std::ranges::find(listeners, door->address, &config::Listener::address);
+    const bool in_clear = listener != listeners.end() && listener->tls != config::ListenerTls::implicit;
+    door->acceptor.non_blocking(true, error);
+    for (int taken = 0; !error && taken < backlog; ++taken) {
+      tcp::socket socket(executor_);
+      door->acceptor.accept(socket, error);
+      if (error) break;
+      boost::system::error_code ignored;
+      socket.non_blocking(true, ignored);  // an empty send buffer takes it; nobody waits
+      if (in_clear) socket.send(asio::buffer(goodbye), 0, ignored);
+    }
+  }
 }
 
 std::vector<int> Ingress::release() {

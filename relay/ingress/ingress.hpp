@@ -40,8 +40,12 @@ Doors open_listeners(const boost::asio::any_io_executor& executor, const config:
                      std::size_t worker, std::size_t workers);
 
 /// Throws like open_listeners() when another program listens there already: with SO_REUSEPORT the kernel would let
-/// two of them share the port. Addresses with inherited sockets are ours.
+/// two of them share the port. A port on which something was inherited, or `previous` listens, is ours, with every address.
 void check_ports_free(const config::Config& config, const config::Config* previous, const InheritedSockets& inherited);
+/// The same of one address of which no part is ours.
+void check_port_free(const ListenAddress& address);
+
+class Ingress;
 
 /// What the listeners of all workers share.
 struct IngressShared {
@@ -55,6 +59,7 @@ struct IngressShared {
   Intake intake;
   Rates rates;
   Authenticator authenticator;
+  std::vector<Ingress*> all;  ///< complete before the workers start
 };
 
 /// Used from its worker's thread only.
@@ -74,6 +79,8 @@ class Ingress {
   boost::asio::awaitable<void> stop(Deadline deadline, bool keep_doors);
   /// After the dispatchers have stopped: the last verdicts are told.
   boost::asio::awaitable<void> finish(Deadline deadline);
+  /// After the same as release(), and before it, where nobody takes the sockets over: those in their queues get their 421.
+  void dismiss();
   /// After finish() and the end of the worker's thread: the descriptors of the listening sockets, now the caller's.
   std::vector<int> release();
 
@@ -98,6 +105,7 @@ class Ingress {
   /// Reads the PROXY header that a load balancer must send; false when there is none to be believed.
   boost::asio::awaitable<bool> read_proxy_header(Stream* stream, routing::IpAddress* client, std::string* rest);
   void relieve();
+  void relieve_all();
   boost::asio::awaitable<void> converse(std::unique_ptr<Stream> stream, std::shared_ptr<const Front> front, std::size_t listener,
                                         routing::IpAddress client);
   boost::asio::awaitable<void> turn_away(std::unique_ptr<Stream> stream, std::string reason);
@@ -114,7 +122,7 @@ class Ingress {
   Doors doors_;
   std::set<Session*> sessions_;
   std::size_t waiting_ = 0;  ///< sessions whose clients wait for a verdict
-  Deadline relieved_{};
+  Deadline relieved_{}, relieved_all_{};
   std::size_t crowd_ = 0;  ///< most sessions at once since the last trim
   bool stopping_ = false;
   TaskGroup tasks_;

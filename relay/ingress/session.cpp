@@ -342,7 +342,7 @@ std::optional<smtp::CommandError> Ingress::Session::admit_recipient(std::string_
 /// More comes in than can be written and sent on: whoever begins now has to wait.
 smtp::CommandError Ingress::Session::too_much(std::string_view whose) {
   Intake& intake = ingress_.shared_.intake;
-  ingress_.relieve();
+  ingress_.relieve_all();
   ingress_.delivery_.metrics.messages_unstored.add();
   if (intake.tell(std::chrono::steady_clock::now()))
     log::warn("messages are put off: too much is coming in",
@@ -360,8 +360,9 @@ bool Ingress::Session::lesser() {
 /// What is running out is left to the classes of the greatest weight: the last quarter of the memory for what comes in, and
 /// the disk from twice its reserve on.
 std::optional<smtp::CommandError> Ingress::Session::no_room_for_lesser() {
+  if (front_->header_rules) return std::nullopt;  // it may be of a greater one yet
   const bool crowded = ingress_.shared_.intake.full(true);
-  const bool low = !listener_.pass_through && !front_->header_rules && ingress_.delivery_.spool.low();
+  const bool low = !listener_.pass_through && ingress_.delivery_.spool.low();
   if ((!crowded && !low) || !lesser()) return std::nullopt;
   if (crowded) return too_much("lesser ones");
   ingress_.delivery_.metrics.messages_unstored.add();

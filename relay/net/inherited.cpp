@@ -30,7 +30,8 @@ std::uint64_t cookie_of(int descriptor) {
 }
 
 /// False where it is not bound to an IP address.
-bool bound_to(int descriptor, routing::IpAddress& ip, std::uint16_t& port) {
+bool bound_to(int descriptor, ListenAddress& address) {
+  auto& [ip, port] = address;
   sockaddr_storage storage{};
   socklen_t size = sizeof storage;
   if (getsockname(descriptor, reinterpret_cast<sockaddr*>(&storage), &size) != 0) return false;
@@ -48,11 +49,12 @@ bool bound_to(int descriptor, routing::IpAddress& ip, std::uint16_t& port) {
   return true;
 }
 
-std::string to_string(const routing::IpAddress& ip, std::uint16_t port) {
-  return (ip.v6 ? "[" + ip.to_string() + "]" : ip.to_string()) + ":" + std::to_string(port);
-}
-
 }  // namespace
+
+std::string to_string(const ListenAddress& address) {
+  const std::string ip = address.ip.to_string();
+  return (address.ip.v6 ? "[" + ip + "]" : ip) + ":" + std::to_string(address.port);
+}
 
 InheritedSockets::InheritedSockets(const std::vector<int>& descriptors) {
   try {
@@ -71,7 +73,7 @@ void InheritedSockets::add(int descriptor) {
   Socket socket;
   socket.descriptor = descriptor;
   const bool tcp_socket = option(descriptor, SO_TYPE) == SOCK_STREAM && option(descriptor, SO_PROTOCOL) == IPPROTO_TCP;
-  if (!tcp_socket || option(descriptor, SO_ACCEPTCONN) != 1 || !bound_to(descriptor, socket.ip, socket.port))
+  if (!tcp_socket || option(descriptor, SO_ACCEPTCONN) != 1 || !bound_to(descriptor, socket.address))
     throw std::runtime_error(
         "descriptor " + std::to_string(descriptor) +
         ", passed to listen on, is not a listening TCP socket (egret.socket: ListenStream=IP:PORT, Accept=no)");
@@ -84,36 +86,47 @@ void InheritedSockets::add(int descriptor) {
   sockets_.push_back(socket);
 }
 
-bool InheritedSockets::has(const routing::IpAddress& ip, std::uint16_t port) const {
-  return std::ranges::any_of(sockets_, [&](const Socket& s) { return s.port == port && s.ip == ip; });
+std::vector<std::string> InheritedSockets::keep(const std::vector<ListenAddress>& wanted) {
+  std::vector<std::string> closed;
+  std::erase_if(sockets_, [&](const Socket& socket) {
+    if (std::ranges::find(wanted, socket.address) != wanted.end()) return false;
+    ::close(socket.descriptor);
+    const std::string name = to_string(socket.address);
+    if (std::ranges::find(closed, name) == closed.end()) closed.push_back(name);
+    return true;
+  });
+  return closed;
+}
+
+bool InheritedSockets::has(const ListenAddress& address) const {
+  return std::ranges::find(sockets_, address, &Socket::address) != sockets_.end();
+}
+
+bool InheritedSockets::has_port(std::uint16_t port) const {
+  return std::ranges::any_of(sockets_, [&](const Socket& socket) { return socket.address.port == port; });
 }
 
 std::vector<tcp::acceptor> InheritedSockets::share(const boost::asio::any_io_executor& executor, const routing::IpAddress& ip,
                                                    std::uint16_t port, std::size_t user, std::size_t users) {
   std::vector<Socket*> bound;
   for (auto& socket : sockets_)
-    if (socket.port == port && socket.ip == ip) bound.push_back(&socket);
+    if (socket.address == ListenAddress{ip, port}) bound.push_back(&socket);
   std::vector<tcp::acceptor> out;
   if (bound.empty()) return out;
   for (std::size_t i = 0; i < std::max(bound.size(), users); ++i) {
     if (i % users != user) continue;
-    Socket& socket = *bound[i % bound.size()];
-    socket.taken = true;
+    const Socket& socket = *bound[i % bound.size()];
     const int copy = fcntl(socket.descriptor, F_DUPFD_CLOEXEC, 3);
-    if (copy < 0) throw std::runtime_error("cannot listen on " + to_string(ip, port) + ": " + std::strerror(errno));
+    if (copy < 0)
+      throw std::runtime_error("cannot listen on " + to_string(ListenAddress{ip, port}) + ": " + std::strerror(errno));
     out.emplace_back(executor).assign(ip.v6 ? tcp::v6() : tcp::v4(), copy);
   }
   return out;
 }
 
-std::vector<std::string> InheritedSockets::close() {
-  std::vector<std::string> unused;
-  for (const auto& socket : sockets_) {
-    if (!socket.taken) unused.push_back(to_string(socket.ip, socket.port));
-    ::close(socket.descriptor);
-  }
+void InheritedSockets::close() {
+  for (const auto& socket : sockets_) ::close(socket.descriptor);
   sockets_.clear();
-  return unused;
 }
 
 }  // namespace egret::relay

@@ -11,6 +11,14 @@
 
 namespace egret::relay {
 
+struct ListenAddress {
+  routing::IpAddress ip;
+  std::uint16_t port = 0;
+  bool operator==(const ListenAddress&) const = default;
+};
+/// "127.0.0.1:25", "[::1]:25".
+std::string to_string(const ListenAddress& address);
+
 /// Owns what nobody has taken yet. Used by one thread, at the start.
 class InheritedSockets {
  public:
@@ -22,7 +30,12 @@ class InheritedSockets {
   InheritedSockets(const InheritedSockets&) = delete;
   InheritedSockets& operator=(const InheritedSockets&) = delete;
 
-  bool has(const routing::IpAddress& ip, std::uint16_t port) const;
+  /// Closes what is bound to none of these addresses, before anything is bound: a socket that nobody accepts from would let its
+  /// clients wait for ever, and one on 127.0.0.1:25 keeps 0.0.0.0:25 from being bound. Returns the addresses of what was closed.
+  std::vector<std::string> keep(const std::vector<ListenAddress>& wanted);
+  bool has(const ListenAddress& address) const;
+  /// With any address.
+  bool has_port(std::uint16_t port) const;
   /// The acceptors of one of `users` who share an address, `user` of them having asked before. Each gets at least one (an
   /// acceptor of its own on the same socket, where there are fewer sockets than users), and each socket has at least one
   /// user: of a SO_REUSEPORT group that is left alone in part, some connections would wait for ever. Empty where nothing is
@@ -34,16 +47,14 @@ class InheritedSockets {
                                                    std::uint16_t port) {
     return share(executor, ip, port, 0, 1);
   }
-  /// Closes them all, and returns the addresses for which nobody had asked.
-  std::vector<std::string> close();
+  /// Closes them all; whoever took a share has a descriptor of its own.
+  void close();
 
  private:
   struct Socket {
     int descriptor = -1;
     std::uint64_t cookie = 0;  ///< the kernel's number of the socket, whatever descriptors it has
-    routing::IpAddress ip;
-    std::uint16_t port = 0;
-    bool taken = false;
+    ListenAddress address;
   };
   void add(int descriptor);
 

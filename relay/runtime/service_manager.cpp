@@ -54,6 +54,10 @@ void alive() {
   tell("WATCHDOG=1");
 }
 
+void starting() {
+  tell("WATCHDOG=1\nEXTEND_TIMEOUT_USEC=60000000");
+}
+
 }  // namespace service_manager
 
 ServiceReports::ServiceReports(const asio::any_io_executor& executor, std::vector<asio::any_io_executor> workers,

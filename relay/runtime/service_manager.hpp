@@ -27,6 +27,8 @@ void stopping();
 void status(const std::string& line);
 /// Now, whatever the workers say: something follows that takes its time.
 void alive();
+/// A start goes on: it may take another minute from now, and the watchdog, which is armed after a hand-over, is fed.
+void starting();
 
 }  // namespace service_manager
 

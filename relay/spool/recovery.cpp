@@ -38,7 +38,8 @@ bool never_used(const std::filesystem::path& path, std::uint32_t number) {
 
 }  // namespace
 
-Recovery::Recovery(std::filesystem::path directory) : directory_(std::move(directory)) {
+Recovery::Recovery(std::filesystem::path directory, std::function<void()> alive)
+    : directory_(std::move(directory)), alive_(alive ? std::move(alive) : [] {}) {
   try {
     read_segments();
     judge();
@@ -72,7 +73,10 @@ void Recovery::read_segments() {
     numbers.pop_back();
   }
   segments_.reserve(numbers.size());
-  for (const std::uint32_t number : numbers) read_segment(number, number == numbers.back());
+  for (const std::uint32_t number : numbers) {
+    read_segment(number, number == numbers.back());
+    alive_();
+  }
   if (!numbers.empty()) next_number_ = numbers.back() + 1;
 }
 
@@ -186,12 +190,14 @@ void Recovery::each(const std::function<void(RecoveredMessage&)>& visit) const {
   RecoveredMessage out;
   DigestEntry entry;
   Progress scratch;
+  std::size_t visited = 0;
   each_id([&](const Event* begin, const Event* end) {
     const Event& accept = *fate(begin, end).accept;  // judge() left no other
     out.segment = segments_[accept.segment()].file->number();
     read_entry(reader, accept, out.accept);
     read_groups(reader, begin, end, entry, scratch, out);
     visit(out);
+    if (++visited % 4096 == 0) alive_();
   });
 }
 
@@ -244,6 +250,7 @@ void Recovery::settle() {
   std::set<std::filesystem::path> hints;
   for (auto& segment : segments_) {
     const bool last = &segment == &segments_.back();
+    alive_();
     if (segment.torn)
       log::warn("spool: cut off a torn tail that was never acknowledged",
                 {{"segment", segment.file->path().string()}, {"offset", std::to_string(segment.end)}});

@@ -38,8 +38,8 @@ struct RecoveredMessage {
 
 class Recovery {
  public:
-  /// Throws std::runtime_error with one line for people.
-  explicit Recovery(std::filesystem::path directory);
+  /// Throws std::runtime_error with one line for people. `alive` is called as it goes on, for each segment or oftener.
+  explicit Recovery(std::filesystem::path directory, std::function<void()> alive = {});
   ~Recovery();
   Recovery(const Recovery&) = delete;
   Recovery& operator=(const Recovery&) = delete;
@@ -86,6 +86,7 @@ class Recovery {
   void drop_fresh_hints();
 
   std::filesystem::path directory_;
+  std::function<void()> alive_;
   Manifest manifest_;
   std::vector<RecoveredSegment> segments_;
   std::vector<std::uint32_t> unused_;

@@ -322,7 +322,7 @@ void Spool::Impl::start(const std::function<void(const Recovered&)>& recovered) 
 }
 
 void Spool::Impl::recover(const std::function<void(const Recovered&)>& recovered) {
-  Recovery recovery(options_.directory);
+  Recovery recovery(options_.directory, options_.alive);
   recovery.settle();
   active_ = recovery.next_number();
   last_id_ = recovery.last_id();
@@ -847,7 +847,9 @@ void Spool::Impl::check_reserve() {
   struct statvfs info {};
   if (statvfs(options_.directory.c_str(), &info) != 0) return;
   const std::uint64_t available = static_cast<std::uint64_t>(info.f_bavail) * info.f_frsize;
-  low.store(available / 2 < options_.reserve, std::memory_order_relaxed);
+  // Left again only well above its bound: a message more or less is no news.
+  const std::uint64_t edge = options_.reserve + (low.load(std::memory_order_relaxed) ? options_.reserve / 16 : 0);
+  low.store(available / 2 < edge, std::memory_order_relaxed);
   if (available < options_.reserve) {
     set_trouble(Trouble::no_space, "only " + std::to_string(available >> 20) + " MB of disk are free, spool.reserve keeps " +
                                        std::to_string(options_.reserve >> 20) + " MB");

@@ -32,6 +32,7 @@ struct Options {
   std::chrono::milliseconds lazy_sync{50};           ///< the longest that DONE and PROGRESS wait for their sync
   std::uint32_t segment_size = spool::segment_size;  ///< smaller ones are for tests
   std::uint32_t step = 8u << 20;                     ///< disk taken at a time: a multiple of it, or the whole segment
+  std::function<void()> alive{};                     ///< called while start() makes progress: after each segment, or oftener
 };
 
 /// A message that was waiting when the program started, without its body.

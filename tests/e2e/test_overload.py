@@ -220,6 +220,7 @@ def test_a_disk_that_runs_full_refuses_bulk_first_then_all_and_recovers_by_itsel
     assert bulk and bulk.text.startswith("4.3.1"), bulk
     assert reserve < free() < 2 * reserve
     wait.until(lambda: instance.events(kind="spool-low"), 5, "an event says so")
+    assert "\negret_spool_low 1" in instance.http("/metrics")[2]
     for _ in range(2):
         refusal = refusal_of(BULK)
         assert refusal and refusal.phase == "rcpt" and refusal.code == 452, refusal
@@ -238,6 +239,26 @@ def test_a_disk_that_runs_full_refuses_bulk_first_then_all_and_recovers_by_itsel
 
 
 # -- slow syncs
+
+
+def test_where_a_header_may_say_more_no_class_is_put_off_early(egret, shop):
+    """It would be the listener's, which is not for sure the message's."""
+    instance = egret(start=False, **TWO, classify=[{"header": "X-Kind", "matches": "^now$", "class": "transactional"}],
+                     spool={"cache": "1M", "reserve": "16M"})
+    disk = Disk(instance)
+    instance.start()
+    disk.fail("sync delay=1500 segment-")
+    waiting = [stalled(BULK) for _ in range(7)]
+    try:
+        assert refusal_of(BULK, to="user@shop.test") is None, "three quarters are taken"
+        waiting += [stalled(BULK) for _ in range(2)]
+        refusal = wait.until(lambda: refusal_of(2525), 5, "all is taken")
+        assert refusal.phase == "mail" and (refusal.code, refusal.text[:5]) == (452, "4.3.1"), refusal
+        disk.work()
+    finally:
+        for client in waiting:
+            client.close()
+    instance.until_queue_empty()
 
 
 def test_with_slow_syncs_accepting_slows_to_group_commits(egret, shop):

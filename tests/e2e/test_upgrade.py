@@ -9,10 +9,12 @@ import socket
 import subprocess
 import threading
 import time
+import urllib.request
 
 import pytest
 
 from support import wait
+from support.disk import Disk
 from support.egret import SMTP
 from support.listeners import listener
 from support.mail import letter, marker_of, send
@@ -182,6 +184,60 @@ def test_a_broken_configuration_is_refused_with_its_place(egret, shop):
     wait.until(lambda: shop.messages, 10, "mail still flows")
 
 
+def test_a_configuration_that_cannot_be_started_with_is_refused(egret, shop):
+    """Files that only the TLS library understands, and addresses that somebody else has."""
+    instance = egret()
+    before = running_file(instance)
+    ca = os.path.join(instance.directory, "ca.pem")
+    with open(ca, "w", encoding="utf-8") as file:
+        file.write("no certificate\n")
+    instance.configure(smarthosts={"esp": {"address": "smtp.esp.test:587", "ca": ca}})
+    checked = instance.check()
+    assert checked.returncode == 1 and "smarthosts.esp.ca" in checked.stderr and ca in checked.stderr, checked.stderr
+    done = instance.command("upgrade")
+    assert done.returncode == 1 and ca in done.stdout + done.stderr, done.stdout + done.stderr
+    instance.configure(listeners=[listener(), listener(2599)])
+    with holding(2599):
+        done = instance.command("upgrade")
+        assert done.returncode == 1 and "cannot listen on 127.0.0.1:2599" in done.stdout + done.stderr, done.stdout + done.stderr
+    assert running_file(instance) == before and instance.http(READY)[0] == 200
+
+
+def runs(argument):
+    """Whether some process was started with this argument."""
+    for pid in filter(str.isdigit, os.listdir("/proc")):
+        with contextlib.suppress(OSError):
+            with open(f"/proc/{pid}/cmdline", "rb") as file:
+                if argument.encode() in file.read().split(b"\0"):
+                    return True
+    return False
+
+
+@pytest.mark.parametrize("start", ["sleep 5432.1; true", "setsid -f sleep 6; sleep 5432.1; true"])
+def test_a_stop_ends_a_check_that_hangs_and_those_whom_it_started(egret, start):
+    instance = replaceable(egret(start=False)).start()
+    install(instance, f"#!/bin/sh\n{start}\n")
+    os.kill(instance.pid, signal.SIGUSR2)
+    wait.until(lambda: runs("5432.1"), 10, "the new program hangs")
+    began = time.monotonic()
+    instance.terminate()
+    assert instance.ended() == 0 and time.monotonic() - began < 5, "whoever left its group is not waited for"
+    assert not runs("5432.1")
+
+
+def test_sigterm_as_late_as_can_be_is_a_stop(egret):
+    instance = egret(start=False)
+    disk = Disk(instance)
+    instance.start()
+    send(letter(), to="user@nowhere.test")
+    disk.fail("sync delay=1500")
+    os.kill(instance.pid, signal.SIGUSR2)
+    wait.until(lambda: '"stopped"' in instance.log(), 20, "only the spool has to be closed")
+    instance.terminate()
+    assert instance.ended() == 0
+    assert "nobody takes over" in instance.log() and "handing over" not in instance.log()
+
+
 def test_sigterm_during_a_hand_over_is_a_stop(egret, shop):
     instance = egret()
     client = RawSmtp()
@@ -189,8 +245,11 @@ def test_sigterm_during_a_hand_over_is_a_stop(egret, shop):
     client.envelope("app@sender.test", "user@shop.test")  # holds the end up for up to four seconds
     os.kill(instance.pid, signal.SIGUSR2)
     wait.until(lambda: instance.http(READY)[0] == 503, 20, "the hand-over has begun")
+    queued = [RawSmtp() for _ in range(20)]
     instance.terminate()
     assert instance.ended() == 0
+    for late in queued:
+        assert late.reply() == "421 4.3.2 shutting down" and late.closed()
 
 
 @pytest.mark.parametrize("before, after", [(2, 1), (1, 3)])
@@ -215,6 +274,36 @@ def test_a_listener_that_went_meanwhile_is_closed_with_a_warning(egret, shop):
     assert "127.0.0.1:2526" in instance.log() and "no listener there" in instance.log()
     with pytest.raises(ConnectionRefusedError):
         RawSmtp(port=2526)
+
+
+def answers_at(address):
+    with contextlib.suppress(OSError):
+        with urllib.request.urlopen(f"http://{address}/readyz", timeout=5) as answer:
+            return answer.status == 200
+
+
+def test_addresses_can_grow_to_wildcards_by_an_upgrade(egret, shop):
+    """0.0.0.0 cannot be bound while the old socket on 127.0.0.1 is open."""
+    instance = replaceable(egret(start=False, listeners=[listener(), listener(2526)])).start()
+    instance.configure(listeners=[listener(host="0.0.0.0"), listener(2526), listener(2526, host="0.0.0.0")],
+                       admin={"address": "0.0.0.0:8025", "token": "t" * 16})
+    inode = install(instance)
+    os.kill(instance.pid, signal.SIGUSR2)
+    until_taken_over(instance, inode)
+    assert answers_at("127.0.0.2:8025")
+    for host, port in (("127.0.0.1", 2525), ("127.0.0.2", 2525), ("127.0.0.1", 2526), ("127.0.0.2", 2526)):
+        with RawSmtp(host, port, timeout=5) as client:
+            assert client.reply().startswith("220")
+
+
+def test_where_the_admin_address_is_to_change_the_command_is_told_the_old_one(egret, shop):
+    instance = replaceable(egret(start=False)).start()
+    instance.configure(admin={"address": "127.0.0.1:8026"})
+    inode = install(instance)
+    done = instance.command("upgrade", "--admin", "http://127.0.0.1:8025")
+    assert done.returncode == 0, done.stdout + done.stderr
+    wait.until(lambda: answers_at("127.0.0.1:8026"), 20, "it answers at the new address")
+    assert running_file(instance) == inode
 
 
 # ---- sockets that somebody else holds
@@ -385,6 +474,7 @@ def test_a_service_manager_is_told_of_every_state(egret, shop):
     manager = Manager(instance)
     instance.start()
     manager.until("READY=1")
+    assert manager.said.index("EXTEND_TIMEOUT_USEC=60000000") < manager.said.index("READY=1")
     manager.until("STATUS=listening on 127.0.0.1:2525; 0 messages waiting")
     manager.said.clear()
     assert instance.command("reload").returncode == 0
@@ -396,7 +486,8 @@ def test_a_service_manager_is_told_of_every_state(egret, shop):
     assert "RELOADING=1" in manager.said and "STOPPING=1" not in manager.said
     instance.stop()
     manager.until("STOPPING=1")
-    assert not manager.hears("WATCHDOG=1")[1:], "without a watchdog nobody counts its signs of life"
+    told = len(manager.hears("WATCHDOG=1"))
+    assert told <= 2 + len(manager.hears("EXTEND_TIMEOUT_USEC=")), "without a watchdog nobody counts its signs of life"
 
 
 def test_a_worker_that_hangs_lets_the_watchdog_trip(egret):

@@ -79,10 +79,23 @@ TEST(InheritedSockets, CountOnceWithSeveralDescriptors) {
 TEST(InheritedSockets, AreFoundByAddressAndPortOnly) {
   Group group(1);
   InheritedSockets inherited(group.descriptors);
-  EXPECT_TRUE(inherited.has(loopback, group.port));
-  EXPECT_FALSE(inherited.has(routing::IpAddress::v4(0, 0, 0, 0), group.port));
-  EXPECT_FALSE(inherited.has(loopback, static_cast<std::uint16_t>(group.port + 1)));
-  EXPECT_EQ(inherited.close(), std::vector<std::string>{"127.0.0.1:" + std::to_string(group.port)});
+  EXPECT_TRUE(inherited.has({loopback, group.port}));
+  EXPECT_FALSE(inherited.has({routing::IpAddress::v4(0, 0, 0, 0), group.port}));
+  EXPECT_FALSE(inherited.has({loopback, static_cast<std::uint16_t>(group.port + 1)}));
+  EXPECT_TRUE(inherited.has_port(group.port));
+  EXPECT_FALSE(inherited.has_port(static_cast<std::uint16_t>(group.port + 1)));
+}
+
+TEST(InheritedSockets, ThatNobodyWantsMakeRoomForOthersOnTheirPort) {
+  Group unwanted(2), wanted(1);
+  InheritedSockets inherited({unwanted.descriptors[0], wanted.descriptors[0], unwanted.descriptors[1]});
+  const auto everywhere = [&] { tcp::acceptor(unwanted.context, {asio::ip::address_v4::any(), unwanted.port}); };
+  EXPECT_THROW(everywhere(), boost::system::system_error);
+  EXPECT_EQ(inherited.keep({{loopback, wanted.port}, {routing::IpAddress::v4(0, 0, 0, 0), unwanted.port}}),
+            std::vector<std::string>{"127.0.0.1:" + std::to_string(unwanted.port)});
+  EXPECT_NO_THROW(everywhere());
+  EXPECT_FALSE(inherited.has_port(unwanted.port));
+  EXPECT_TRUE(inherited.has({loopback, wanted.port}));
 }
 
 TEST(InheritedSockets, ThatDoNotListenAreRefused) {
