@@ -56,6 +56,8 @@ def fill_a_segment(times=15):
                 submitter.send(letter(body=BIG * ((5 << 20) // len(BIG))))
             except Refused as refusal:
                 return refusal
+            except smtplib.SMTPServerDisconnected:  # in the middle of a message, and the answer lost behind the rest of it
+                return fill_a_segment(1)
     return None
 
 
