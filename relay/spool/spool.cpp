@@ -241,7 +241,7 @@ class Spool::Impl : public std::enable_shared_from_this<Spool::Impl> {
   void complete(Batch& batch);
   void fail(const std::string& what, int error);
   void set_trouble(Trouble value, std::string text);
-  void check_reserve();
+  void check_reserve(Batch* batch = nullptr);
   void note_live(const std::vector<Extent>& extents, const Place& place, int sign);
   void keep_damaged(SegmentInfo& segment, std::uint64_t offset);
   void forget(std::uint64_t id, const Place& place);
@@ -258,6 +258,7 @@ class Spool::Impl : public std::enable_shared_from_this<Spool::Impl> {
   std::uint32_t active_ = 0;
   std::uint64_t allocated_ = 0;  // length of the active segment
   bool list_due_ = false;        // it grew, and the list does not say so yet
+  std::uint64_t refused_ = 0;    // the largest record that found no room since there was some
   std::uint64_t synced_to_ = 0;
   std::uint64_t sequence_ = 0;
   std::atomic<std::uint64_t> last_id_{0};
@@ -461,9 +462,9 @@ void Spool::Impl::run() {
   std::vector<Item> items;
   while (true) {
     const bool more = next_batch(items);
-    check_reserve();
     Batch batch;
     batch.start = batch.end = segments_.at(active_).used;
+    check_reserve(&batch);
     take_deferred(items, !more);
     for (Item& item : items) handle(item, batch);
     note_deferred();
@@ -604,7 +605,10 @@ Appended Spool::Impl::append(Batch& batch, RecordType type, std::uint64_t id, co
     log::error("spool: a record is larger than a segment", {{"size", std::to_string(length)}});
     return Appended::too_large;
   }
-  if (!make_room(batch, record_size(length), ahead)) return Appended::no_room;
+  if (!make_room(batch, record_size(length), ahead)) {
+    if (ahead > 0) refused_ = std::max<std::uint64_t>(refused_, record_size(length));
+    return Appended::no_room;
+  }
   place = {active_, static_cast<std::uint32_t>(batch.end), static_cast<std::uint32_t>(length)};
   const auto part = [&](std::string_view octets) {
     if (!octets.empty()) batch.parts.push_back({const_cast<char*>(octets.data()), octets.size()});
@@ -840,7 +844,9 @@ void Spool::Impl::set_trouble(Trouble value, std::string text) {
   trouble.store(value);
 }
 
-void Spool::Impl::check_reserve() {
+/// With a batch in which nothing is yet, it also finds out whether there is room again: for what found none, and behind what
+/// is deferred. Otherwise it would accept and refuse in turns.
+void Spool::Impl::check_reserve(Batch* batch) {
   const Deadline time = std::chrono::steady_clock::now();
   if (time - reserve_checked_ < std::chrono::milliseconds(200)) return;
   reserve_checked_ = time;
@@ -853,7 +859,8 @@ void Spool::Impl::check_reserve() {
   if (available < options_.reserve) {
     set_trouble(Trouble::no_space, "only " + std::to_string(available >> 20) + " MB of disk are free, spool.reserve keeps " +
                                        std::to_string(options_.reserve >> 20) + " MB");
-  } else if (trouble.load() == Trouble::no_space && deferred_.empty()) {  // those go before anything new
+  } else if (batch && trouble.load() == Trouble::no_space && deferred_.empty() && make_room(*batch, refused_, margin())) {
+    refused_ = 0;
     set_trouble(Trouble::none, "");
   }
 }

@@ -10,6 +10,7 @@ import pytest
 
 from support import wait
 from support.disk import Disk
+from support.esmtp import submit
 from support.mail import Refused, Submitter, below_trace, letter, marker_of, send
 from support.traffic import Sent, Traffic
 
@@ -55,6 +56,8 @@ def fill_a_segment(times=15):
                 submitter.send(letter(body=BIG * ((5 << 20) // len(BIG))))
             except Refused as refusal:
                 return refusal
+            except smtplib.SMTPServerDisconnected:  # in the middle of a message, and the answer lost behind the rest of it
+                return fill_a_segment(1)
     return None
 
 
@@ -72,6 +75,36 @@ def test_a_new_segment_that_cannot_be_made_is_452_until_it_can(relay, shop, rule
     wait.until(lambda: fill_a_segment(1) is None, 30, "accepting again without a restart")
     wait.until(lambda: "spool-ok" in kinds(instance), 15, "an event says that, too")
     instance.until_queue_empty()
+
+
+@pytest.mark.parametrize("restart", [False, True])
+def test_on_a_full_disk_each_delivery_ends_once_and_its_report_is_kept(relay, shop, senders, restart):
+    """The ends of deliveries, and bounces larger than all the room that is left, wait for the disk: also in front of a stop."""
+    instance, disk = relay()
+    answer = threading.Event()
+    shop.on("dot", lambda *_: answer.wait(30) and "550 5.7.1 not wanted")
+    disk.fail("allocate ENOSPC")
+    markers = []
+    with pytest.raises((AssertionError, Refused, OSError)):  # refused: the disk that was taken is used up
+        for _ in range(20):
+            marker = uuid.uuid4().hex
+            submit(letter(marker, BIG * 12_000), "user@shop.test", mail="RET=FULL")
+            markers.append(marker)
+    assert len(markers) >= 4
+    wait.until(lambda: "spool-full" in kinds(instance), 15, "an event says so")
+    answer.set()
+    wait.until(lambda: "cannot be recorded yet" in instance.log(), 15, "there is no room for the bounces")
+    disk.work()
+    if restart:
+        instance.restart()
+    wait.until(lambda: len(senders.messages) >= len(markers), 20, "each bounce arrives")
+    instance.until_queue_empty()
+    instance.restart()
+    instance.until_queue_empty()
+    assert sorted(marker_of(message.data) for message in shop.offered) == sorted(markers), "nothing was delivered again"
+    returned = [marker_of(message.data[message.data.index(b"Content-Type: message/rfc822"):]) for message in senders.messages]
+    assert sorted(returned) == sorted(markers)
+    assert "could not be recorded" not in instance.log()
 
 
 @pytest.mark.parametrize("rule", ["sync EIO segment-", "write EIO segment-"])

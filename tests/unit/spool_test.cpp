@@ -881,6 +881,22 @@ TEST_F(SpoolTest, AcceptsNothingInFrontOfWhatFoundNoRoom) {
   accept(message("small"));
 }
 
+TEST_F(SpoolTest, IsFullUntilThereIsRoomForWhatItRefused) {
+  open_small();
+  auto full = std::make_unique<FullDisk>();
+  EXPECT_EQ(run(spool_->accept(std::make_shared<const Message>(message(pattern(900'000, 1))))), Trouble::no_space);
+  for (int i = 0; i < 2; ++i) {
+    std::this_thread::sleep_for(250ms);  // the reserve is looked at again, and nothing is missing there
+    settle();
+    EXPECT_EQ(spool_->trouble(), Trouble::no_space);
+  }
+  full.reset();
+  std::this_thread::sleep_for(250ms);
+  settle();
+  EXPECT_EQ(spool_->trouble(), Trouble::none);
+  accept(message(pattern(900'000, 1)));
+}
+
 TEST_F(SpoolTest, DoesNotWaitForRoomForARecordLargerThanASegment) {
   open_small();
   const auto a = accept();
