@@ -230,7 +230,7 @@ def test_sigterm_as_late_as_can_be_is_a_stop(egret):
     disk = Disk(instance)
     instance.start()
     send(letter(), to="user@nowhere.test")
-    disk.fail("sync delay=1500")
+    disk.fail("sync delay=1000 segments")
     os.kill(instance.pid, signal.SIGUSR2)
     wait.until(lambda: '"stopped"' in instance.log(), 20, "only the spool has to be closed")
     instance.terminate()
@@ -247,6 +247,7 @@ def test_sigterm_during_a_hand_over_is_a_stop(egret, shop):
     wait.until(lambda: instance.http(READY)[0] == 503, 20, "the hand-over has begun")
     queued = [RawSmtp() for _ in range(20)]
     instance.terminate()
+    client.close()
     assert instance.ended() == 0
     for late in queued:
         assert late.reply() == "421 4.3.2 shutting down" and late.closed()
