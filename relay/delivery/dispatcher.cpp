@@ -22,6 +22,7 @@ constexpr std::size_t max_preparing_all = 512;  // with so many, a class has one
 constexpr std::size_t max_ready = 50'000;       // of a class, with a connection to wait for; the rest rests on disk
 constexpr std::size_t most_due = 256;           // of a class, whose time has come, in one go
 constexpr std::size_t long_queue = 100;         // jobs
+constexpr auto moving_within = std::chrono::seconds(1);
 constexpr std::size_t max_kept = 20'000;
 constexpr std::size_t most_resting_due = 1'000;  // of a class, made ready in memory; more than that rests though it is due
 constexpr std::size_t refill_below = 128, refill_by = 128;  // of a class
@@ -595,6 +596,9 @@ void Dispatcher::enqueue(JobPtr job, bool front) {
   // need the rest; its short queues are still let have some of that, for their turn is near.
   const bool long_wait = lane->ready.size(job->message->message_class) > long_queue;
   if ((long_wait || shared_.common.cache.full()) && !keeps_body(*job)) job->content.reset();
+  // Where nothing is delivered the turn of most of them may be far off: the memory is better spent on other mail.
+  const bool moving = std::chrono::steady_clock::now() - lane->moved < moving_within;
+  if (long_wait && !moving && !job->message->pass) job->content.reset();
   ++load_of(*job).ready;
   push(lane->ready, std::move(job), front);
   kick(*lane);

@@ -391,6 +391,7 @@ struct Dispatcher::Lane {
   std::size_t lesser = 0;                        ///< those of them with mail of a class that leaves room for another
   std::vector<boost::asio::steady_timer*> idle;  ///< connections that wait for a job
   bool opened = false;                           ///< a connection was opened, and the login taken
+  Deadline moved{};                              ///< when something was delivered last
 };
 
 }  // namespace egret::relay

@@ -260,6 +260,8 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
       put_back(*lane, std::move(present.job));
     } else {
       active_.erase(present.job.get());
+      if (std::ranges::any_of(result.outcomes, &smtp::RecipientOutcome::delivered))
+        lane->moved = std::chrono::steady_clock::now();
       conclude(std::move(present.job), result);
     }
     present = std::move(following);
