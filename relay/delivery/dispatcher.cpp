@@ -429,6 +429,7 @@ void Dispatcher::configure() {
   resolver_.configure(shared_.config->dns);
   sites_.configure(shared_.config, shared_.sts);
   weights_ = ClassWeights(*shared_.config);
+  closed_ = {};
   for (auto& [key, lane] : lanes_) {
     empty_lane(*lane, again_);
     for (auto* timer : lane->idle) timer->cancel();
@@ -586,6 +587,10 @@ void Dispatcher::enqueue(JobPtr job, bool front) {
   if (&owner != this)
     return hand_over(owner, std::move(job), [front](Dispatcher& d, JobPtr j) { d.enqueue(std::move(j), front); });
   if (stopping_) return schedule(std::move(job));
+  if (const AttemptResult* closed = closed_.find({job->egress, site}, std::chrono::steady_clock::now())) {
+    const AttemptResult result = shared_fate(*closed, *job);
+    return conclude(std::move(job), result);
+  }
   auto& lane = lanes_[{job->egress, site}];
   if (!lane) {
     lane = std::make_unique<Lane>();

@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "relay/delivery/class_weights.hpp"
+#include "relay/delivery/closed.hpp"
 #include "relay/delivery/connection.hpp"
 #include "relay/delivery/history.hpp"
 #include "relay/delivery/job.hpp"
@@ -308,7 +309,9 @@ class Dispatcher {
   boost::asio::awaitable<ConnectResult> connect_from(routing::EgressRef egress, const Target* target, routing::IpAddress address);
   boost::asio::awaitable<bool> load(Job* job);
   boost::asio::awaitable<std::shared_ptr<const Site>> smarthost_site(std::uint32_t index);
-  void defer_lane(Lane& lane, const AttemptResult& result);
+  bool closed_to_all(const Lane& lane, const AttemptResult& result) const;
+  void close_lane(Lane& lane, AttemptResult result);
+  static AttemptResult shared_fate(const AttemptResult& result, const Job& job);
   std::size_t lane_limit(const Lane& lane) const;
 
   // Outcomes (outcome.cpp).
@@ -357,9 +360,10 @@ class Dispatcher {
   History history_;
 
   ClassWeights weights_;
-  JobQueue due_;                                               ///< to be prepared
-  JobQueue again_;                                             ///< to be decided anew, in slices
-  JobQueue released_;                                          ///< from a hold, to be prepared
+  JobQueue due_;       ///< to be prepared
+  JobQueue again_;     ///< to be decided anew, in slices
+  JobQueue released_;  ///< from a hold, to be prepared
+  Closed<LaneKey> closed_;
   std::list<Unreached> unreached_;                             ///< to be concluded, in slices
   Resting resting_;                                            ///< what waits for its time
   std::map<std::uint32_t, std::vector<Scheduled>> scheduled_;  ///< of that, what Resting does not take, by class; heaps by time
@@ -387,7 +391,8 @@ struct Dispatcher::Lane {
   LaneKey key;
   std::shared_ptr<const Site> site;
   JobQueue ready;
-  std::size_t connections = 0;
+  std::size_t connections = 0;                   ///< also those that are being opened
+  std::size_t open = 0;                          ///< those that are
   std::size_t lesser = 0;                        ///< those of them with mail of a class that leaves room for another
   std::vector<boost::asio::steady_timer*> idle;  ///< connections that wait for a job
   bool opened = false;                           ///< a connection was opened, and the login taken

@@ -8,7 +8,7 @@ import pytest
 
 from support import wait
 from support.egret import A, B, source
-from support.mail import (SENDER, below_trace, in_maildir_form, letter, send, send_exactly, trace_field)
+from support.mail import SENDER, Submitter, below_trace, in_maildir_form, letter, send, send_exactly, trace_field
 from support.postfix import Postfix
 from support.raw_smtp import RawSmtp, stuffed
 from support.scripted_receiver import ScriptedReceiver
@@ -206,3 +206,16 @@ def test_a_route_goes_before_the_mx_lookup(egret, dns, shop):
         assert dns.log("internal.test", "MX") == []
     finally:
         inside.stop()
+
+
+def test_a_receiver_that_puts_off_every_connection_is_not_asked_for_each_message(egret, shop):
+    instance = egret(delivery={"retry": ["2s"]})
+    greeted = []
+    shop.on("connect", lambda *_: greeted.append(1) or "421 4.3.2 mx.shop.test is going down for maintenance")
+    with Submitter() as submitter:
+        ids = [submitter.send(letter()).id for _ in range(30)]
+    wait.until(lambda: all(instance.message(id)["attempts"] for id in ids), 10, "all know that it does not take mail now")
+    assert all("421" in instance.message(id)["attempts"][0]["reply"] for id in ids)
+    assert len(greeted) < 10, "one connection a second, not one for each message"
+    shop.on("connect", lambda *_: None)
+    wait.until(lambda: len(shop.messages) == 30, 15, "all arrive when it takes mail again")
