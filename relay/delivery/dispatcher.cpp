@@ -588,8 +588,8 @@ void Dispatcher::enqueue(JobPtr job, bool front) {
     return hand_over(owner, std::move(job), [front](Dispatcher& d, JobPtr j) { d.enqueue(std::move(j), front); });
   if (stopping_) return schedule(std::move(job));
   if (const AttemptResult* closed = closed_.find({job->egress, site}, std::chrono::steady_clock::now())) {
-    const AttemptResult result = shared_fate(*closed, *job);
-    return conclude(std::move(job), result);
+    const AttemptResult fate = *closed;
+    return conclude(std::move(job), fate);
   }
   auto& lane = lanes_[{job->egress, site}];
   if (!lane) {

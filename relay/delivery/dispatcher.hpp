@@ -310,8 +310,7 @@ class Dispatcher {
   boost::asio::awaitable<bool> load(Job* job);
   boost::asio::awaitable<std::shared_ptr<const Site>> smarthost_site(std::uint32_t index);
   bool closed_to_all(const Lane& lane, const AttemptResult& result) const;
-  void close_lane(Lane& lane, AttemptResult result);
-  static AttemptResult shared_fate(const AttemptResult& result, const Job& job);
+  void close_lane(Lane& lane, const AttemptResult& result);
   std::size_t lane_limit(const Lane& lane) const;
 
   // Outcomes (outcome.cpp).

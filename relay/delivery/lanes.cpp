@@ -327,21 +327,18 @@ bool Dispatcher::closed_to_all(const Lane& lane, const AttemptResult& result) co
 
 /// The whole lane shares the fate, and so does what joins it in the next moment: the others would only find out the same one
 /// after another, each with a connection that nobody wants.
-void Dispatcher::close_lane(Lane& lane, AttemptResult result) {
+void Dispatcher::close_lane(Lane& lane, const AttemptResult& result) {
+  AttemptResult fate;  // of those who were not tried, and most of whom are not in memory: there is no reply to judge
+  fate.host = result.host;
+  fate.text = result.outcomes.empty() ? result.text : "connections are put off: " + result.outcomes.front().reply.to_string();
   const auto time = std::chrono::steady_clock::now();
   const auto pause = std::min<std::chrono::steady_clock::duration>(closed_for, shared_.config->delivery.retry.front());
-  if (lane.key.egress.kind == routing::EgressKind::source) closed_.note(lane.key, result, time, time + pause);
+  if (lane.key.egress.kind == routing::EgressKind::source) closed_.note(lane.key, fate, time, time + pause);
   if (lane.ready.empty()) return;
   Unreached& group = unreached_.emplace_back();
   empty_lane(lane, group.jobs);
-  group.result = std::move(result);
+  group.result = std::move(fate);
   work();
-}
-
-AttemptResult Dispatcher::shared_fate(const AttemptResult& result, const Job& job) {
-  AttemptResult out = result;
-  if (!out.outcomes.empty()) out.outcomes.assign(job.recipients.size(), smtp::RecipientOutcome(result.outcomes.front()));
-  return out;
 }
 
 boost::asio::awaitable<std::shared_ptr<const Site>> Dispatcher::smarthost_site(std::uint32_t index) {

@@ -63,12 +63,10 @@ bool Dispatcher::step() {
     worked = true;
     Unreached& group = unreached_.front();
     auto job = group.jobs.pop();
-    if (job) {
-      const AttemptResult result = shared_fate(group.result, **job);
-      conclude(std::move(*job), result);
-    } else {
+    if (job)
+      conclude(std::move(*job), group.result);
+    else
       unreached_.pop_front();
-    }
     // The next step is for another destination.
     if (unreached_.size() > 1) unreached_.splice(unreached_.end(), unreached_, unreached_.begin());
   }
