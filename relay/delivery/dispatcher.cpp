@@ -156,10 +156,10 @@ std::optional<routing::EgressRef> Dispatcher::egress_named(const std::string& na
   return std::nullopt;
 }
 
-std::uint32_t Dispatcher::recovered_class(const spool::Recovered& message) const {
+/// There may be a million of a class that is gone: start() says how many.
+std::uint32_t Dispatcher::recovered_class(const spool::Recovered& message) {
   if (const auto known = shared_.config->class_named(message.class_name)) return *known;
-  log::warn("a waiting message is of a class that is gone; it takes the first one",
-            {{"id", smtp::to_string(message.id)}, {"class", message.class_name}});
+  ++gone_classes_[message.class_name];
   return 0;
 }
 
@@ -223,6 +223,9 @@ void Dispatcher::recover(const spool::Recovered& message) {
 }
 
 void Dispatcher::start() {
+  for (const auto& [name, messages] : std::exchange(gone_classes_, {}))
+    log::warn("waiting messages are of a class that is gone; they take the first one",
+              {{"class", name}, {"messages", std::to_string(messages)}});
   for (auto& [message_class, heap] : scheduled_) std::ranges::make_heap(heap, LaterFirst{});
   look();
 }

@@ -210,7 +210,7 @@ class Dispatcher {
   // Intake and preparation (dispatcher.cpp).
   void push(JobQueue& queue, JobPtr job, bool front = false) const;
   std::optional<routing::EgressRef> egress_named(const std::string& name) const;
-  std::uint32_t recovered_class(const spool::Recovered& message) const;
+  std::uint32_t recovered_class(const spool::Recovered& message);
   bool recover_resting(const spool::Recovered& message, std::uint32_t its);
   Load& load_of(std::uint32_t message_class);
   Load& load_of(const Job& job) { return load_of(job.message->message_class); }
@@ -359,9 +359,10 @@ class Dispatcher {
   History history_;
 
   ClassWeights weights_;
-  JobQueue due_;       ///< to be prepared
-  JobQueue again_;     ///< to be decided anew, in slices
-  JobQueue released_;  ///< from a hold, to be prepared
+  JobQueue due_;                                       ///< to be prepared
+  JobQueue again_;                                     ///< to be decided anew, in slices
+  JobQueue released_;                                  ///< from a hold, to be prepared
+  std::map<std::string, std::uint64_t> gone_classes_;  ///< of messages that waited when the program started
   Closed<LaneKey> closed_;
   std::list<Unreached> unreached_;                             ///< to be concluded, in slices
   Resting resting_;                                            ///< what waits for its time
