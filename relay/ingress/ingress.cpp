@@ -24,7 +24,6 @@ using asio::ip::tcp;
 using namespace std::chrono_literals;
 
 constexpr auto proxy_timeout = 3s;
-constexpr int backlog = 4096;
 constexpr auto relief = 10s;  // what a client gets for its next command while connections run out
 
 routing::IpAddress from_asio(const asio::ip::address& address) {
@@ -55,7 +54,7 @@ tcp::acceptor open_one(const asio::any_io_executor& executor, const ListenAddres
   if (shared) setsockopt(out.native_handle(), SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
   out.bind(endpoint, error);
   check();
-  out.listen(backlog, error);
+  out.listen(listen_backlog, error);
   check();
   return out;
 }
@@ -195,7 +194,7 @@ void Ingress::welcome(const Door& door, tcp::socket socket, const tcp::endpoint&
 void Ingress::close(Door& door) {
   boost::system::error_code error;
   door.acceptor.non_blocking(true, error);
-  for (int taken = 0; !error && taken < backlog; ++taken) {
+  for (int taken = 0; !error && taken < listen_backlog; ++taken) {
     tcp::socket socket(executor_);
     tcp::endpoint peer;
     door.acceptor.accept(socket, peer, error);
@@ -334,7 +333,7 @@ void Ingress::dismiss() {
     const auto listener = std::ranges::find(listeners, door->address, &config::Listener::address);
     const bool in_clear = listener != listeners.end() && listener->tls != config::ListenerTls::implicit;
     door->acceptor.non_blocking(true, error);
-    for (int taken = 0; !error && taken < backlog; ++taken) {
+    for (int taken = 0; !error && taken < listen_backlog; ++taken) {
       tcp::socket socket(executor_);
       door->acceptor.accept(socket, error);
       if (error) break;

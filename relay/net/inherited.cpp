@@ -15,8 +15,6 @@ namespace {
 
 using boost::asio::ip::tcp;
 
-constexpr int backlog = 4096;  // of a listener that we open ourselves; the kernel's limit is below it, or the same
-
 int option(int descriptor, int name) {
   int value = 0;
   socklen_t size = sizeof value;
@@ -82,7 +80,7 @@ void InheritedSockets::add(int descriptor) {
     ::close(descriptor);
     return;
   }
-  listen(descriptor, backlog);  // again: with the length of queue that we want
+  listen(descriptor, listen_backlog);  // again: with the length of queue that we want
   sockets_.push_back(socket);
 }
 
@@ -96,10 +94,6 @@ std::vector<std::string> InheritedSockets::keep(const std::vector<ListenAddress>
     return true;
   });
   return closed;
-}
-
-bool InheritedSockets::has(const ListenAddress& address) const {
-  return std::ranges::find(sockets_, address, &Socket::address) != sockets_.end();
 }
 
 bool InheritedSockets::has_port(std::uint16_t port) const {

@@ -11,6 +11,9 @@
 
 namespace egret::relay {
 
+/// Connections that wait to be accepted by a listener for mail; the kernel may allow fewer.
+inline constexpr int listen_backlog = 4096;
+
 struct ListenAddress {
   routing::IpAddress ip;
   std::uint16_t port = 0;
@@ -33,8 +36,7 @@ class InheritedSockets {
   /// Closes what is bound to none of these addresses, before anything is bound: a socket that nobody accepts from would let its
   /// clients wait for ever, and one on 127.0.0.1:25 keeps 0.0.0.0:25 from being bound. Returns the addresses of what was closed.
   std::vector<std::string> keep(const std::vector<ListenAddress>& wanted);
-  bool has(const ListenAddress& address) const;
-  /// With any address.
+  /// Whether one is bound to that port, with any address.
   bool has_port(std::uint16_t port) const;
   /// The acceptors of one of `users` who share an address, `user` of them having asked before. Each gets at least one (an
   /// acceptor of its own on the same socket, where there are fewer sockets than users), and each socket has at least one

@@ -79,9 +79,10 @@ TEST(InheritedSockets, CountOnceWithSeveralDescriptors) {
 TEST(InheritedSockets, AreFoundByAddressAndPortOnly) {
   Group group(1);
   InheritedSockets inherited(group.descriptors);
-  EXPECT_TRUE(inherited.has({loopback, group.port}));
-  EXPECT_FALSE(inherited.has({routing::IpAddress::v4(0, 0, 0, 0), group.port}));
-  EXPECT_FALSE(inherited.has({loopback, static_cast<std::uint16_t>(group.port + 1)}));
+  const auto executor = group.context.get_executor();
+  EXPECT_FALSE(inherited.take(executor, loopback, group.port).empty());
+  EXPECT_TRUE(inherited.take(executor, routing::IpAddress::v4(0, 0, 0, 0), group.port).empty());
+  EXPECT_TRUE(inherited.take(executor, loopback, static_cast<std::uint16_t>(group.port + 1)).empty());
   EXPECT_TRUE(inherited.has_port(group.port));
   EXPECT_FALSE(inherited.has_port(static_cast<std::uint16_t>(group.port + 1)));
 }
@@ -95,7 +96,7 @@ TEST(InheritedSockets, ThatNobodyWantsMakeRoomForOthersOnTheirPort) {
             std::vector<std::string>{"127.0.0.1:" + std::to_string(unwanted.port)});
   EXPECT_NO_THROW(everywhere());
   EXPECT_FALSE(inherited.has_port(unwanted.port));
-  EXPECT_TRUE(inherited.has({loopback, wanted.port}));
+  EXPECT_FALSE(inherited.take(wanted.context.get_executor(), loopback, wanted.port).empty());
 }
 
 TEST(InheritedSockets, ThatDoNotListenAreRefused) {
