@@ -125,11 +125,11 @@ boost::asio::awaitable<spool::Trouble> Dispatcher::take_over(std::shared_ptr<con
   }
   const spool::Trouble trouble = co_await shared_.spool.accept(rest);
   if (trouble != spool::Trouble::none) co_return trouble;
-  JobPtr whole = new_job(rest);
-  whole->content = shared_.common.cache.count(rest);
+  Parts parts(new_job(rest));
+  parts.whole().content = shared_.common.cache.count(rest);
   for (std::uint32_t i = 0; i < left.size(); ++i) {
     const Settled& result = results[left[i]];
-    JobPtr job = part(*whole, {i});
+    JobPtr job = parts.take({i});
     job->last_reply = result.reply.to_string();
     job->last_host = result.host;
     if (i < answer.deferred.size())
@@ -337,6 +337,9 @@ void Dispatcher::prepared(JobPtr job, std::map<std::string, std::vector<std::uin
   if (!job->message->report && !shared_.config->smarthosts.empty())
     shared_.reputation.readiness().seen.add(job->sender_domain, now());
   std::map<std::string, std::pair<std::shared_ptr<const Site>, std::vector<std::uint32_t>>> by_site;
+  const Keep keep{job->sticky, job->sticky_strict, job->ambiguous};
+  const std::shared_ptr<const spool::Message> content = job->content;
+  Parts parts(std::move(job));
   for (auto& [domain, recipients] : by_domain) {
     const SiteAnswer& answer = sites.at(domain);
     if (answer.site) {
@@ -345,36 +348,27 @@ void Dispatcher::prepared(JobPtr job, std::map<std::string, std::vector<std::uin
       group.second.insert(group.second.end(), recipients.begin(), recipients.end());
       continue;
     }
-    JobPtr refused = part(*job, recipients);
+    JobPtr refused = parts.take(recipients);
     refused->last_reply = answer.refusal.to_string();
     note(*refused, answer.refusal.permanent() ? "failed" : "deferred", "", refused->last_reply, "", "dns", recipients);
     if (answer.refusal.permanent()) count_bounced(*refused, true);
     if (answer.refusal.permanent())
       fail(std::move(refused), std::vector(recipients.size(), answer.refusal), "The address cannot be delivered to.", "");
     else
-      retry_later(std::move(refused), Keep{job->sticky, job->sticky_strict, job->ambiguous});
+      retry_later(std::move(refused), keep);
   }
   for (auto& [key, group] : by_site) {
     auto& recipients = group.second;
     for (std::size_t at = 0; at < recipients.size(); at += recipients_per_job) {
       const auto end = std::min(recipients.size(), at + recipients_per_job);
-      JobPtr piece = part(
-          *job, {recipients.begin() + static_cast<std::ptrdiff_t>(at), recipients.begin() + static_cast<std::ptrdiff_t>(end)});
+      JobPtr piece = parts.take(
+          {recipients.begin() + static_cast<std::ptrdiff_t>(at), recipients.begin() + static_cast<std::ptrdiff_t>(end)});
       piece->site = group.first;
       piece->version = shared_.config->version;
-      piece->pool = pool_of(*piece, job->content->recipients[recipients[at]].domain);
+      piece->pool = pool_of(*piece, content->recipients[recipients[at]].domain);
       route_to_owner(std::move(piece));
     }
   }
-}
-
-JobPtr Dispatcher::part(const Job& job, std::vector<std::uint32_t> recipients) const {
-  auto out = std::make_unique<Job>(job);
-  out->recipients = std::move(recipients);
-  out->holds_trial = false;
-  out->charged.reset();
-  out->shaped.reset();
-  return out;
 }
 
 Dispatcher& Dispatcher::owner_of(const std::string& key) const {
@@ -575,10 +569,12 @@ void Dispatcher::recall(Job& job) {
 
 /// A smarthost takes fewer recipients in one transaction than the job has: each part is decided for itself.
 void Dispatcher::dispatch_split(JobPtr job, std::size_t most) {
-  for (std::size_t at = 0; at < job->recipients.size(); at += most) {
-    const auto first = job->recipients.begin() + static_cast<std::ptrdiff_t>(at);
-    const auto last = job->recipients.begin() + static_cast<std::ptrdiff_t>(std::min(at + most, job->recipients.size()));
-    dispatch(part(*job, {first, last}));
+  const std::vector<std::uint32_t> all = job->recipients;
+  Parts parts(std::move(job));
+  for (std::size_t at = 0; at < all.size(); at += most) {
+    const auto first = all.begin() + static_cast<std::ptrdiff_t>(at);
+    const auto last = all.begin() + static_cast<std::ptrdiff_t>(std::min(at + most, all.size()));
+    dispatch(parts.take({first, last}));
   }
 }
 

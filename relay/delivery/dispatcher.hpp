@@ -229,7 +229,6 @@ class Dispatcher {
   void route_to_owner(JobPtr job);
   Dispatcher& owner_of(const std::string& key) const;
   JobPtr new_job(const std::shared_ptr<const spool::Message>& message);
-  JobPtr part(const Job& job, std::vector<std::uint32_t> recipients) const;
 
   // Decision.
   void dispatch(JobPtr job);

@@ -168,7 +168,7 @@ bool Dispatcher::pick_one(Selection& selection, JobPtr& job, std::string_view st
   }
   if (job->charged) shared_.budgets.refund(*job->charged, meant.size());
   std::erase_if(job->recipients, [&](std::uint32_t r) { return std::ranges::binary_search(meant, r); });
-  picked.push_back(part(*job, std::move(meant)));
+  picked.push_back(part_of(*job, std::move(meant)));
   return false;
 }
 
