@@ -42,7 +42,8 @@ Dispatcher::Dispatcher(const boost::asio::any_io_executor& executor, std::uint32
       sites_(resolver_, shared.config, shared.sts, deadlines),
       random_(std::random_device{}()),
       weights_(*shared.config),
-      resting_([this](std::uint32_t of, routing::Time accepted) { return accepted + shared_.config->classes[of].max_age; }),
+      expires_([this](std::uint32_t of, routing::Time accepted) { return accepted + shared_.config->classes[of].max_age; }),
+      resting_(expires_),
       timer_(executor),
       slices_(executor),
       tasks_(executor) {}
@@ -602,7 +603,8 @@ void Dispatcher::enqueue(JobPtr job, bool front) {
   if ((long_wait || shared_.common.cache.full()) && !keeps_body(*job)) job->content.reset();
   // Where nothing is delivered the turn of most of them may be far off: the memory is better spent on other mail.
   const bool moving = std::chrono::steady_clock::now() - lane->moved < moving_within;
-  if (long_wait && !moving && !job->message->pass) job->content.reset();
+  if (!front && park(*lane, moving, job)) return kick(*lane);
+  if (long_wait && !moving && !job->message->pass && !job->called) job->content.reset();
   ++load_of(*job).ready;
   push(lane->ready, std::move(job), front);
   kick(*lane);
@@ -658,7 +660,9 @@ bool Dispatcher::refused_somewhere(const Job& job) const {
 
 /// Makes some of what rests and is due ready, of each class that has little there.
 void Dispatcher::refill() {
-  if (resting_.empty() || stopping_) return;
+  if (stopping_) return;
+  if (!parked_.empty()) call_back();
+  if (resting_.empty()) return;
   const auto wanted = [this](std::uint32_t message_class) { return due_.size(message_class) < refill_below; };
   for (auto& job : resting_.take_due(now(), refill_by, wanted)) push(due_, std::move(job));
 }
@@ -677,14 +681,19 @@ void Dispatcher::schedule(JobPtr job) {
   const Keep keep{job->sticky, job->sticky_strict, job->ambiguous};
   if (settled(*job, {Settled::End::deferred, smtp::make_reply(451, "4.3.2 (local) no delivery now, try again later"), "", keep}))
     return;
-  job->content.reset();
-  job->site.reset();
-  // It rests beside perhaps a hundred thousand others: what this round took is given back, not only emptied.
-  std::vector<routing::Excluded>().swap(job->tried);
-  std::string().swap(job->route);
-  std::string().swap(job->tls);
+  strip(*job);
   rest_job(std::move(job));
   arm();
+}
+
+/// It rests beside perhaps a hundred thousand others: what this round took is given back, not only emptied.
+void Dispatcher::strip(Job& job) {
+  job.content.reset();
+  job.site.reset();
+  std::vector<routing::Excluded>().swap(job.tried);
+  std::string().swap(job.route);
+  std::string().swap(job.tls);
+  job.called = false;
 }
 
 void Dispatcher::arm() {
@@ -693,7 +702,7 @@ void Dispatcher::arm() {
   for (const auto& [message_class, heap] : scheduled_)
     if (!heap.empty()) next = std::min(next, heap.front().at);
   // What is due waits for room, which nobody may tell of: lanes that live long take what they have.
-  if (!due_.empty()) next = std::min(next, now() + std::chrono::milliseconds(100));
+  if (!due_.empty() || !parked_.empty()) next = std::min(next, now() + std::chrono::milliseconds(100));
   if (!resting_.empty()) next = std::min(next, std::max(resting_.next(), now() + std::chrono::milliseconds(100)));
   for (const auto& [key, held] : held_) {
     next = std::min(next, held.first_expiry);
@@ -756,9 +765,14 @@ boost::asio::awaitable<void> Dispatcher::stop(Deadline deadline) {
 // ---- for the API -------------------------------------------------------------------------------------------------
 
 /// A million of them at most: no strings but those of the rows that are asked for.
-void Dispatcher::list_resting(const QueueFilter& filter, QueueSummary& out) const {
+/// `lane`: the one that put them away, none for what waits for its time.
+void Dispatcher::list_resting(const Resting& resting, const LaneKey* lane, const QueueFilter& filter, QueueSummary& out) const {
   const routing::Time time = now();
-  resting_.each([&](const Resting::Row& row) {
+  const std::string egress = lane ? shared_.config->topology.name(lane->egress) : "";
+  const std::string site = lane && lane->egress.kind == routing::EgressKind::source ? lane->site : "";
+  if (!site.empty()) out.by_site[site] += resting.size();
+  if (!egress.empty()) out.by_egress[egress] += resting.size();
+  resting.each([&](const Resting::Row& row) {
     ++out.total;
     ++out.by_class[row.message_class];
     if (!out.oldest || row.accepted < *out.oldest) out.oldest = row.accepted;
@@ -766,7 +780,7 @@ void Dispatcher::list_resting(const QueueFilter& filter, QueueSummary& out) cons
     const char* const state = row.next_at <= time ? "ready" : "scheduled";
     if (!filter.state.empty() && filter.state != state) return;
     const MessageHistory* known = history_.head(row.id);
-    out.rows.push_back({row.id, row.message_class, "", "", state, row.accepted, row.next_at, row.attempts, row.recipients,
+    out.rows.push_back({row.id, row.message_class, site, egress, state, row.accepted, row.next_at, row.attempts, row.recipients,
                         known ? known->sender : "", row.last_reply});
   });
 }
@@ -801,7 +815,8 @@ QueueSummary Dispatcher::queue(const QueueFilter& filter) const {
   for (const auto& group : unreached_) group.jobs.for_each([&](const JobPtr& job) { add(*job, "ready", "", job->last_reply); });
   for (const auto& [message_class, heap] : scheduled_)
     for (const auto& entry : heap) add(*entry.job, "scheduled", "", entry.job->last_reply);
-  list_resting(filter, out);
+  list_resting(resting_, nullptr, filter, out);
+  for (const auto& [key, parked] : parked_) list_resting(parked, &key, filter, out);
   for (const auto& [key, held] : held_) held.jobs.for_each([&](const JobPtr& job) { add(*job, "held", "", held.reason); });
   for (const auto& [reason, held] : withheld_) held.jobs.for_each([&](const JobPtr& job) { add(*job, "held", "", reason); });
   for (const auto& jobs : changing_)

@@ -284,7 +284,12 @@ class Dispatcher {
   void look();
   void rest_job(JobPtr job);
   void refill();
-  void list_resting(const QueueFilter& filter, QueueSummary& out) const;
+  static void strip(Job& job);
+  void list_resting(const Resting& resting, const LaneKey* lane, const QueueFilter& filter, QueueSummary& out) const;
+
+  // What long lanes put away (parking.cpp).
+  bool park(const Lane& lane, bool moving, JobPtr& job);
+  void call_back();
 
   // Lanes (lanes.cpp).
   void kick(Lane& lane);
@@ -328,7 +333,7 @@ class Dispatcher {
   bool settled(const Job& job, const Settled& how);
   void remember(const Job& job, const Keep& keep);
   void recall(Job& job);
-  void retry_later(JobPtr job, Keep keep);
+  void retry_later(JobPtr job, Keep keep, bool tried = true);
   void fail(JobPtr job, std::vector<smtp::Reply> replies, std::string explanation, std::string host);
   void settle_delivered(const Job& job, const std::vector<std::uint32_t>& delivered, const AttemptResult& result);
   void report_relayed(const Job& job, const std::vector<std::uint32_t>& delivered, const AttemptResult& result);
@@ -363,8 +368,11 @@ class Dispatcher {
   JobQueue released_;                                  ///< from a hold, to be prepared
   std::map<std::string, std::uint64_t> gone_classes_;  ///< of messages that waited when the program started
   Closed<LaneKey> closed_;
-  std::list<Unreached> unreached_;                             ///< to be concluded, in slices
+  std::list<Unreached> unreached_;  ///< to be concluded, in slices
+  std::function<routing::Time(std::uint32_t, routing::Time)> expires_;
   Resting resting_;                                            ///< what waits for its time
+  std::map<LaneKey, Resting> parked_;                          ///< ready, and put away by long lanes
+  LaneKey called_last_;                                        ///< of parked_
   std::map<std::uint32_t, std::vector<Scheduled>> scheduled_;  ///< of that, what Resting does not take, by class; heaps by time
   std::map<HeldKey, HeldJobs> held_;
   std::deque<HeldKey> offers_;                ///< of held_, to be offered again in slices

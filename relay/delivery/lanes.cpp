@@ -111,6 +111,7 @@ boost::asio::awaitable<JobPtr> Dispatcher::take(Lane* lane, bool* lesser) {
 boost::asio::awaitable<JobPtr> Dispatcher::loaded(JobPtr job) {
   --load_of(*job).ready;
   active_.insert(job.get());
+  if (!parked_.empty()) pump();
   bool good = job->content != nullptr;
   if (!good) good = co_await load(job.get());
   const auto suspended = good && shared_.brakes ? shared_.brakes->suspended(job->content->user) : std::nullopt;
@@ -330,6 +331,7 @@ bool Dispatcher::closed_to_all(const Lane& lane, const AttemptResult& result) co
 void Dispatcher::close_lane(Lane& lane, const AttemptResult& result) {
   AttemptResult fate;  // of those who were not tried, and most of whom are not in memory: there is no reply to judge
   fate.host = result.host;
+  fate.others = true;
   fate.text = result.outcomes.empty() ? result.text : "connections are put off: " + result.outcomes.front().reply.to_string();
   const auto time = std::chrono::steady_clock::now();
   const auto pause = std::min<std::chrono::steady_clock::duration>(closed_for, shared_.config->delivery.retry.front());

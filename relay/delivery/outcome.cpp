@@ -325,7 +325,7 @@ void Dispatcher::conclude_trouble(JobPtr job, const AttemptResult& result) {
   counters(egress).deferred.add(recipients.size());
   note(*job, "deferred", result.host, result.text, "", "connection", recipients);
   const Keep keep{job->sticky, job->sticky_strict, job->ambiguous};
-  retry_later(std::move(job), keep);
+  retry_later(std::move(job), keep, !result.others);
 }
 
 /// The same message, at once, by the next candidate of its route.
@@ -344,7 +344,9 @@ bool Dispatcher::settled(const Job& job, const Settled& how) {
   return true;
 }
 
-void Dispatcher::retry_later(JobPtr job, Keep keep) {
+/// What was not even `tried` is not written: a hundred thousand messages for a host that is down would be as many records in
+/// each round, and a start that does not know of them only finds the same out once more.
+void Dispatcher::retry_later(JobPtr job, Keep keep, bool tried) {
   if (settled(*job, {Settled::End::deferred, smtp::parse_reply(job->last_reply), job->last_host, keep})) return;
   ++job->attempts;
   job->sticky = keep.sticky;
@@ -353,8 +355,9 @@ void Dispatcher::retry_later(JobPtr job, Keep keep) {
   const double jitter = std::uniform_real_distribution<double>(0, 1)(random_);
   job->next_at = std::min(routing::next_attempt(shared_.config->delivery.retry, static_cast<int>(job->attempts), jitter, now()),
                           job->message->expires);
+  const bool warned = job->warned;
   warn_if_late(*job);
-  save_progress(*job);
+  if (tried || job->warned != warned) save_progress(*job);
   schedule(std::move(job));
 }
 

@@ -61,9 +61,9 @@ const std::string& SharedTexts::operator[](Handle handle) const {
 }
 
 /// Recipients of one message are mostly all together, or one alone.
-bool Resting::fits(const Job& job) {
+bool Resting::takes(const Job& job) {
   const MessageRef& message = *job.message;
-  if (message.pass || message.poison.load() || job.message.use_count() != 1 || job.content || job.site) return false;
+  if (message.pass || message.poison.load() || job.message.use_count() != 1) return false;
   if (job.recipients.empty() || message.open.load() != job.recipients.size() || message.size > UINT32_MAX) return false;
   for (std::size_t i = 1; i < job.recipients.size(); ++i)
     if (job.recipients[i] != job.recipients[0] + i) return false;
@@ -119,6 +119,11 @@ std::size_t Resting::size() const {
   std::size_t out = 0;
   for (const auto& [message_class, heap] : by_class_) out += heap.size();
   return out;
+}
+
+std::size_t Resting::size(std::uint32_t message_class) const {
+  const auto it = by_class_.find(message_class);
+  return it == by_class_.end() ? 0 : it->second.size();
 }
 
 routing::Time Resting::next() const {

@@ -64,12 +64,15 @@ class Resting {
     const std::string& host;
   };
 
-  /// Whether add() may have it.
-  static bool fits(const Job& job);
+  /// Whether add() may have it once it has given up its body and its site.
+  static bool takes(const Job& job);
+  /// Whether add() may have it as it is.
+  static bool fits(const Job& job) { return !job.content && !job.site && takes(job); }
   void add(JobPtr job);
   /// The same for what never was a job: a message that waited when the program started.
   void add(const Facts& facts);
   std::size_t size() const;
+  std::size_t size(std::uint32_t message_class) const;
   bool empty() const { return size() == 0; }
   /// When the first is due; max() when there is none.
   routing::Time next() const;

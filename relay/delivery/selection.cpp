@@ -71,7 +71,10 @@ void Dispatcher::visit_resting(Visit visit) {
       std::ranges::make_heap(heap, LaterFirst{});
   std::vector<JobPtr> changed;
   const routing::Time time = now();
-  resting_.erase_if([&](JobPtr& job) { return visit(job, job->next_at <= time ? "ready" : "scheduled", false); }, changed);
+  const auto by_time = [&](JobPtr& job) { return visit(job, job->next_at <= time ? "ready" : "scheduled", false); };
+  resting_.erase_if(by_time, changed);
+  for (auto& [key, parked] : parked_) parked.erase_if(by_time, changed);
+  std::erase_if(parked_, [](const auto& entry) { return entry.second.empty(); });
   for (auto& job : changed) rest_job(std::move(job));
   for (auto& [key, group] : held_) group.jobs.erase_if([&](JobPtr& job) { return visit(job, "held", false); });
   std::erase_if(held_, [](const auto& entry) { return entry.second.jobs.empty(); });
