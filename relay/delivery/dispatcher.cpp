@@ -172,21 +172,21 @@ bool Dispatcher::recover_resting(const spool::Recovered& message, std::uint32_t 
   const std::uint32_t first = group.recipients.front().first;
   for (std::size_t i = 1; i < group.recipients.size(); ++i)
     if (group.recipients[i].first != first + i) return false;
-  resting_.add(Resting::Facts{.id = message.id,
-                              .message_class = its,
-                              .accepted = message.accepted,
-                              .next_at = group.next_at,
-                              .size = message.body_size,
-                              .first = first,
-                              .recipients = static_cast<std::uint32_t>(group.recipients.size()),
-                              .attempts = group.attempts,
-                              .sticky = egress_named(group.sticky),
-                              .report = message.report,
-                              .strict = group.strict,
-                              .ambiguous = group.ambiguous,
-                              .warned = group.warned,
-                              .reply = group.reply,
-                              .host = group.reply_host});
+  resting_.load({.id = message.id,
+                 .message_class = its,
+                 .accepted = message.accepted,
+                 .next_at = group.next_at,
+                 .size = message.body_size,
+                 .first = first,
+                 .recipients = static_cast<std::uint32_t>(group.recipients.size()),
+                 .attempts = group.attempts,
+                 .sticky = egress_named(group.sticky),
+                 .report = message.report,
+                 .strict = group.strict,
+                 .ambiguous = group.ambiguous,
+                 .warned = group.warned,
+                 .reply = group.reply,
+                 .host = group.reply_host});
   return true;
 }
 
@@ -228,6 +228,7 @@ void Dispatcher::start() {
     log::warn("waiting messages are of a class that is gone; they take the first one",
               {{"class", name}, {"messages", std::to_string(messages)}});
   for (auto& [message_class, heap] : scheduled_) std::ranges::make_heap(heap, LaterFirst{});
+  resting_.sort();
   look();
 }
 

@@ -74,16 +74,18 @@ struct Job {
 using JobPtr = std::unique_ptr<Job>;
 
 /// A job for some of the recipients of another, which keeps its trial and what was charged for it.
+inline JobPtr part_of(JobPtr whole, std::vector<std::uint32_t> recipients) {
+  whole->recipients = std::move(recipients);
+  whole->holds_trial = false;
+  whole->charged.reset();
+  whole->shaped.reset();
+  return whole;
+}
 inline JobPtr part_of(const Job& job, std::vector<std::uint32_t> recipients) {
-  auto out = std::make_unique<Job>(job);
-  out->recipients = std::move(recipients);
-  out->holds_trial = false;
-  out->charged.reset();
-  out->shaped.reset();
-  return out;
+  return part_of(std::make_unique<Job>(job), std::move(recipients));
 }
 
-/// Divides a job that holds neither trial nor charge. Its last part is the job itself: what is not divided is not copied, and
+/// Divides a job, whose trial and charge were given back. Its last part is the job itself: what is not divided is not copied, and
 /// holds its message alone, so that it can be kept small while it rests (Resting::fits).
 class Parts {
  public:
@@ -97,8 +99,7 @@ class Parts {
       return part_of(*whole_, std::move(recipients));
     }
     left_ = 0;
-    whole_->recipients = std::move(recipients);
-    return std::move(whole_);
+    return part_of(std::move(whole_), std::move(recipients));
   }
 
  private:

@@ -28,6 +28,7 @@ bool Dispatcher::park(const Lane& lane, bool moving, JobPtr& job) {
   if (!Resting::takes(*job)) return false;
   give_back(*job, 0);
   strip(*job);
+  job->next_at = std::min(job->next_at, now());  // what was released or asked for before its time is due all the same
   parked_.try_emplace(lane.key, expires_).first->second.add(std::move(job));
   arm();
   return true;

@@ -89,6 +89,15 @@ void Resting::add(JobPtr job) {
 }
 
 void Resting::add(const Facts& facts) {
+  load(facts);
+  std::ranges::push_heap(by_class_[facts.message_class], LaterFirst{});
+}
+
+void Resting::sort() {
+  for (auto& [message_class, heap] : by_class_) std::ranges::make_heap(heap, LaterFirst{});
+}
+
+void Resting::load(const Facts& facts) {
   Entry entry;
   entry.id = facts.id;
   entry.next_at = facts.next_at;
@@ -110,9 +119,7 @@ void Resting::add(const Facts& facts) {
     entry.flags |= facts.sticky->kind == routing::EgressKind::source ? sticky_source : sticky_smarthost;
     entry.egress = facts.sticky->index;
   }
-  Heap& heap = by_class_[facts.message_class];
-  heap.push_back(entry);
-  std::ranges::push_heap(heap, LaterFirst{});
+  by_class_[facts.message_class].push_back(entry);
 }
 
 std::size_t Resting::size() const {

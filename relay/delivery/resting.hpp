@@ -71,6 +71,9 @@ class Resting {
   void add(JobPtr job);
   /// The same for what never was a job: a message that waited when the program started.
   void add(const Facts& facts);
+  /// add() for the many that waited when the program started: sort() has to follow before anything else is asked.
+  void load(const Facts& facts);
+  void sort();
   std::size_t size() const;
   std::size_t size(std::uint32_t message_class) const;
   bool empty() const { return size() == 0; }
