@@ -217,7 +217,7 @@ void Dispatcher::recover(const spool::Recovered& message) {
       withheld_[group.hold_reason.empty() ? std::string(held_by_operator) : group.hold_reason].add(std::move(job),
                                                                                                    weights_.of(its));
     else if (Resting::fits(*job))
-      resting_.add(std::move(job));
+      resting_.load(Resting::facts_of(*job));
     else
       scheduled_[its].push_back({job->next_at, std::move(job)});
   }
@@ -229,6 +229,7 @@ void Dispatcher::start() {
               {{"class", name}, {"messages", std::to_string(messages)}});
   for (auto& [message_class, heap] : scheduled_) std::ranges::make_heap(heap, LaterFirst{});
   resting_.sort();
+  started_ = true;
   look();
 }
 
@@ -255,7 +256,10 @@ void Dispatcher::pump() {
   if (std::exchange(pumping_, true)) return;
   while (!stopping_) {
     refill();
-    auto job = due_.pop(has_place);
+    // By turns: neither waits for the other's slow names.
+    called_turn_ = !called_turn_;
+    auto job = (called_turn_ ? called_ : due_).pop(has_place);
+    if (!job) job = (called_turn_ ? due_ : called_).pop(has_place);
     if (!job) break;
     ++preparing_;
     ++load_of(**job).preparing;
@@ -323,6 +327,7 @@ bool Dispatcher::follow(JobPtr& job, const routing::Admission& admission) {
       hold_job(std::move(job), admission.reason, true);
       return false;
     case routing::Admission::Kind::wait:
+      if (job->called) return true;  // it had its turn when it was put away
       break;
   }
   if (settled(*job, {Settled::End::deferred, smtp::make_reply(451, "4.7.1 (local) " + admission.reason), "", {}})) return false;
@@ -661,7 +666,7 @@ bool Dispatcher::refused_somewhere(const Job& job) const {
 
 /// Makes some of what rests and is due ready, of each class that has little there.
 void Dispatcher::refill() {
-  if (stopping_) return;
+  if (stopping_ || !started_) return;
   if (!parked_.empty()) call_back();
   if (resting_.empty()) return;
   const auto wanted = [this](std::uint32_t message_class) { return due_.size(message_class) < refill_below; };
@@ -703,7 +708,7 @@ void Dispatcher::arm() {
   for (const auto& [message_class, heap] : scheduled_)
     if (!heap.empty()) next = std::min(next, heap.front().at);
   // What is due waits for room, which nobody may tell of: lanes that live long take what they have.
-  if (!due_.empty() || !parked_.empty()) next = std::min(next, now() + std::chrono::milliseconds(100));
+  if (!due_.empty() || !called_.empty() || !parked_.empty()) next = std::min(next, now() + std::chrono::milliseconds(100));
   if (!resting_.empty()) next = std::min(next, std::max(resting_.next(), now() + std::chrono::milliseconds(100)));
   for (const auto& [key, held] : held_) {
     next = std::min(next, held.first_expiry);
@@ -722,7 +727,7 @@ void Dispatcher::arm() {
 }
 
 void Dispatcher::look() {
-  if (stopping_) return;
+  if (stopping_ || !started_) return;
   const routing::Time time = now();
   // When the time of many has come at once, the next look (arm) takes the next few of them.
   for (auto& [message_class, heap] : scheduled_)
@@ -811,7 +816,7 @@ QueueSummary Dispatcher::queue(const QueueFilter& filter) const {
                         known ? known->sender : "", reason});
   };
   const auto name = [&](const Job& job) { return shared_.config->topology.name(job.egress); };
-  for (const JobQueue* queue : {&due_, &again_, &released_})
+  for (const JobQueue* queue : {&due_, &called_, &again_, &released_})
     queue->for_each([&](const JobPtr& job) { add(*job, "ready", "", job->last_reply); });
   for (const auto& group : unreached_) group.jobs.for_each([&](const JobPtr& job) { add(*job, "ready", "", job->last_reply); });
   for (const auto& [message_class, heap] : scheduled_)

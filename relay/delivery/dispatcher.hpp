@@ -364,6 +364,7 @@ class Dispatcher {
 
   ClassWeights weights_;
   JobQueue due_;                                       ///< to be prepared
+  JobQueue called_;                                    ///< the same, of those that lanes had put away
   JobQueue again_;                                     ///< to be decided anew, in slices
   JobQueue released_;                                  ///< from a hold, to be prepared
   std::map<std::string, std::uint64_t> gone_classes_;  ///< of messages that waited when the program started
@@ -388,6 +389,8 @@ class Dispatcher {
   boost::asio::steady_timer timer_;
   boost::asio::steady_timer slices_;
   bool working_ = false;
+  bool started_ = false;
+  bool called_turn_ = false;
   bool stopping_ = false;
   bool pumping_ = false;
   TaskGroup tasks_;
@@ -399,7 +402,6 @@ struct Dispatcher::Lane {
   std::shared_ptr<const Site> site;
   JobQueue ready;
   std::size_t connections = 0;                   ///< also those that are being opened
-  std::size_t open = 0;                          ///< those that are
   std::size_t lesser = 0;                        ///< those of them with mail of a class that leaves room for another
   std::vector<boost::asio::steady_timer*> idle;  ///< connections that wait for a job
   bool opened = false;                           ///< a connection was opened, and the login taken

@@ -17,7 +17,7 @@ std::vector<WaitingJob> Dispatcher::jobs_of(smtp::MessageId id) const {
   };
   const auto ready = [&](const JobPtr& job) { add(*job, "ready"); };
   const auto held = [&](const JobPtr& job) { add(*job, "held"); };
-  for (const JobQueue* queue : {&due_, &again_, &released_}) queue->for_each(ready);
+  for (const JobQueue* queue : {&due_, &called_, &again_, &released_}) queue->for_each(ready);
   for (const auto& group : unreached_) group.jobs.for_each(ready);
   for (const auto& [message_class, heap] : scheduled_)
     for (const auto& entry : heap) add(*entry.job, "scheduled");

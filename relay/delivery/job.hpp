@@ -68,7 +68,7 @@ struct Job {
   bool canary = false;                  ///< goes by a smarthost only to see whether that works
   std::optional<routing::Time> shaped;  ///< when the source's cap and rate were charged for it
   int reconnects = 0;
-  bool called = false;  ///< by its lane, from where it was put away: it is not put away again
+  bool called = false;  ///< by its lane, from where it was put away: others that were are not before it
 };
 
 using JobPtr = std::unique_ptr<Job>;

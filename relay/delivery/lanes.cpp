@@ -195,14 +195,9 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
   std::uint64_t version = 0;  // of the configuration that the connection was opened under
   const LaneKey key = lane->key;
   Prepared present;
-  bool lesser = false;  // what it is busy with is of a class that leaves room for another
-  bool counted = false;
-  const auto count = [&](bool open) {
-    if (std::exchange(counted, open) == open) return;
-    open ? ++lane->open : --lane->open;
-  };
+  bool lesser = false;   // what it is busy with is of a class that leaves room for another
+  bool refused = false;  // no connection could be had
   while (true) {
-    count(connection != nullptr);
     if (!present.job) {
       co_await wait_for_rate(lane);
       present.job = co_await take(lane, &lesser);
@@ -223,12 +218,13 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
       Established opened = co_await establish(lane, present.job.get());
       if (!opened.connection) {
         active_.erase(present.job.get());
-        if (lane->open == 0 && closed_to_all(*lane, opened.result)) close_lane(*lane, opened.result);
+        refused = true;
+        // Others that are under way may do better; the last of them to fail decides for all.
+        if (lane->connections == 1 && closed_to_all(*lane, opened.result)) close_lane(*lane, opened.result);
         conclude(std::move(present.job), opened.result);
         break;
       }
       connection = std::move(opened.connection);
-      count(true);
       version = shared_.config->version;
       lane->opened = lane->opened || connection->proven();
       if (!lane->ready.empty()) kick(*lane);
@@ -294,7 +290,6 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
     }
   }
   if (connection) co_await connection->quit();
-  count(false);
   serve(*lane, lesser, nullptr);
   --lane->connections;
   if (stopping_ && lane->connections == 0) {
@@ -303,7 +298,7 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
     while (auto job = left.pop()) schedule(std::move(*job));
   }
   if (!lane->ready.empty()) {
-    kick(*lane);
+    if (!refused || lane->connections == 0) kick(*lane);
   } else if (lane->connections == 0) {
     lanes_.erase(key);
   }

@@ -12,7 +12,7 @@ namespace {
 constexpr std::size_t at_hand = 2'000;          // jobs of a class in a lane
 constexpr std::size_t at_hand_moving = 10'000;  // where something is delivered: reading back costs more than the memory
 constexpr std::size_t call_below = 1'000;       // jobs of a class in its lane
-constexpr std::size_t call_by = 128;            // of a class, while no more than that wait for preparation
+constexpr std::size_t call_by = 128;            // of a class, while fewer than that wait for preparation
 constexpr std::size_t lanes_at_once = 4;
 
 }  // namespace
@@ -21,10 +21,11 @@ constexpr std::size_t lanes_at_once = 4;
 /// place, or has been somewhere in this round, is none of those that are kept as numbers.
 bool Dispatcher::park(const Lane& lane, bool moving, JobPtr& job) {
   const std::uint32_t its = job->message->message_class;
-  if (job->called || job->holds_trial || job->canary || !job->tried.empty() || job->message->pass) return false;
+  if (job->holds_trial || job->canary || !job->tried.empty() || job->message->pass) return false;
   const auto parked = parked_.find(lane.key);
   const bool behind = parked != parked_.end() && parked->second.size(its) > 0;
-  if (!behind && lane.ready.size(its) < (moving ? at_hand_moving : at_hand)) return false;
+  const bool full = lane.ready.size(its) >= (moving ? at_hand_moving : at_hand);
+  if (!full && (job->called || !behind)) return false;
   if (!Resting::takes(*job)) return false;
   give_back(*job, 0);
   strip(*job);
@@ -42,11 +43,11 @@ void Dispatcher::call_back() {
     called_last_ = it->first;
     const auto lane = lanes_.find(it->first);
     const auto wanted = [&](std::uint32_t its) {
-      return due_.size(its) < call_by && (lane == lanes_.end() || lane->second->ready.size(its) < call_below);
+      return called_.size(its) < call_by && (lane == lanes_.end() || lane->second->ready.size(its) < call_below);
     };
     for (auto& job : it->second.take_due(now(), call_by, wanted)) {
       job->called = true;
-      push(due_, std::move(job));
+      push(called_, std::move(job));
     }
     if (!it->second.empty()) continue;
     if (lane != lanes_.end() && lane->second->ready.empty() && lane->second->connections == 0) lanes_.erase(lane);

@@ -71,21 +71,25 @@ bool Resting::takes(const Job& job) {
 }
 
 void Resting::add(JobPtr job) {
-  add(Facts{.id = job->message->id,
-            .message_class = job->message->message_class,
-            .accepted = job->message->accepted,
-            .next_at = job->next_at,
-            .size = job->message->size,
-            .first = job->recipients.front(),
-            .recipients = static_cast<std::uint32_t>(job->recipients.size()),
-            .attempts = job->attempts,
-            .sticky = job->sticky,
-            .report = job->message->report,
-            .strict = job->sticky_strict,
-            .ambiguous = job->ambiguous,
-            .warned = job->warned,
-            .reply = job->last_reply,
-            .host = job->last_host});
+  add(facts_of(*job));
+}
+
+Resting::Facts Resting::facts_of(const Job& job) {
+  return {.id = job.message->id,
+          .message_class = job.message->message_class,
+          .accepted = job.message->accepted,
+          .next_at = job.next_at,
+          .size = job.message->size,
+          .first = job.recipients.front(),
+          .recipients = static_cast<std::uint32_t>(job.recipients.size()),
+          .attempts = job.attempts,
+          .sticky = job.sticky,
+          .report = job.message->report,
+          .strict = job.sticky_strict,
+          .ambiguous = job.ambiguous,
+          .warned = job.warned,
+          .reply = job.last_reply,
+          .host = job.last_host};
 }
 
 void Resting::add(const Facts& facts) {

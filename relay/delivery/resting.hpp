@@ -69,6 +69,8 @@ class Resting {
   /// Whether add() may have it as it is.
   static bool fits(const Job& job) { return !job.content && !job.site && takes(job); }
   void add(JobPtr job);
+  /// Valid as long as the job.
+  static Facts facts_of(const Job& job);
   /// The same for what never was a job: a message that waited when the program started.
   void add(const Facts& facts);
   /// add() for the many that waited when the program started: sort() has to follow before anything else is asked.

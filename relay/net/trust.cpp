@@ -30,10 +30,18 @@ FileState state_of(const std::string& path) {
   return {found.st_dev, found.st_ino, static_cast<std::uint64_t>(found.st_size), found.st_mtim.tv_sec, found.st_mtim.tv_nsec};
 }
 
-/// The file that OpenSSL reads the system's certificates from. Its directory of hashed names is looked into each time.
-std::string system_file() {
-  const char* const chosen = std::getenv(X509_get_default_cert_file_env());
-  return chosen ? chosen : X509_get_default_cert_file();
+/// Where OpenSSL finds the system's certificates: all in a file, or by hashed names in a directory, of which it keeps those
+/// that it met.
+struct Places {
+  FileState file, directory;
+  auto operator<=>(const Places&) const = default;
+};
+
+Places places_of(const std::string& ca) {
+  if (!ca.empty()) return {state_of(ca), {}};
+  const char* const file = std::getenv(X509_get_default_cert_file_env());
+  const char* const directory = std::getenv(X509_get_default_cert_dir_env());
+  return {state_of(file ? file : X509_get_default_cert_file()), state_of(directory ? directory : X509_get_default_cert_dir())};
 }
 
 std::shared_ptr<X509_STORE> read(const std::string& ca) {
@@ -52,10 +60,10 @@ std::shared_ptr<X509_STORE> read(const std::string& ca) {
 
 std::shared_ptr<X509_STORE> trusted(const std::string& ca) {
   static std::mutex mutex;
-  static std::map<std::pair<std::string, FileState>, std::weak_ptr<X509_STORE>> known;
+  static std::map<std::pair<std::string, Places>, std::weak_ptr<X509_STORE>> known;
   const std::lock_guard lock(mutex);
   std::erase_if(known, [](const auto& entry) { return entry.second.expired(); });
-  auto& its = known[{ca, state_of(ca.empty() ? system_file() : ca)}];
+  auto& its = known[{ca, places_of(ca)}];
   auto out = its.lock();
   if (!out) its = out = read(ca);
   return out;

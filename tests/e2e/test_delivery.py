@@ -3,6 +3,7 @@
 import random
 import re
 import smtplib
+import threading
 
 import pytest
 
@@ -206,6 +207,28 @@ def test_a_route_goes_before_the_mx_lookup(egret, dns, shop):
         assert dns.log("internal.test", "MX") == []
     finally:
         inside.stop()
+
+
+def test_a_receiver_that_puts_off_some_connections_gets_the_mail_over_the_others(egret, shop):
+    instance = egret(delivery={"retry": ["1h"], "connections_per_site": 2}, sources={"a": source("a", shared=True)},
+                     pools={"transactional": {"sources": ["a"]}})
+    greeted, put_off = [], threading.Event()
+
+    def first_only(*_):
+        greeted.append(1)
+        if len(greeted) == 1:
+            return None
+        put_off.set()
+        return "421 4.3.2 mx.shop.test cannot take another connection now"
+
+    shop.on("connect", first_only)
+    shop.on("ehlo", lambda *_: put_off.wait(10) and None)  # the first is under way when the second is put off
+    with Submitter() as submitter:
+        ids = [submitter.send(letter()).id for _ in range(20)]
+    wait.until(lambda: all(instance.message(id)["attempts"] for id in ids), 20, "all were attempted")
+    replies = [instance.message(id)["attempts"][0]["reply"] for id in ids]
+    assert put_off.is_set() and len(shop.messages) > 1
+    assert not [reply for reply in replies if "connections are put off" in reply], "one connection does not speak for all"
 
 
 def test_a_receiver_that_puts_off_every_connection_is_not_asked_for_each_message(egret, shop):

@@ -4,8 +4,10 @@ import threading
 
 import pytest
 from support import wait
+from support.egret import source
 from support.mail import Submitter, letter, marker_of, send
 
+ONE_LANE = {"sources": {"a": source("a", shared=True)}, "pools": {"transactional": {"sources": ["a"]}}}
 MANY = 2600  # relay/delivery/parking.cpp keeps 2 000 at hand
 
 
@@ -36,7 +38,7 @@ def arrived(shop):
 
 
 def test_a_destination_with_more_mail_than_is_kept_at_hand_holds_up_nobody_and_gets_all_of_it(egret, slow_shop, receive_for):
-    instance = egret()
+    instance = egret(**ONE_LANE)
     other = receive_for("other.test")
     ids = submit(MANY)
     until_waiting(instance, MANY)
@@ -47,13 +49,17 @@ def test_a_destination_with_more_mail_than_is_kept_at_hand_holds_up_nobody_and_g
     wait.until(lambda: other.messages, 10, "mail to others arrives meanwhile")
     answer = instance.api("/queue/cancel", {"selector": f"id={ids[-1]}"})
     assert (answer["matched"], answer["changed"]) == (1, 1)
+    answer = instance.api("/queue/hold", {"selector": "egress=a"})
+    assert (answer["matched"], answer["changed"] + answer["busy"]) == (MANY - 1, MANY - 1)
+    assert instance.queue()["held"] == answer["changed"]
+    instance.api("/queue/release", {"selector": "state=held"})
     slow_shop.gate.set()
     instance.until_queue_empty(60)
     assert arrived(slow_shop) == sorted(f"m-{number}" for number in range(MANY - 1))
 
 
 def test_what_a_long_lane_put_away_outlives_a_restart(egret, slow_shop):
-    instance = egret()
+    instance = egret(**ONE_LANE)
     submit(MANY)
     until_waiting(instance, MANY)
     slow_shop.gate.set()
