@@ -21,13 +21,16 @@ class Needs {
     options.set_case_sensitive(false);
     options.set_log_errors(false);
     int id = 0;
-    if (pattern.empty() || filter_.Add(pattern, options, &id) != RE2::NoError) return;
+    if (pattern.empty()) return;
+    valid_ = filter_.Add(pattern, options, &id) == RE2::NoError;
+    if (!valid_) return;
     filter_.Compile(&literals_);
     for (std::size_t i = 0; i < literals_.size(); ++i) order_.push_back(static_cast<int>(i));
     // Short strings are common, and say less by their absence.
     std::ranges::stable_sort(order_, {}, [&](int i) { return literals_[static_cast<std::size_t>(i)].size(); });
   }
 
+  bool valid() const { return valid_; }
   const std::vector<std::string>& literals() const { return literals_; }
 
   /// A smallest set of literals without which the pattern cannot match, or nothing; `spent` ones are taken last.
@@ -68,16 +71,18 @@ class Needs {
   re2::FilteredRE2 filter_;
   std::vector<std::string> literals_;
   std::vector<int> order_;
+  bool valid_ = true;
 };
 
 }  // namespace
 
-LiteralFilter::LiteralFilter(const std::vector<std::string>& patterns) {
+LiteralFilter::LiteralFilter(const std::vector<std::string>& patterns, std::vector<std::size_t>& invalid) {
   words_ = (patterns.size() + 63) / 64;
   none_.assign(words_ * sets, 0);
   std::map<std::string, std::vector<std::size_t>> bits_of;
   for (std::size_t p = 0; p < patterns.size(); ++p) {
     Needs needs(patterns[p]);
+    if (!needs.valid()) invalid.push_back(p);
     std::set<int> spent;
     for (std::size_t k = 0; k < sets; ++k) {
       const std::size_t bit = k * words_ * 64 + p;
@@ -145,6 +150,8 @@ void LiteralFilter::build(const std::vector<Literal>& literals) {
       queue.push_back(to);
     }
   }
+
+  next_.shrink_to_fit();
 
   mask_.assign(ends.size(), 0);
   masks_.assign(plane_words, 0);

@@ -14,8 +14,9 @@ namespace egret::routing {
 /// Immutable after construction; `possible` is thread-safe and linear in the length of the text.
 class LiteralFilter {
  public:
-  /// `patterns` are valid RE2 patterns, searched without regard to ASCII case. An empty one is always possible.
-  explicit LiteralFilter(const std::vector<std::string>& patterns);
+  /// `patterns` are RE2 patterns, searched without regard to ASCII case. An empty one is always possible. The indices of those
+  /// that are not valid go to `invalid`, ascending.
+  LiteralFilter(const std::vector<std::string>& patterns, std::vector<std::size_t>& invalid);
 
   /// One bit per pattern, 64 in a word, the first pattern the lowest bit of the first word.
   using Bits = std::vector<std::uint64_t>;

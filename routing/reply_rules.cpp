@@ -6,6 +6,7 @@
 #include <bit>
 #include <cctype>
 #include <cstdlib>
+#include <mutex>
 #include <set>
 
 #include "routing/literal_filter.hpp"
@@ -21,6 +22,28 @@ RE2::Options pattern_options() {
   options.set_never_nl(false);
   return options;
 }
+
+/// What is wrong with a pattern; empty when it is valid.
+std::string error_of(const std::string& pattern) {
+  const RE2 compiled(pattern, pattern_options());
+  return compiled.ok() ? "" : compiled.error();
+}
+
+/// A valid pattern, compiled when it is first needed: of some hundred that are shipped a relay meets a dozen, and each takes
+/// a start some tenths of a millisecond, and ten kilobytes.
+class Pattern {
+ public:
+  explicit Pattern(std::string text) : text_(std::move(text)) {}
+  bool found_in(std::string_view text) const {
+    std::call_once(once_, [this] { compiled_ = std::make_unique<RE2>(text_, pattern_options()); });
+    return RE2::PartialMatch(text, *compiled_);
+  }
+
+ private:
+  std::string text_;
+  mutable std::once_flag once_;
+  mutable std::unique_ptr<RE2> compiled_;
+};
 
 /// Reply codes from `low` to `high`, both included.
 struct CodeRange {
@@ -125,7 +148,7 @@ struct ReplyRules::Compiled {
   struct Conditions {
     std::vector<CodeRange> codes;
     std::vector<EnhancedPattern> enhanced;
-    std::unique_ptr<RE2> match, not_match;  // null: no such condition
+    std::unique_ptr<Pattern> match, not_match;  // null: no such condition
   };
 
   std::vector<ReplyRule> rules;  // by priority
@@ -142,9 +165,9 @@ struct ReplyRules::Compiled {
     if (!rule.phases.empty() && (!context.phase || std::ranges::find(rule.phases, *context.phase) == rule.phases.end()))
       return false;
     if (!rule.providers.empty() && std::ranges::find(rule.providers, context.provider) == rule.providers.end()) return false;
-    if (c.match && !RE2::PartialMatch(reply.text, *c.match)) return false;
+    if (c.match && !c.match->found_in(reply.text)) return false;
     if (!named.holds(rule.ip)) return false;
-    return !c.not_match || !RE2::PartialMatch(reply.text, *c.not_match);
+    return !c.not_match || !c.not_match->found_in(reply.text);
   }
 
   Verdict verdict(std::size_t i) const {
@@ -184,8 +207,12 @@ ReplyRules::ReplyRules(std::vector<ReplyRule> rules, std::vector<std::string>& p
   std::ranges::stable_sort(rules, {}, &ReplyRule::priority);
   Compiled& c = *compiled_;
   std::set<std::string, std::less<>> names;
-  std::vector<std::string> patterns;
-  for (ReplyRule& rule : rules) {
+  std::vector<std::string> patterns, kept;
+  for (const ReplyRule& rule : rules) patterns.push_back(rule.match);
+  std::vector<std::size_t> invalid;
+  c.filter = std::make_unique<LiteralFilter>(patterns, invalid);
+  for (std::size_t i = 0; i < rules.size(); ++i) {
+    ReplyRule& rule = rules[i];
     const auto problem = [&](const std::string& what) { problems.push_back("rule " + rule.name + ": " + what); };
     if (!names.insert(rule.name).second) {
       problem("the name is used twice");
@@ -196,19 +223,19 @@ ReplyRules::ReplyRules(std::vector<ReplyRule> rules, std::vector<std::string>& p
       problem("has no condition");
       continue;
     }
-    const auto compile = [&](const std::string& pattern, const char* key, std::unique_ptr<RE2>& out) {
-      if (pattern.empty()) return true;
-      out = std::make_unique<RE2>(pattern, pattern_options());
-      if (!out->ok()) problem(std::string(key) + ": " + out->error());
-      return out->ok();
-    };
     Compiled::Conditions conditions{code_ranges(rule.codes), enhanced_patterns(rule.enhanced), nullptr, nullptr};
-    if (!compile(rule.not_match, "not", conditions.not_match) || !compile(rule.match, "match", conditions.match)) continue;
-    patterns.push_back(rule.match);
+    const std::string bad_match = std::ranges::binary_search(invalid, i) ? error_of(rule.match) : "";
+    const std::string bad_not = rule.not_match.empty() ? "" : error_of(rule.not_match);
+    if (!bad_match.empty()) problem("match: " + bad_match);
+    if (!bad_not.empty()) problem("not: " + bad_not);
+    if (!bad_match.empty() || !bad_not.empty()) continue;
+    if (!rule.match.empty()) conditions.match = std::make_unique<Pattern>(rule.match);
+    if (!rule.not_match.empty()) conditions.not_match = std::make_unique<Pattern>(rule.not_match);
+    kept.push_back(rule.match);
     c.conditions.push_back(std::move(conditions));
     c.rules.push_back(std::move(rule));
   }
-  c.filter = std::make_unique<LiteralFilter>(patterns);
+  if (kept.size() < patterns.size()) c.filter = std::make_unique<LiteralFilter>(kept, invalid);
 }
 
 ReplyRules::~ReplyRules() = default;

@@ -42,7 +42,8 @@ Dispatcher::Dispatcher(const boost::asio::any_io_executor& executor, std::uint32
       sites_(resolver_, shared.config, shared.sts, deadlines),
       random_(std::random_device{}()),
       weights_(*shared.config),
-      resting_([this](std::uint32_t of, routing::Time accepted) { return accepted + shared_.config->classes[of].max_age; }),
+      expires_([this](std::uint32_t of, routing::Time accepted) { return accepted + shared_.config->classes[of].max_age; }),
+      resting_(expires_),
       timer_(executor),
       slices_(executor),
       tasks_(executor) {}
@@ -125,11 +126,11 @@ boost::asio::awaitable<spool::Trouble> Dispatcher::take_over(std::shared_ptr<con
   }
   const spool::Trouble trouble = co_await shared_.spool.accept(rest);
   if (trouble != spool::Trouble::none) co_return trouble;
-  JobPtr whole = new_job(rest);
-  whole->content = shared_.common.cache.count(rest);
+  Parts parts(new_job(rest));
+  parts.whole().content = shared_.common.cache.count(rest);
   for (std::uint32_t i = 0; i < left.size(); ++i) {
     const Settled& result = results[left[i]];
-    JobPtr job = part(*whole, {i});
+    JobPtr job = parts.take({i});
     job->last_reply = result.reply.to_string();
     job->last_host = result.host;
     if (i < answer.deferred.size())
@@ -171,21 +172,21 @@ bool Dispatcher::recover_resting(const spool::Recovered& message, std::uint32_t 
   const std::uint32_t first = group.recipients.front().first;
   for (std::size_t i = 1; i < group.recipients.size(); ++i)
     if (group.recipients[i].first != first + i) return false;
-  resting_.add(Resting::Facts{.id = message.id,
-                              .message_class = its,
-                              .accepted = message.accepted,
-                              .next_at = group.next_at,
-                              .size = message.body_size,
-                              .first = first,
-                              .recipients = static_cast<std::uint32_t>(group.recipients.size()),
-                              .attempts = group.attempts,
-                              .sticky = egress_named(group.sticky),
-                              .report = message.report,
-                              .strict = group.strict,
-                              .ambiguous = group.ambiguous,
-                              .warned = group.warned,
-                              .reply = group.reply,
-                              .host = group.reply_host});
+  resting_.load({.id = message.id,
+                 .message_class = its,
+                 .accepted = message.accepted,
+                 .next_at = group.next_at,
+                 .size = message.body_size,
+                 .first = first,
+                 .recipients = static_cast<std::uint32_t>(group.recipients.size()),
+                 .attempts = group.attempts,
+                 .sticky = egress_named(group.sticky),
+                 .report = message.report,
+                 .strict = group.strict,
+                 .ambiguous = group.ambiguous,
+                 .warned = group.warned,
+                 .reply = group.reply,
+                 .host = group.reply_host});
   return true;
 }
 
@@ -216,7 +217,7 @@ void Dispatcher::recover(const spool::Recovered& message) {
       withheld_[group.hold_reason.empty() ? std::string(held_by_operator) : group.hold_reason].add(std::move(job),
                                                                                                    weights_.of(its));
     else if (Resting::fits(*job))
-      resting_.add(std::move(job));
+      resting_.load(Resting::facts_of(*job));
     else
       scheduled_[its].push_back({job->next_at, std::move(job)});
   }
@@ -227,6 +228,8 @@ void Dispatcher::start() {
     log::warn("waiting messages are of a class that is gone; they take the first one",
               {{"class", name}, {"messages", std::to_string(messages)}});
   for (auto& [message_class, heap] : scheduled_) std::ranges::make_heap(heap, LaterFirst{});
+  resting_.sort();
+  started_ = true;
   look();
 }
 
@@ -253,7 +256,10 @@ void Dispatcher::pump() {
   if (std::exchange(pumping_, true)) return;
   while (!stopping_) {
     refill();
-    auto job = due_.pop(has_place);
+    // By turns: neither waits for the other's slow names.
+    called_turn_ = !called_turn_;
+    auto job = (called_turn_ ? called_ : due_).pop(has_place);
+    if (!job) job = (called_turn_ ? due_ : called_).pop(has_place);
     if (!job) break;
     ++preparing_;
     ++load_of(**job).preparing;
@@ -321,6 +327,7 @@ bool Dispatcher::follow(JobPtr& job, const routing::Admission& admission) {
       hold_job(std::move(job), admission.reason, true);
       return false;
     case routing::Admission::Kind::wait:
+      if (job->called) return true;  // it had its turn when it was put away
       break;
   }
   if (settled(*job, {Settled::End::deferred, smtp::make_reply(451, "4.7.1 (local) " + admission.reason), "", {}})) return false;
@@ -337,6 +344,9 @@ void Dispatcher::prepared(JobPtr job, std::map<std::string, std::vector<std::uin
   if (!job->message->report && !shared_.config->smarthosts.empty())
     shared_.reputation.readiness().seen.add(job->sender_domain, now());
   std::map<std::string, std::pair<std::shared_ptr<const Site>, std::vector<std::uint32_t>>> by_site;
+  const Keep keep{job->sticky, job->sticky_strict, job->ambiguous};
+  const std::shared_ptr<const spool::Message> content = job->content;
+  Parts parts(std::move(job));
   for (auto& [domain, recipients] : by_domain) {
     const SiteAnswer& answer = sites.at(domain);
     if (answer.site) {
@@ -345,36 +355,27 @@ void Dispatcher::prepared(JobPtr job, std::map<std::string, std::vector<std::uin
       group.second.insert(group.second.end(), recipients.begin(), recipients.end());
       continue;
     }
-    JobPtr refused = part(*job, recipients);
+    JobPtr refused = parts.take(recipients);
     refused->last_reply = answer.refusal.to_string();
     note(*refused, answer.refusal.permanent() ? "failed" : "deferred", "", refused->last_reply, "", "dns", recipients);
     if (answer.refusal.permanent()) count_bounced(*refused, true);
     if (answer.refusal.permanent())
       fail(std::move(refused), std::vector(recipients.size(), answer.refusal), "The address cannot be delivered to.", "");
     else
-      retry_later(std::move(refused), Keep{job->sticky, job->sticky_strict, job->ambiguous});
+      retry_later(std::move(refused), keep);
   }
   for (auto& [key, group] : by_site) {
     auto& recipients = group.second;
     for (std::size_t at = 0; at < recipients.size(); at += recipients_per_job) {
       const auto end = std::min(recipients.size(), at + recipients_per_job);
-      JobPtr piece = part(
-          *job, {recipients.begin() + static_cast<std::ptrdiff_t>(at), recipients.begin() + static_cast<std::ptrdiff_t>(end)});
+      JobPtr piece = parts.take(
+          {recipients.begin() + static_cast<std::ptrdiff_t>(at), recipients.begin() + static_cast<std::ptrdiff_t>(end)});
       piece->site = group.first;
       piece->version = shared_.config->version;
-      piece->pool = pool_of(*piece, job->content->recipients[recipients[at]].domain);
+      piece->pool = pool_of(*piece, content->recipients[recipients[at]].domain);
       route_to_owner(std::move(piece));
     }
   }
-}
-
-JobPtr Dispatcher::part(const Job& job, std::vector<std::uint32_t> recipients) const {
-  auto out = std::make_unique<Job>(job);
-  out->recipients = std::move(recipients);
-  out->holds_trial = false;
-  out->charged.reset();
-  out->shaped.reset();
-  return out;
 }
 
 Dispatcher& Dispatcher::owner_of(const std::string& key) const {
@@ -432,6 +433,7 @@ void Dispatcher::configure() {
   resolver_.configure(shared_.config->dns);
   sites_.configure(shared_.config, shared_.sts);
   weights_ = ClassWeights(*shared_.config);
+  closed_ = {};
   for (auto& [key, lane] : lanes_) {
     empty_lane(*lane, again_);
     for (auto* timer : lane->idle) timer->cancel();
@@ -574,10 +576,12 @@ void Dispatcher::recall(Job& job) {
 
 /// A smarthost takes fewer recipients in one transaction than the job has: each part is decided for itself.
 void Dispatcher::dispatch_split(JobPtr job, std::size_t most) {
-  for (std::size_t at = 0; at < job->recipients.size(); at += most) {
-    const auto first = job->recipients.begin() + static_cast<std::ptrdiff_t>(at);
-    const auto last = job->recipients.begin() + static_cast<std::ptrdiff_t>(std::min(at + most, job->recipients.size()));
-    dispatch(part(*job, {first, last}));
+  const std::vector<std::uint32_t> all = job->recipients;
+  Parts parts(std::move(job));
+  for (std::size_t at = 0; at < all.size(); at += most) {
+    const auto first = all.begin() + static_cast<std::ptrdiff_t>(at);
+    const auto last = all.begin() + static_cast<std::ptrdiff_t>(std::min(at + most, all.size()));
+    dispatch(parts.take({first, last}));
   }
 }
 
@@ -589,6 +593,10 @@ void Dispatcher::enqueue(JobPtr job, bool front) {
   if (&owner != this)
     return hand_over(owner, std::move(job), [front](Dispatcher& d, JobPtr j) { d.enqueue(std::move(j), front); });
   if (stopping_) return schedule(std::move(job));
+  if (const AttemptResult* closed = closed_.find({job->egress, site}, std::chrono::steady_clock::now())) {
+    const AttemptResult fate = *closed;
+    return conclude(std::move(job), fate);
+  }
   auto& lane = lanes_[{job->egress, site}];
   if (!lane) {
     lane = std::make_unique<Lane>();
@@ -601,7 +609,8 @@ void Dispatcher::enqueue(JobPtr job, bool front) {
   if ((long_wait || shared_.common.cache.full()) && !keeps_body(*job)) job->content.reset();
   // Where nothing is delivered the turn of most of them may be far off: the memory is better spent on other mail.
   const bool moving = std::chrono::steady_clock::now() - lane->moved < moving_within;
-  if (long_wait && !moving && !job->message->pass) job->content.reset();
+  if (!front && park(*lane, moving, job)) return kick(*lane);
+  if (long_wait && !moving && !job->message->pass && !job->called) job->content.reset();
   ++load_of(*job).ready;
   push(lane->ready, std::move(job), front);
   kick(*lane);
@@ -657,7 +666,9 @@ bool Dispatcher::refused_somewhere(const Job& job) const {
 
 /// Makes some of what rests and is due ready, of each class that has little there.
 void Dispatcher::refill() {
-  if (resting_.empty() || stopping_) return;
+  if (stopping_ || !started_) return;
+  if (!parked_.empty()) call_back();
+  if (resting_.empty()) return;
   const auto wanted = [this](std::uint32_t message_class) { return due_.size(message_class) < refill_below; };
   for (auto& job : resting_.take_due(now(), refill_by, wanted)) push(due_, std::move(job));
 }
@@ -676,14 +687,19 @@ void Dispatcher::schedule(JobPtr job) {
   const Keep keep{job->sticky, job->sticky_strict, job->ambiguous};
   if (settled(*job, {Settled::End::deferred, smtp::make_reply(451, "4.3.2 (local) no delivery now, try again later"), "", keep}))
     return;
-  job->content.reset();
-  job->site.reset();
-  // It rests beside perhaps a hundred thousand others: what this round took is given back, not only emptied.
-  std::vector<routing::Excluded>().swap(job->tried);
-  std::string().swap(job->route);
-  std::string().swap(job->tls);
+  strip(*job);
   rest_job(std::move(job));
   arm();
+}
+
+/// It rests beside perhaps a hundred thousand others: what this round took is given back, not only emptied.
+void Dispatcher::strip(Job& job) {
+  job.content.reset();
+  job.site.reset();
+  std::vector<routing::Excluded>().swap(job.tried);
+  std::string().swap(job.route);
+  std::string().swap(job.tls);
+  job.called = false;
 }
 
 void Dispatcher::arm() {
@@ -692,7 +708,7 @@ void Dispatcher::arm() {
   for (const auto& [message_class, heap] : scheduled_)
     if (!heap.empty()) next = std::min(next, heap.front().at);
   // What is due waits for room, which nobody may tell of: lanes that live long take what they have.
-  if (!due_.empty()) next = std::min(next, now() + std::chrono::milliseconds(100));
+  if (!due_.empty() || !called_.empty() || !parked_.empty()) next = std::min(next, now() + std::chrono::milliseconds(100));
   if (!resting_.empty()) next = std::min(next, std::max(resting_.next(), now() + std::chrono::milliseconds(100)));
   for (const auto& [key, held] : held_) {
     next = std::min(next, held.first_expiry);
@@ -711,7 +727,7 @@ void Dispatcher::arm() {
 }
 
 void Dispatcher::look() {
-  if (stopping_) return;
+  if (stopping_ || !started_) return;
   const routing::Time time = now();
   // When the time of many has come at once, the next look (arm) takes the next few of them.
   for (auto& [message_class, heap] : scheduled_)
@@ -755,9 +771,14 @@ boost::asio::awaitable<void> Dispatcher::stop(Deadline deadline) {
 // ---- for the API -------------------------------------------------------------------------------------------------
 
 /// A million of them at most: no strings but those of the rows that are asked for.
-void Dispatcher::list_resting(const QueueFilter& filter, QueueSummary& out) const {
+/// `lane`: the one that put them away, none for what waits for its time.
+void Dispatcher::list_resting(const Resting& resting, const LaneKey* lane, const QueueFilter& filter, QueueSummary& out) const {
   const routing::Time time = now();
-  resting_.each([&](const Resting::Row& row) {
+  const std::string egress = lane ? shared_.config->topology.name(lane->egress) : "";
+  const std::string site = lane && lane->egress.kind == routing::EgressKind::source ? lane->site : "";
+  if (!site.empty()) out.by_site[site] += resting.size();
+  if (!egress.empty()) out.by_egress[egress] += resting.size();
+  resting.each([&](const Resting::Row& row) {
     ++out.total;
     ++out.by_class[row.message_class];
     if (!out.oldest || row.accepted < *out.oldest) out.oldest = row.accepted;
@@ -765,7 +786,7 @@ void Dispatcher::list_resting(const QueueFilter& filter, QueueSummary& out) cons
     const char* const state = row.next_at <= time ? "ready" : "scheduled";
     if (!filter.state.empty() && filter.state != state) return;
     const MessageHistory* known = history_.head(row.id);
-    out.rows.push_back({row.id, row.message_class, "", "", state, row.accepted, row.next_at, row.attempts, row.recipients,
+    out.rows.push_back({row.id, row.message_class, site, egress, state, row.accepted, row.next_at, row.attempts, row.recipients,
                         known ? known->sender : "", row.last_reply});
   });
 }
@@ -795,12 +816,13 @@ QueueSummary Dispatcher::queue(const QueueFilter& filter) const {
                         known ? known->sender : "", reason});
   };
   const auto name = [&](const Job& job) { return shared_.config->topology.name(job.egress); };
-  for (const JobQueue* queue : {&due_, &again_, &released_})
+  for (const JobQueue* queue : {&due_, &called_, &again_, &released_})
     queue->for_each([&](const JobPtr& job) { add(*job, "ready", "", job->last_reply); });
   for (const auto& group : unreached_) group.jobs.for_each([&](const JobPtr& job) { add(*job, "ready", "", job->last_reply); });
   for (const auto& [message_class, heap] : scheduled_)
     for (const auto& entry : heap) add(*entry.job, "scheduled", "", entry.job->last_reply);
-  list_resting(filter, out);
+  list_resting(resting_, nullptr, filter, out);
+  for (const auto& [key, parked] : parked_) list_resting(parked, &key, filter, out);
   for (const auto& [key, held] : held_) held.jobs.for_each([&](const JobPtr& job) { add(*job, "held", "", held.reason); });
   for (const auto& [reason, held] : withheld_) held.jobs.for_each([&](const JobPtr& job) { add(*job, "held", "", reason); });
   for (const auto& jobs : changing_)

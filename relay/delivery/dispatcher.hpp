@@ -18,6 +18,7 @@
 #include <vector>
 
 #include "relay/delivery/class_weights.hpp"
+#include "relay/delivery/closed.hpp"
 #include "relay/delivery/connection.hpp"
 #include "relay/delivery/history.hpp"
 #include "relay/delivery/job.hpp"
@@ -228,7 +229,6 @@ class Dispatcher {
   void route_to_owner(JobPtr job);
   Dispatcher& owner_of(const std::string& key) const;
   JobPtr new_job(const std::shared_ptr<const spool::Message>& message);
-  JobPtr part(const Job& job, std::vector<std::uint32_t> recipients) const;
 
   // Decision.
   void dispatch(JobPtr job);
@@ -284,7 +284,12 @@ class Dispatcher {
   void look();
   void rest_job(JobPtr job);
   void refill();
-  void list_resting(const QueueFilter& filter, QueueSummary& out) const;
+  static void strip(Job& job);
+  void list_resting(const Resting& resting, const LaneKey* lane, const QueueFilter& filter, QueueSummary& out) const;
+
+  // What long lanes put away (parking.cpp).
+  bool park(const Lane& lane, bool moving, JobPtr& job);
+  void call_back();
 
   // Lanes (lanes.cpp).
   void kick(Lane& lane);
@@ -308,7 +313,8 @@ class Dispatcher {
   boost::asio::awaitable<ConnectResult> connect_from(routing::EgressRef egress, const Target* target, routing::IpAddress address);
   boost::asio::awaitable<bool> load(Job* job);
   boost::asio::awaitable<std::shared_ptr<const Site>> smarthost_site(std::uint32_t index);
-  void defer_lane(Lane& lane, const AttemptResult& result);
+  bool closed_to_all(const Lane& lane, const AttemptResult& result) const;
+  void close_lane(Lane& lane, const AttemptResult& result);
   std::size_t lane_limit(const Lane& lane) const;
 
   // Outcomes (outcome.cpp).
@@ -327,7 +333,7 @@ class Dispatcher {
   bool settled(const Job& job, const Settled& how);
   void remember(const Job& job, const Keep& keep);
   void recall(Job& job);
-  void retry_later(JobPtr job, Keep keep);
+  void retry_later(JobPtr job, Keep keep, bool tried = true);
   void fail(JobPtr job, std::vector<smtp::Reply> replies, std::string explanation, std::string host);
   void settle_delivered(const Job& job, const std::vector<std::uint32_t>& delivered, const AttemptResult& result);
   void report_relayed(const Job& job, const std::vector<std::uint32_t>& delivered, const AttemptResult& result);
@@ -357,12 +363,17 @@ class Dispatcher {
   History history_;
 
   ClassWeights weights_;
-  JobQueue due_;                                               ///< to be prepared
-  JobQueue again_;                                             ///< to be decided anew, in slices
-  JobQueue released_;                                          ///< from a hold, to be prepared
-  std::map<std::string, std::uint64_t> gone_classes_;          ///< of messages that waited when the program started
-  std::list<Unreached> unreached_;                             ///< to be concluded, in slices
+  JobQueue due_;                                       ///< to be prepared
+  JobQueue called_;                                    ///< the same, of those that lanes had put away
+  JobQueue again_;                                     ///< to be decided anew, in slices
+  JobQueue released_;                                  ///< from a hold, to be prepared
+  std::map<std::string, std::uint64_t> gone_classes_;  ///< of messages that waited when the program started
+  Closed<LaneKey> closed_;
+  std::list<Unreached> unreached_;  ///< to be concluded, in slices
+  std::function<routing::Time(std::uint32_t, routing::Time)> expires_;
   Resting resting_;                                            ///< what waits for its time
+  std::map<LaneKey, Resting> parked_;                          ///< ready, and put away by long lanes
+  LaneKey called_last_;                                        ///< of parked_
   std::map<std::uint32_t, std::vector<Scheduled>> scheduled_;  ///< of that, what Resting does not take, by class; heaps by time
   std::map<HeldKey, HeldJobs> held_;
   std::deque<HeldKey> offers_;                ///< of held_, to be offered again in slices
@@ -378,6 +389,8 @@ class Dispatcher {
   boost::asio::steady_timer timer_;
   boost::asio::steady_timer slices_;
   bool working_ = false;
+  bool started_ = false;
+  bool called_turn_ = false;
   bool stopping_ = false;
   bool pumping_ = false;
   TaskGroup tasks_;
@@ -388,7 +401,7 @@ struct Dispatcher::Lane {
   LaneKey key;
   std::shared_ptr<const Site> site;
   JobQueue ready;
-  std::size_t connections = 0;
+  std::size_t connections = 0;                   ///< also those that are being opened
   std::size_t lesser = 0;                        ///< those of them with mail of a class that leaves room for another
   std::vector<boost::asio::steady_timer*> idle;  ///< connections that wait for a job
   bool opened = false;                           ///< a connection was opened, and the login taken

@@ -17,11 +17,13 @@ std::vector<WaitingJob> Dispatcher::jobs_of(smtp::MessageId id) const {
   };
   const auto ready = [&](const JobPtr& job) { add(*job, "ready"); };
   const auto held = [&](const JobPtr& job) { add(*job, "held"); };
-  for (const JobQueue* queue : {&due_, &again_, &released_}) queue->for_each(ready);
+  for (const JobQueue* queue : {&due_, &called_, &again_, &released_}) queue->for_each(ready);
   for (const auto& group : unreached_) group.jobs.for_each(ready);
   for (const auto& [message_class, heap] : scheduled_)
     for (const auto& entry : heap) add(*entry.job, "scheduled");
   for (const auto& job : resting_.copies_of(id)) add(*job, job->next_at <= now() ? "ready" : "scheduled");
+  for (const auto& [key, parked] : parked_)
+    for (const auto& job : parked.copies_of(id)) add(*job, "ready");
   for (const auto& [key, group] : held_) group.jobs.for_each(held);
   for (const auto& [reason, group] : withheld_) group.jobs.for_each(held);
   for (const auto& [key, lane] : lanes_) lane->ready.for_each(ready);

@@ -18,6 +18,16 @@ namespace egret::relay {
 
 /// What a waiting message is known by. Shared by its jobs, which may be on different workers.
 struct MessageRef {
+  MessageRef() = default;
+  /// What is known of the message, for a report about it: no part of it that is open, and nobody who waits.
+  explicit MessageRef(const MessageRef& other)
+      : id(other.id),
+        message_class(other.message_class),
+        accepted(other.accepted),
+        expires(other.expires),
+        size(other.size),
+        report(other.report) {}
+
   smtp::MessageId id{};
   std::uint32_t message_class = 0;
   routing::Time accepted{};
@@ -58,8 +68,43 @@ struct Job {
   bool canary = false;                  ///< goes by a smarthost only to see whether that works
   std::optional<routing::Time> shaped;  ///< when the source's cap and rate were charged for it
   int reconnects = 0;
+  bool called = false;  ///< by its lane, from where it was put away: others that were are not before it
 };
 
 using JobPtr = std::unique_ptr<Job>;
+
+/// A job for some of the recipients of another, which keeps its trial and what was charged for it.
+inline JobPtr part_of(JobPtr whole, std::vector<std::uint32_t> recipients) {
+  whole->recipients = std::move(recipients);
+  whole->holds_trial = false;
+  whole->charged.reset();
+  whole->shaped.reset();
+  return whole;
+}
+inline JobPtr part_of(const Job& job, std::vector<std::uint32_t> recipients) {
+  return part_of(std::make_unique<Job>(job), std::move(recipients));
+}
+
+/// Divides a job, whose trial and charge were given back. Its last part is the job itself: what is not divided is not copied, and
+/// holds its message alone, so that it can be kept small while it rests (Resting::fits).
+class Parts {
+ public:
+  /// `done` of the recipients will be in no part.
+  explicit Parts(JobPtr whole, std::size_t done = 0) : whole_(std::move(whole)), left_(whole_->recipients.size() - done) {}
+  /// Not to be called behind the last take().
+  Job& whole() { return *whole_; }
+  JobPtr take(std::vector<std::uint32_t> recipients) {
+    if (recipients.size() < left_) {
+      left_ -= recipients.size();
+      return part_of(*whole_, std::move(recipients));
+    }
+    left_ = 0;
+    return part_of(std::move(whole_), std::move(recipients));
+  }
+
+ private:
+  JobPtr whole_;
+  std::size_t left_;  ///< recipients that are in no part yet
+};
 
 }  // namespace egret::relay

@@ -10,6 +10,7 @@
 #include "relay/esp/esp_tag.hpp"
 #include "relay/net/via.hpp"
 #include "relay/runtime/log.hpp"
+#include "routing/blame.hpp"
 
 namespace egret::relay {
 namespace {
@@ -21,6 +22,7 @@ constexpr auto idle_time = 5s;         // a connection without work is kept this
 constexpr int max_addresses = 6;       // tried for one message
 constexpr auto broken_time = 1h;       // a host whose TLS failed is spoken to in clear, where policy allows it
 constexpr std::size_t max_broken = 10'000;
+constexpr auto closed_for = 1s;  // a destination that put off a connection is left alone; less where mail is tried again sooner
 
 /// 421 in answer to MAIL: the server ends this connection (RFC 5321 section 3.8), most often because it took enough messages.
 bool worn_out(const AttemptResult& result) {
@@ -109,6 +111,7 @@ boost::asio::awaitable<JobPtr> Dispatcher::take(Lane* lane, bool* lesser) {
 boost::asio::awaitable<JobPtr> Dispatcher::loaded(JobPtr job) {
   --load_of(*job).ready;
   active_.insert(job.get());
+  if (!parked_.empty()) pump();
   bool good = job->content != nullptr;
   if (!good) good = co_await load(job.get());
   const auto suspended = good && shared_.brakes ? shared_.brakes->suspended(job->content->user) : std::nullopt;
@@ -192,7 +195,8 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
   std::uint64_t version = 0;  // of the configuration that the connection was opened under
   const LaneKey key = lane->key;
   Prepared present;
-  bool lesser = false;  // what it is busy with is of a class that leaves room for another
+  bool lesser = false;   // what it is busy with is of a class that leaves room for another
+  bool refused = false;  // no connection could be had
   while (true) {
     if (!present.job) {
       co_await wait_for_rate(lane);
@@ -214,8 +218,9 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
       Established opened = co_await establish(lane, present.job.get());
       if (!opened.connection) {
         active_.erase(present.job.get());
-        // The other jobs would only find out the same one after another.
-        if (opened.result.kind == AttemptResult::Kind::unreachable && lane->connections == 1) defer_lane(*lane, opened.result);
+        refused = true;
+        // Others that are under way may do better; the last of them to fail decides for all.
+        if (lane->connections == 1 && closed_to_all(*lane, opened.result)) close_lane(*lane, opened.result);
         conclude(std::move(present.job), opened.result);
         break;
       }
@@ -293,19 +298,43 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
     while (auto job = left.pop()) schedule(std::move(*job));
   }
   if (!lane->ready.empty()) {
-    kick(*lane);
+    if (!refused || lane->connections == 0) kick(*lane);
   } else if (lane->connections == 0) {
     lanes_.erase(key);
   }
   pump();
 }
 
-/// The whole lane shares the fate of a destination that cannot be reached.
-void Dispatcher::defer_lane(Lane& lane, const AttemptResult& result) {
-  if (lane.ready.empty() || stopping_) return;
+/// Whether what a connection met before any envelope would meet every other one, and blames nobody: a host that cannot be
+/// reached, or puts off whoever connects.
+bool Dispatcher::closed_to_all(const Lane& lane, const AttemptResult& result) const {
+  if (stopping_) return false;
+  if (result.kind == AttemptResult::Kind::unreachable) return true;
+  if (result.kind != AttemptResult::Kind::answered || result.outcomes.empty() ||
+      lane.key.egress.kind != routing::EgressKind::source)
+    return false;
+  const smtp::RecipientOutcome& said = result.outcomes.front();
+  routing::ReplyContext context{said.phase, lane.site->provider, {}};
+  context.egress = shared_.config->topology.sources[lane.key.egress.index].reputation;
+  const auto verdict = shared_.config->replies->classify(smtp::reply_text(said.reply.to_string()), context);
+  const routing::Blame blame = routing::blame_source(said, verdict, false);
+  return blame.action == routing::Action::retry && !blame.egress_at_fault && verdict.observe.empty();
+}
+
+/// The whole lane shares the fate, and so does what joins it in the next moment: the others would only find out the same one
+/// after another, each with a connection that nobody wants.
+void Dispatcher::close_lane(Lane& lane, const AttemptResult& result) {
+  AttemptResult fate;  // of those who were not tried, and most of whom are not in memory: there is no reply to judge
+  fate.host = result.host;
+  fate.others = true;
+  fate.text = result.outcomes.empty() ? result.text : "connections are put off: " + result.outcomes.front().reply.to_string();
+  const auto time = std::chrono::steady_clock::now();
+  const auto pause = std::min<std::chrono::steady_clock::duration>(closed_for, shared_.config->delivery.retry.front());
+  if (lane.key.egress.kind == routing::EgressKind::source) closed_.note(lane.key, fate, time, time + pause);
+  if (lane.ready.empty()) return;
   Unreached& group = unreached_.emplace_back();
   empty_lane(lane, group.jobs);
-  group.result = result;
+  group.result = std::move(fate);
   work();
 }
 

@@ -123,8 +123,9 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
     }
   }
 
+  const std::vector<std::uint32_t> recipients = job->recipients;
   const auto place_of = [&](std::uint32_t recipient) {
-    return static_cast<std::size_t>(std::ranges::find(job->recipients, recipient) - job->recipients.begin());
+    return static_cast<std::size_t>(std::ranges::find(recipients, recipient) - recipients.begin());
   };
   const auto reply_to = [&](std::uint32_t recipient) { return result.outcomes[place_of(recipient)].reply.to_string(); };
   const auto tell = [&](const std::vector<std::uint32_t>& who, const char* what) {
@@ -167,14 +168,16 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
     else
       finish(*job, ways.delivered, spool::RecipientState::delivered);
   }
+  const bool pass = job->message->pass != nullptr;
+  Parts parts(std::move(job), ways.delivered.size());
   if (!ways.failed.empty())
-    fail(part(*job, ways.failed), std::move(ways.failures), "The receiving server refused it.", result.host);
+    fail(parts.take(ways.failed), std::move(ways.failures), "The receiving server refused it.", result.host);
   // Each keeps the last word on itself, not on another recipient; who waits for the verdict gets every single one.
   const auto keep = [&](const std::vector<std::uint32_t>& who, Keep how) {
-    const std::size_t step = job->message->pass ? 1 : std::max<std::size_t>(1, who.size());
+    const std::size_t step = pass ? 1 : std::max<std::size_t>(1, who.size());
     for (std::size_t at = 0; at < who.size(); at += step) {
       JobPtr some =
-          part(*job, {who.begin() + static_cast<std::ptrdiff_t>(at), who.begin() + static_cast<std::ptrdiff_t>(at + step)});
+          parts.take({who.begin() + static_cast<std::ptrdiff_t>(at), who.begin() + static_cast<std::ptrdiff_t>(at + step)});
       some->last_reply = reply_to(who[at]);
       retry_later(std::move(some), how);
     }
@@ -183,7 +186,7 @@ void Dispatcher::conclude_answered(JobPtr job, const AttemptResult& result) {
   keep(ways.greylisted, {egress, false, false});
   keep(ways.same_only, {egress, true, false});
   if (!ways.next.empty()) {
-    JobPtr some = part(*job, ways.next);
+    JobPtr some = parts.take(ways.next);
     some->last_reply = blamed_reply;
     if (poison)
       hold_job(std::move(some), *poison, true);
@@ -279,7 +282,7 @@ void Dispatcher::report_relayed(const Job& job, const std::vector<std::uint32_t>
     replies.push_back(result.outcomes[i].reply);
   }
   if (asked.empty()) return;
-  tasks_.spawn(report(part(job, std::move(asked)), std::move(replies),
+  tasks_.spawn(report(part_of(job, std::move(asked)), std::move(replies),
                       "It was handed to a server that gives no reports of delivery.", result.host, smtp::DsnAction::relayed),
                "report");
 }
@@ -322,7 +325,7 @@ void Dispatcher::conclude_trouble(JobPtr job, const AttemptResult& result) {
   counters(egress).deferred.add(recipients.size());
   note(*job, "deferred", result.host, result.text, "", "connection", recipients);
   const Keep keep{job->sticky, job->sticky_strict, job->ambiguous};
-  retry_later(std::move(job), keep);
+  retry_later(std::move(job), keep, !result.others);
 }
 
 /// The same message, at once, by the next candidate of its route.
@@ -341,7 +344,9 @@ bool Dispatcher::settled(const Job& job, const Settled& how) {
   return true;
 }
 
-void Dispatcher::retry_later(JobPtr job, Keep keep) {
+/// What was not even `tried` is not written: a hundred thousand messages for a host that is down would be as many records in
+/// each round, and a start that does not know of them only finds the same out once more.
+void Dispatcher::retry_later(JobPtr job, Keep keep, bool tried) {
   if (settled(*job, {Settled::End::deferred, smtp::parse_reply(job->last_reply), job->last_host, keep})) return;
   ++job->attempts;
   job->sticky = keep.sticky;
@@ -350,8 +355,9 @@ void Dispatcher::retry_later(JobPtr job, Keep keep) {
   const double jitter = std::uniform_real_distribution<double>(0, 1)(random_);
   job->next_at = std::min(routing::next_attempt(shared_.config->delivery.retry, static_cast<int>(job->attempts), jitter, now()),
                           job->message->expires);
+  const bool warned = job->warned;
   warn_if_late(*job);
-  save_progress(*job);
+  if (tried || job->warned != warned) save_progress(*job);
   schedule(std::move(job));
 }
 
@@ -376,9 +382,12 @@ void Dispatcher::warn_if_late(Job& job) {
   const auto after = shared_.config->delivery.warn_after;
   if (job.warned || job.message->report || after.count() == 0 || now() - job.message->accepted < after) return;
   job.warned = true;
-  tasks_.spawn(report(part(job, job.recipients), {}, "It has not been delivered yet; attempts go on.", job.last_host,
-                      smtp::DsnAction::delayed),
-               "report");
+  // With a message of its own: the job holds the other alone, and is kept small while it rests (Resting).
+  JobPtr copy = part_of(job, job.recipients);
+  copy->message = std::make_shared<MessageRef>(*job.message);
+  tasks_.spawn(
+      report(std::move(copy), {}, "It has not been delivered yet; attempts go on.", job.last_host, smtp::DsnAction::delayed),
+      "report");
 }
 
 /// The end for these recipients: a report to the sender first, then the record. `replies` are parallel to the

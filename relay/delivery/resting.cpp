@@ -61,9 +61,9 @@ const std::string& SharedTexts::operator[](Handle handle) const {
 }
 
 /// Recipients of one message are mostly all together, or one alone.
-bool Resting::fits(const Job& job) {
+bool Resting::takes(const Job& job) {
   const MessageRef& message = *job.message;
-  if (message.pass || message.poison.load() || job.message.use_count() != 1 || job.content || job.site) return false;
+  if (message.pass || message.poison.load() || job.message.use_count() != 1) return false;
   if (job.recipients.empty() || message.open.load() != job.recipients.size() || message.size > UINT32_MAX) return false;
   for (std::size_t i = 1; i < job.recipients.size(); ++i)
     if (job.recipients[i] != job.recipients[0] + i) return false;
@@ -71,24 +71,37 @@ bool Resting::fits(const Job& job) {
 }
 
 void Resting::add(JobPtr job) {
-  add(Facts{.id = job->message->id,
-            .message_class = job->message->message_class,
-            .accepted = job->message->accepted,
-            .next_at = job->next_at,
-            .size = job->message->size,
-            .first = job->recipients.front(),
-            .recipients = static_cast<std::uint32_t>(job->recipients.size()),
-            .attempts = job->attempts,
-            .sticky = job->sticky,
-            .report = job->message->report,
-            .strict = job->sticky_strict,
-            .ambiguous = job->ambiguous,
-            .warned = job->warned,
-            .reply = job->last_reply,
-            .host = job->last_host});
+  add(facts_of(*job));
+}
+
+Resting::Facts Resting::facts_of(const Job& job) {
+  return {.id = job.message->id,
+          .message_class = job.message->message_class,
+          .accepted = job.message->accepted,
+          .next_at = job.next_at,
+          .size = job.message->size,
+          .first = job.recipients.front(),
+          .recipients = static_cast<std::uint32_t>(job.recipients.size()),
+          .attempts = job.attempts,
+          .sticky = job.sticky,
+          .report = job.message->report,
+          .strict = job.sticky_strict,
+          .ambiguous = job.ambiguous,
+          .warned = job.warned,
+          .reply = job.last_reply,
+          .host = job.last_host};
 }
 
 void Resting::add(const Facts& facts) {
+  load(facts);
+  std::ranges::push_heap(by_class_[facts.message_class], LaterFirst{});
+}
+
+void Resting::sort() {
+  for (auto& [message_class, heap] : by_class_) std::ranges::make_heap(heap, LaterFirst{});
+}
+
+void Resting::load(const Facts& facts) {
   Entry entry;
   entry.id = facts.id;
   entry.next_at = facts.next_at;
@@ -110,15 +123,18 @@ void Resting::add(const Facts& facts) {
     entry.flags |= facts.sticky->kind == routing::EgressKind::source ? sticky_source : sticky_smarthost;
     entry.egress = facts.sticky->index;
   }
-  Heap& heap = by_class_[facts.message_class];
-  heap.push_back(entry);
-  std::ranges::push_heap(heap, LaterFirst{});
+  by_class_[facts.message_class].push_back(entry);
 }
 
 std::size_t Resting::size() const {
   std::size_t out = 0;
   for (const auto& [message_class, heap] : by_class_) out += heap.size();
   return out;
+}
+
+std::size_t Resting::size(std::uint32_t message_class) const {
+  const auto it = by_class_.find(message_class);
+  return it == by_class_.end() ? 0 : it->second.size();
 }
 
 routing::Time Resting::next() const {

@@ -64,12 +64,20 @@ class Resting {
     const std::string& host;
   };
 
-  /// Whether add() may have it.
-  static bool fits(const Job& job);
+  /// Whether add() may have it once it has given up its body and its site.
+  static bool takes(const Job& job);
+  /// Whether add() may have it as it is.
+  static bool fits(const Job& job) { return !job.content && !job.site && takes(job); }
   void add(JobPtr job);
+  /// Valid as long as the job.
+  static Facts facts_of(const Job& job);
   /// The same for what never was a job: a message that waited when the program started.
   void add(const Facts& facts);
+  /// add() for the many that waited when the program started: sort() has to follow before anything else is asked.
+  void load(const Facts& facts);
+  void sort();
   std::size_t size() const;
+  std::size_t size(std::uint32_t message_class) const;
   bool empty() const { return size() == 0; }
   /// When the first is due; max() when there is none.
   routing::Time next() const;

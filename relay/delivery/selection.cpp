@@ -64,14 +64,24 @@ SelectorFacts Dispatcher::facts_of(const Job& job, std::string_view state) const
 template <typename Visit>
 void Dispatcher::visit_resting(Visit visit) {
   const auto ready = [&](JobPtr& job) { return visit(job, "ready", false); };
-  for (JobQueue* queue : {&due_, &again_, &released_}) queue->erase_if(ready);
+  for (JobQueue* queue : {&due_, &called_, &again_, &released_}) queue->erase_if(ready);
   for (auto& group : unreached_) group.jobs.erase_if(ready);
   for (auto& [message_class, heap] : scheduled_)
     if (std::erase_if(heap, [&](Scheduled& entry) { return visit(entry.job, "scheduled", false); }) > 0)
       std::ranges::make_heap(heap, LaterFirst{});
   std::vector<JobPtr> changed;
   const routing::Time time = now();
-  resting_.erase_if([&](JobPtr& job) { return visit(job, job->next_at <= time ? "ready" : "scheduled", false); }, changed);
+  const auto by_time = [&](JobPtr& job) { return visit(job, job->next_at <= time ? "ready" : "scheduled", false); };
+  resting_.erase_if(by_time, changed);
+  for (auto& [key, parked] : parked_)
+    parked.erase_if(
+        [&, its = key.egress](JobPtr& job) {
+          job->egress = its;
+          job->route = "in a long lane";  // which says that the egress was chosen (facts_of)
+          return visit(job, "ready", false);
+        },
+        changed);
+  for (auto& job : changed) strip(*job);
   for (auto& job : changed) rest_job(std::move(job));
   for (auto& [key, group] : held_) group.jobs.erase_if([&](JobPtr& job) { return visit(job, "held", false); });
   std::erase_if(held_, [](const auto& entry) { return entry.second.jobs.empty(); });
@@ -168,7 +178,7 @@ bool Dispatcher::pick_one(Selection& selection, JobPtr& job, std::string_view st
   }
   if (job->charged) shared_.budgets.refund(*job->charged, meant.size());
   std::erase_if(job->recipients, [&](std::uint32_t r) { return std::ranges::binary_search(meant, r); });
-  picked.push_back(part(*job, std::move(meant)));
+  picked.push_back(part_of(*job, std::move(meant)));
   return false;
 }
 

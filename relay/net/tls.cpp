@@ -33,13 +33,8 @@ std::unique_ptr<TlsContext> TlsContext::client(bool verify, const std::string& c
   boost::system::error_code error;
   if (verify) {
     native->context.set_verify_mode(boost::asio::ssl::verify_peer, error);
-    if (!ca.empty())
-      native->context.load_verify_file(ca, error);
-    else
-      native->context.set_default_verify_paths(error);
-    if (error)
-      throw std::runtime_error("cannot load certificates from " + (ca.empty() ? "the system's store" : ca) + ": " +
-                               error.message());
+    native->trust = trusted(ca);
+    SSL_CTX_set1_cert_store(raw, native->trust.get());
   } else {
     native->context.set_verify_mode(boost::asio::ssl::verify_none, error);
   }

@@ -3,12 +3,13 @@
 import random
 import re
 import smtplib
+import threading
 
 import pytest
 
 from support import wait
 from support.egret import A, B, source
-from support.mail import (SENDER, below_trace, in_maildir_form, letter, send, send_exactly, trace_field)
+from support.mail import SENDER, Submitter, below_trace, in_maildir_form, letter, send, send_exactly, trace_field
 from support.postfix import Postfix
 from support.raw_smtp import RawSmtp, stuffed
 from support.scripted_receiver import ScriptedReceiver
@@ -206,3 +207,38 @@ def test_a_route_goes_before_the_mx_lookup(egret, dns, shop):
         assert dns.log("internal.test", "MX") == []
     finally:
         inside.stop()
+
+
+def test_a_receiver_that_puts_off_some_connections_gets_the_mail_over_the_others(egret, shop):
+    instance = egret(delivery={"retry": ["1h"], "connections_per_site": 2}, sources={"a": source("a", shared=True)},
+                     pools={"transactional": {"sources": ["a"]}})
+    greeted, put_off = [], threading.Event()
+
+    def first_only(*_):
+        greeted.append(1)
+        if len(greeted) == 1:
+            return None
+        put_off.set()
+        return "421 4.3.2 mx.shop.test cannot take another connection now"
+
+    shop.on("connect", first_only)
+    shop.on("ehlo", lambda *_: put_off.wait(10) and None)  # the first is under way when the second is put off
+    with Submitter() as submitter:
+        ids = [submitter.send(letter()).id for _ in range(20)]
+    wait.until(lambda: all(instance.message(id)["attempts"] for id in ids), 20, "all were attempted")
+    replies = [instance.message(id)["attempts"][0]["reply"] for id in ids]
+    assert put_off.is_set() and len(shop.messages) > 1
+    assert not [reply for reply in replies if "connections are put off" in reply], "one connection does not speak for all"
+
+
+def test_a_receiver_that_puts_off_every_connection_is_not_asked_for_each_message(egret, shop):
+    instance = egret(delivery={"retry": ["2s"]})
+    greeted = []
+    shop.on("connect", lambda *_: greeted.append(1) or "421 4.3.2 mx.shop.test is going down for maintenance")
+    with Submitter() as submitter:
+        ids = [submitter.send(letter()).id for _ in range(300)]  # more than have their bodies in memory
+    wait.until(lambda: all(instance.message(id)["attempts"] for id in ids), 20, "all know that it does not take mail now")
+    assert all("421" in instance.message(id)["attempts"][0]["reply"] for id in ids)
+    assert len(greeted) < 30, "one connection a second, not one for each message"
+    shop.on("connect", lambda *_: None)
+    wait.until(lambda: len(shop.messages) == 300, 30, "all arrive when it takes mail again")

@@ -8,7 +8,9 @@ namespace {
 
 /// The indices of the patterns that are possible in `text`.
 std::vector<std::size_t> possible(const std::vector<std::string>& patterns, std::string_view text) {
-  const LiteralFilter filter(patterns);
+  std::vector<std::size_t> invalid;
+  const LiteralFilter filter(patterns, invalid);
+  EXPECT_TRUE(invalid.empty());
   LiteralFilter::Bits scratch, bits;
   filter.possible(text, scratch, bits);
   std::vector<std::size_t> out;
@@ -25,6 +27,12 @@ TEST(LiteralFilter, FindsPatternsByTheStringsTheyNeed) {
   EXPECT_EQ(possible(patterns, "see spamcop"), (Found{1}));
   EXPECT_EQ(possible(patterns, "rate of limited spamhaus use"), (Found{1, 2}));
   EXPECT_EQ(possible(patterns, "nothing"), (Found{}));
+}
+
+TEST(LiteralFilter, NamesThePatternsThatAreNotValid) {
+  std::vector<std::size_t> invalid;
+  const LiteralFilter filter({"good", "(", "", "[z-a]"}, invalid);
+  EXPECT_EQ(invalid, (Found{1, 3}));
 }
 
 TEST(LiteralFilter, AsksForEveryStringThatAPatternNeeds) {
@@ -52,7 +60,8 @@ TEST(LiteralFilter, CountsMoreThanOneWordOfPatterns) {
 
 TEST(LiteralFilter, NeverLosesAMatch) {
   const std::vector<std::string> patterns{"a(bc|de)f?", "(ab|cd)+ef", "x?yz", "ab.{0,3}ef", "(?:ab|)ef", "a[bc]d", "\\bef\\b"};
-  const LiteralFilter filter(patterns);
+  std::vector<std::size_t> invalid;
+  const LiteralFilter filter(patterns, invalid);
   LiteralFilter::Bits scratch, bits;
   // Every text of seven letters over a small alphabet, by a fixed stride.
   const std::string_view letters = "abcdefyz ";

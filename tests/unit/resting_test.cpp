@@ -47,6 +47,23 @@ TEST_F(RestingTest, OfAVeryLongReplyKeepsTheCodes) {
   EXPECT_EQ(out[0]->last_reply, "451 4.7.1");
 }
 
+TEST_F(RestingTest, GivesWhatWasLoadedInTheOrderOfItsTime) {
+  const std::string none;
+  for (const std::uint32_t n : {5u, 2u, 9u, 1u})
+    resting_.load({.id = smtp::MessageId{n}, .next_at = at(static_cast<int>(n)), .recipients = 1, .reply = none, .host = none});
+  resting_.sort();
+  EXPECT_EQ(due(4), (std::vector<std::uint64_t>{1, 2}));
+  EXPECT_EQ(due(10, 1), (std::vector<std::uint64_t>{5}));
+}
+
+TEST_F(RestingTest, CountsByClass) {
+  resting_.add(job(1, at(1), 0));
+  resting_.add(job(2, at(1), 3));
+  resting_.add(job(3, at(1), 3));
+  EXPECT_EQ(resting_.size(3), 2u);
+  EXPECT_EQ(resting_.size(7), 0u);
+}
+
 TEST_F(RestingTest, GivesAJobBackAsItWas) {
   JobPtr in = job(7, at(50), 3);
   in->message->report = true;
