@@ -593,7 +593,9 @@ void Dispatcher::enqueue(JobPtr job, bool front) {
   if (&owner != this)
     return hand_over(owner, std::move(job), [front](Dispatcher& d, JobPtr j) { d.enqueue(std::move(j), front); });
   if (stopping_) return schedule(std::move(job));
-  if (const AttemptResult* closed = closed_.find({job->egress, site}, std::chrono::steady_clock::now())) {
+  const AttemptResult* const closed =
+      job->message->pass ? nullptr : closed_.find({job->egress, site}, std::chrono::steady_clock::now());
+  if (closed) {
     const AttemptResult fate = *closed;
     return conclude(std::move(job), fate);
   }

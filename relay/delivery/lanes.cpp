@@ -334,6 +334,14 @@ void Dispatcher::close_lane(Lane& lane, const AttemptResult& result) {
   if (lane.ready.empty()) return;
   Unreached& group = unreached_.emplace_back();
   empty_lane(lane, group.jobs);
+  // Who waits for the verdict is told what the receiver says to him.
+  if (!result.outcomes.empty())
+    group.jobs.erase_if([&](JobPtr& job) {
+      if (!job->message->pass) return false;
+      ++load_of(*job).ready;
+      push(lane.ready, std::move(job));
+      return true;
+    });
   group.result = std::move(fate);
   work();
 }
