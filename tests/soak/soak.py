@@ -9,26 +9,19 @@ import argparse
 import gc
 import pathlib
 import random
-import statistics
 import sys
 import threading
 import time
 
 from chaos import Chaos, Unanswered, Watcher
 from clients import Load
+from growth import compare
 from ledger import Ledger
 from support import wait
 from world import DOMAINS, World
 
-# What a median may be above an earlier one. Memory: heaps fragment, and sanitizers keep shadow memory of every page that was ever
-# touched. Each worker remembers its last 10 000 messages with their attempts, 2 to 3 KB each: until a life has seen FILLED messages,
-# that much more for each is no leak; behind that, 100 octets a message would be 10 MB in 100 000 messages.
-MEMORY_SHARE, MEMORY_KB = 0.10, 12 * 1024
-FILLED, HISTORY_KB = 25_000, 3
-# A replaced configuration is kept for those who began under it, the last hundred of them for a day, at nearly 1 MB each.
+# A replaced configuration is kept for those who began under it, the last hundred of them for a day: 60 KB each.
 RELOADS_KEPT = 100
-DESCRIPTORS, THREADS, SEGMENTS = 8, 0, 2
-LONG_ENOUGH = 600  # seconds of one life; a shorter one still fills its caches
 DRAIN_WITHIN = 240
 CALM_WITHIN = 120
 SEGMENTS_LEFT = 1  # the active one
@@ -197,34 +190,6 @@ class Soak:
 
     # -- the verdict
 
-    def growth(self):
-        """(text of all figures, violations) of the long life."""
-        lives = {}
-        for sample in self.samples:
-            if sample.calm:
-                lives.setdefault(sample.life, []).append(sample)
-        longest = max(lives.values(), key=lambda found: found[-1].time - found[0].time, default=[])
-        if len(longest) < 8:
-            return ["too few calms for a comparison"], ["growth was not measured"]
-        start, span = longest[0].time, longest[-1].time - longest[0].time
-        early = [s for s in longest if start + span / 4 <= s.time <= start + span / 2] or longest[:len(longest) // 2]
-        late = [s for s in longest if s.time >= start + span * 3 / 4]
-        seen = [statistics.median(s.accepted for s in part) - longest[0].accepted for part in (early, late)]
-        history = max(0, min(seen[1], FILLED) - seen[0]) * HISTORY_KB
-        lines, bad = [f"the longest life: {span / 60:.1f} minutes, {len(longest)} looks in calms, messages until the second quarter's "
-                      f"and the last quarter's: {seen[0]:.0f}, {seen[1]:.0f}; {history / 1024:.0f} MB of history more"], []
-        for name, allowed in (("rss", None), ("pss", None), ("descriptors", DESCRIPTORS), ("threads", THREADS), ("segments", SEGMENTS),
-                              ("hints", SEGMENTS), ("state", 4096)):
-            before, after = (statistics.median(getattr(s, name) for s in part) for part in (early, late))
-            most = before + (max(before * MEMORY_SHARE, MEMORY_KB) + history if allowed is None else allowed)
-            first, last = getattr(longest[0], name), getattr(longest[-1], name)
-            lines.append(f"{name}: first {first}, second quarter {before:.0f}, last quarter {after:.0f}, last {last}")
-            if after > most and span >= LONG_ENOUGH:
-                bad.append(f"{name} has grown from {before:.0f} to {after:.0f}")
-        if span < LONG_ENOUGH:
-            lines.append("too short a life to say whether anything grows")
-        return lines, bad
-
     def violations(self):
         found = list(self.problems) + self.chaos.problems + self.watcher.problems + self.ledger.violations()
         found += ["sanitizer: " + text[:4000] for text in self.egret.findings()]
@@ -234,7 +199,7 @@ class Soak:
         return found
 
     def summary(self):
-        lines, bad = self.growth()
+        lines, bad = compare(self.samples)
         counts, (copies, _) = self.ledger.counts(), self.ledger.duplicates()
         violations = self.violations() + bad
         say(f"offered {counts['offered']} messages, accepted {counts['accepted']} ({counts['passed']} passed through) for "
