@@ -49,7 +49,8 @@ constexpr auto deliveries_deadline = 8s;
 constexpr auto alerts_deadline = 3s;
 
 constexpr std::size_t most_retired = 100;
-constexpr auto retired_kept = 24h;  // a replaced configuration lives on for whoever began under it
+constexpr auto longest_use = 30min;  // nobody lets a connection and its look-ups take longer
+constexpr auto retired_kept = 24h;   // a replaced configuration lives on for whoever began under it
 
 /// One worker thread and what lives on it.
 struct Worker {
@@ -530,7 +531,8 @@ class Program {
   void retire() {
     const auto time = std::chrono::steady_clock::now();
     std::erase_if(retired_, [&](const Retired& old) { return old.until <= time; });
-    if (retired_.size() >= most_retired) retired_.erase(retired_.begin());
+    if (retired_.size() >= most_retired && retired_.front().until <= time + retired_kept - longest_use)
+      retired_.erase(retired_.begin());
     retired_.push_back({config_, tls_, time + retired_kept});
   }
 

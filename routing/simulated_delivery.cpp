@@ -428,6 +428,10 @@ void SimulatedDelivery::conclude_refused(JobPtr job, const smtp::RecipientOutcom
 }
 
 void SimulatedDelivery::next_egress(JobPtr job, const std::string& reason, Time now) {
+  if (job->sticky_strict && job->sticky == job->egress) {
+    const auto keep = job->sticky;
+    return retry_later(std::move(job), keep, true, now);
+  }
   ++hour(*job, now).failovers;
   job->tried.push_back({job->egress, "refused it in this round: " + reason, {}});
   if (job->sticky == job->egress) job->sticky.reset();  // the egress it kept to is out of service

@@ -174,6 +174,7 @@ void traffic(Page& page, const Metrics& m) {
   };
   counter("egret_connections_total", "Client connections.", m.connections);
   counter("egret_connections_refused_total", "Client connections refused over a limit.", m.connections_refused);
+  counter("egret_logins_refused_total", "Logins of clients that were refused.", m.logins_refused);
   counter("egret_messages_accepted_total", "Messages answered with 250.", m.messages_accepted);
   counter("egret_recipients_accepted_total", "Recipients of accepted messages.", m.recipients_accepted);
   counter("egret_bytes_accepted_total", "Octets of accepted messages.", m.bytes_accepted);

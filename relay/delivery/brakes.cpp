@@ -68,12 +68,7 @@ boost::asio::awaitable<void> Dispatcher::hold_mail_of(std::string user, std::str
 }
 
 void Dispatcher::release_user(const std::string& user) {
-  const std::string reason = Brakes::hold_reason(user);
-  for (auto it = withheld_.lower_bound(reason); it != withheld_.end() && it->first.starts_with(reason);) {
-    released_.splice(it->second.jobs);
-    it = withheld_.erase(it);
-  }
-  work();
+  release_withheld(Brakes::hold_reason(user));
 }
 
 }  // namespace egret::relay

@@ -173,8 +173,8 @@ boost::asio::awaitable<Transaction> Connection::prepare(std::shared_ptr<const sp
   options.eight_bit_mime = peer.eight_bit_mime;
   Transaction out;
   out.outgoing = co_await prepare_outgoing(std::move(message), std::move(options), spool);
-  if (!out.outgoing.problem.empty()) {
-    out.refusal = smtp::make_reply(554, "5.6.3 (local) " + out.outgoing.problem);
+  out.refusal = refusal_of(out.outgoing);
+  if (out.refusal) {
     out.envelope.recipients.resize(recipients.size());
     co_return out;
   }
@@ -200,7 +200,7 @@ boost::asio::awaitable<AttemptResult> Connection::send(const Transaction* transa
     co_return out;
   }
   ++messages_;
-  replied_ = false;
+  replied_ = end_written_ = false;
   auto action = session_.send(transaction->envelope);
   while (true) {
     switch (action) {
@@ -214,7 +214,8 @@ boost::asio::awaitable<AttemptResult> Connection::send(const Transaction* transa
       case ClientSession::Action::body: {
         const std::string behind = next && !next->refusal ? session_.chain(next->envelope) : std::string();
         const bool sent = co_await send_body(&transaction->outgoing, behind, spool);
-        if (!sent) co_return broken(Kind::lost);
+        // With more behind it, the final dot may have gone out before the write failed.
+        if (!sent) co_return broken(end_written_ && !behind.empty() ? Kind::ambiguous : Kind::lost);
         action = session_.body_sent();
         break;
       }
@@ -287,6 +288,7 @@ boost::asio::awaitable<bool> Connection::write_piece(std::span<const std::string
   for (std::size_t at = 0; at < buffers.size(); at += 16) {
     const std::size_t count = std::min<std::size_t>(16, buffers.size() - at);
     stream_->expires_at(in(block_timeout));
+    end_written_ = !end.empty() && at + count == buffers.size();
     const error_code error = co_await stream_->write(std::span(buffers).subspan(at, count));
     if (error) {
       fail(stream_->timed_out() ? "timed out while sending the message"

@@ -20,13 +20,11 @@ namespace {
 constexpr std::size_t max_preparing = 64;       // of a class
 constexpr std::size_t max_preparing_all = 512;  // with so many, a class has one
 constexpr std::size_t max_ready = 50'000;       // of a class, with a connection to wait for; the rest rests on disk
-constexpr std::size_t most_due = 256;           // of a class, whose time has come, in one go
 constexpr std::size_t long_queue = 100;         // jobs
 constexpr auto moving_within = std::chrono::seconds(1);
 constexpr std::size_t max_kept = 20'000;
 constexpr std::size_t most_resting_due = 1'000;  // of a class, made ready in memory; more than that rests though it is due
 constexpr std::size_t refill_below = 128, refill_by = 128;  // of a class
-constexpr auto unreadable_pause = std::chrono::minutes(5);
 constexpr auto kept_time = std::chrono::hours(4);
 constexpr std::size_t recipients_per_job = 100;  // what every server must take (RFC 5321 section 4.5.3.1.8)
 
@@ -104,10 +102,8 @@ void Dispatcher::submit(std::shared_ptr<const spool::Message> message, std::shar
   if (!keeps_body(*job)) job->content.reset();
   if (!job->message->pass && due_.size(job->message->message_class) >= most_resting_due) {
     job->content.reset();
-    if (Resting::fits(*job)) {
-      resting_.add(std::move(job));
-      return arm();
-    }
+    resting_.add(std::move(job));
+    return arm();
   }
   push(due_, std::move(job));
   pump();
@@ -214,12 +210,10 @@ void Dispatcher::recover(const spool::Recovered& message) {
     job->last_host = group.reply_host;
     job->sticky = egress_named(group.sticky);
     if (group.held && !hold_is_over(group.hold_reason))
-      withheld_[group.hold_reason.empty() ? std::string(held_by_operator) : group.hold_reason].add(std::move(job),
-                                                                                                   weights_.of(its));
-    else if (Resting::fits(*job))
-      resting_.load(Resting::facts_of(*job));
+      withheld_.try_emplace(group.hold_reason.empty() ? std::string(held_by_operator) : group.hold_reason, expires_)
+          .first->second.add(std::move(job), weights_.of(its));
     else
-      scheduled_[its].push_back({job->next_at, std::move(job)});
+      resting_.load(std::move(job));
   }
 }
 
@@ -227,7 +221,6 @@ void Dispatcher::start() {
   for (const auto& [name, messages] : std::exchange(gone_classes_, {}))
     log::warn("waiting messages are of a class that is gone; they take the first one",
               {{"class", name}, {"messages", std::to_string(messages)}});
-  for (auto& [message_class, heap] : scheduled_) std::ranges::make_heap(heap, LaterFirst{});
   resting_.sort();
   started_ = true;
   look();
@@ -438,7 +431,10 @@ void Dispatcher::configure() {
     empty_lane(*lane, again_);
     for (auto* timer : lane->idle) timer->cancel();
   }
-  for (auto& [key, held] : std::exchange(held_, {})) again_.splice(held.jobs);
+  for (auto& [key, held] : std::exchange(held_, {})) {
+    again_.splice(held.jobs);
+    if (!held.away().empty()) strays_.push_back(held.take_away(expires_));
+  }
   work();
   look();
 }
@@ -503,7 +499,7 @@ void Dispatcher::dispatch(JobPtr job) {
         continue;
       }
       if (const auto wait = shape(*job, egress.index)) {
-        if (trial) shared_.common.trials.release(egress.index, job->site->provider);
+        if (trial) free_trial(egress.index, job->site->provider);
         // Throttled, and the class does not spill: it waits for its source, whatever else is free.
         const bool tried_source =
             std::ranges::any_of(job->tried, [](const auto& tried) { return tried.egress.kind == routing::EgressKind::source; });
@@ -624,15 +620,15 @@ void Dispatcher::hold(JobPtr job, const routing::Hold& reason) {
   if (job->sticky) key.sticky = static_cast<int>(job->sticky->index) * 2 + (job->sticky->kind == routing::EgressKind::smarthost);
   if (refused_somewhere(*job)) key.sender = job->sender_domain;
   if (shared_.config->classes[job->message->message_class].spending) key.message_class = job->message->message_class;
-  HeldJobs& held = held_[key];
-  if (held.jobs.empty() || held.reason != reason.reason)
+  HeldJobs& held = held_.try_emplace(key, expires_).first->second;
+  if (held.empty() || held.reason != reason.reason)
     log::info("holding mail", {{"id", smtp::to_string(job->message->id)},
                                {"pool", shared_.config->topology.pools[key.pool].name},
                                {"provider", key.provider},
                                {"route", job->route}});
   held.reason = reason.reason;
   // The first of the times at which something may change for one of them.
-  if (held.jobs.empty() || (reason.until && (!held.until || *reason.until < *held.until))) held.until = reason.until;
+  if (held.empty() || (reason.until && (!held.until || *reason.until < *held.until))) held.until = reason.until;
   job->content.reset();
   const int weight = weights_.of(job->message->message_class);
   held.add(std::move(job), weight);
@@ -642,7 +638,12 @@ void Dispatcher::hold(JobPtr job, const routing::Hold& reason) {
 void Dispatcher::release_trial(Job& job) {
   if (!job.holds_trial) return;
   job.holds_trial = false;
-  shared_.common.trials.release(job.egress.index, job.site->provider);
+  free_trial(job.egress.index, job.site->provider);
+}
+
+/// Its place, for which mail of any worker may wait.
+void Dispatcher::free_trial(std::uint32_t source, const std::string& provider) {
+  shared_.common.trials.release(source, provider);
   for (Dispatcher* dispatcher : all_)
     boost::asio::post(dispatcher->executor_, [dispatcher] {
       if (!dispatcher->held_.empty()) dispatcher->release_held();
@@ -668,18 +669,16 @@ bool Dispatcher::refused_somewhere(const Job& job) const {
 
 /// Makes some of what rests and is due ready, of each class that has little there.
 void Dispatcher::refill() {
-  if (stopping_ || !started_) return;
-  if (!parked_.empty()) call_back();
+  if (stopping_ || !started_ || shared_.spool.delivery_paused()) return;
+  call_back();
   if (resting_.empty()) return;
   const auto wanted = [this](std::uint32_t message_class) { return due_.size(message_class) < refill_below; };
   for (auto& job : resting_.take_due(now(), refill_by, wanted)) push(due_, std::move(job));
 }
 
 void Dispatcher::rest_job(JobPtr job) {
-  if (Resting::fits(*job)) return resting_.add(std::move(job));
-  auto& heap = scheduled_[job->message->message_class];
-  heap.push_back({job->next_at, std::move(job)});
-  std::ranges::push_heap(heap, LaterFirst{});
+  strip(*job);
+  resting_.add(std::move(job));
 }
 
 /// Puts the job to rest until job->next_at: only its id stays in memory.
@@ -689,34 +688,22 @@ void Dispatcher::schedule(JobPtr job) {
   const Keep keep{job->sticky, job->sticky_strict, job->ambiguous};
   if (settled(*job, {Settled::End::deferred, smtp::make_reply(451, "4.3.2 (local) no delivery now, try again later"), "", keep}))
     return;
-  strip(*job);
   rest_job(std::move(job));
   arm();
-}
-
-/// It rests beside perhaps a hundred thousand others: what this round took is given back, not only emptied.
-void Dispatcher::strip(Job& job) {
-  job.content.reset();
-  job.site.reset();
-  std::vector<routing::Excluded>().swap(job.tried);
-  std::string().swap(job.route);
-  std::string().swap(job.tls);
-  job.called = false;
 }
 
 void Dispatcher::arm() {
   if (stopping_) return;
   routing::Time next = routing::Time::max();
-  for (const auto& [message_class, heap] : scheduled_)
-    if (!heap.empty()) next = std::min(next, heap.front().at);
+  const routing::Time soon = now() + std::chrono::milliseconds(100);
   // What is due waits for room, which nobody may tell of: lanes that live long take what they have.
-  if (!due_.empty() || !called_.empty() || !parked_.empty()) next = std::min(next, now() + std::chrono::milliseconds(100));
-  if (!resting_.empty()) next = std::min(next, std::max(resting_.next(), now() + std::chrono::milliseconds(100)));
+  if (!due_.empty() || !called_.empty() || !parked_.empty() || !strays_.empty()) next = soon;
+  if (!resting_.empty()) next = std::min(next, std::max(resting_.next(), soon));
   for (const auto& [key, held] : held_) {
-    next = std::min(next, held.first_expiry);
+    next = std::min(next, held.hungry() ? soon : std::max(held.next_expiry(), soon));
     if (held.until) next = std::min(next, *held.until);
   }
-  for (const auto& [reason, held] : withheld_) next = std::min(next, held.first_expiry);
+  for (const auto& [reason, held] : withheld_) next = std::min(next, std::max(held.next_expiry(), soon));
   if (next == routing::Time::max()) return;
   // Never longer than a second: wall-clock time may be set.
   const auto delay = std::clamp<routing::Duration>(next - now(), std::chrono::milliseconds(1), std::chrono::seconds(1));
@@ -731,23 +718,7 @@ void Dispatcher::arm() {
 void Dispatcher::look() {
   if (stopping_ || !started_) return;
   const routing::Time time = now();
-  // When the time of many has come at once, the next look (arm) takes the next few of them.
-  for (auto& [message_class, heap] : scheduled_)
-    for (std::size_t n = 0; n < most_due && !heap.empty() && heap.front().at <= time; ++n) {
-      std::ranges::pop_heap(heap, LaterFirst{});
-      push(due_, std::move(heap.back().job));
-      heap.pop_back();
-    }
-  const bool held_due = std::ranges::any_of(held_, [&](const auto& entry) {
-    return entry.second.first_expiry <= time || (entry.second.until && *entry.second.until <= time);
-  });
-  if (held_due) {
-    for (auto& [key, held] : held_) {
-      if (held.until && *held.until <= time) held.until.reset();
-      for (auto& job : held.take_expired(time)) push(again_, std::move(job));  // which ends them
-    }
-    if (snapshot_) release_held();
-  }
+  end_held(time);
   end_withheld(time);
   pump();
   arm();
@@ -758,7 +729,7 @@ boost::asio::awaitable<void> Dispatcher::stop(Deadline deadline) {
   timer_.cancel();
   slices_.cancel();
   // What is still to be worked on rests; who waits for a verdict has it.
-  while (auto job = released_.pop()) release_job(std::move(*job));
+  while (auto job = next_released()) release_job(std::move(*job));
   while (auto job = again_.pop()) schedule(std::move(*job));
   for (auto& group : unreached_)
     while (auto job = group.jobs.pop()) schedule(std::move(*job));
@@ -768,28 +739,35 @@ boost::asio::awaitable<void> Dispatcher::stop(Deadline deadline) {
     resolver_.cancel();
     deadlines_.expire_all();
   });
+  resolver_.cancel();  // who only asks (explain) is not waited for
 }
 
 // ---- for the API -------------------------------------------------------------------------------------------------
 
+/// What is kept as numbers, and by whom.
+struct Dispatcher::ListedAs {
+  const char* state = nullptr;  ///< none: by its time
+  std::string site{}, egress{};
+  const std::string* reason = nullptr;  ///< none: what the last server said
+};
+
 /// A million of them at most: no strings but those of the rows that are asked for.
-/// `lane`: the one that put them away, none for what waits for its time.
-void Dispatcher::list_resting(const Resting& resting, const LaneKey* lane, const QueueFilter& filter, QueueSummary& out) const {
+void Dispatcher::list_resting(const Resting& resting, const ListedAs& as, const QueueFilter& filter, QueueSummary& out) const {
+  if (resting.empty()) return;
   const routing::Time time = now();
-  const std::string egress = lane ? shared_.config->topology.name(lane->egress) : "";
-  const std::string site = lane && lane->egress.kind == routing::EgressKind::source ? lane->site : "";
-  if (!site.empty()) out.by_site[site] += resting.size();
-  if (!egress.empty()) out.by_egress[egress] += resting.size();
+  if (!as.site.empty()) out.by_site[as.site] += resting.size();
+  if (!as.egress.empty()) out.by_egress[as.egress] += resting.size();
+  if (as.state && std::string_view(as.state) == "held") out.held += resting.size();
   resting.each([&](const Resting::Row& row) {
     ++out.total;
     ++out.by_class[row.message_class];
     if (!out.oldest || row.accepted < *out.oldest) out.oldest = row.accepted;
     if (out.rows.size() >= filter.limit || (filter.message_class && *filter.message_class != row.message_class)) return;
-    const char* const state = row.next_at <= time ? "ready" : "scheduled";
+    const char* const state = as.state ? as.state : row.next_at <= time ? "ready" : "scheduled";
     if (!filter.state.empty() && filter.state != state) return;
     const MessageHistory* known = history_.head(row.id);
-    out.rows.push_back({row.id, row.message_class, site, egress, state, row.accepted, row.next_at, row.attempts, row.recipients,
-                        known ? known->sender : "", row.last_reply});
+    out.rows.push_back({row.id, row.message_class, as.site, as.egress, state, row.accepted, row.next_at, row.attempts,
+                        row.recipients, known ? known->sender : "", as.reason ? *as.reason : row.last_reply});
   });
 }
 
@@ -821,14 +799,23 @@ QueueSummary Dispatcher::queue(const QueueFilter& filter) const {
   for (const JobQueue* queue : {&due_, &called_, &again_, &released_})
     queue->for_each([&](const JobPtr& job) { add(*job, "ready", "", job->last_reply); });
   for (const auto& group : unreached_) group.jobs.for_each([&](const JobPtr& job) { add(*job, "ready", "", job->last_reply); });
-  for (const auto& [message_class, heap] : scheduled_)
-    for (const auto& entry : heap) add(*entry.job, "scheduled", "", entry.job->last_reply);
-  list_resting(resting_, nullptr, filter, out);
-  for (const auto& [key, parked] : parked_) list_resting(parked, &key, filter, out);
-  for (const auto& [key, held] : held_) held.jobs.for_each([&](const JobPtr& job) { add(*job, "held", "", held.reason); });
-  for (const auto& [reason, held] : withheld_) held.jobs.for_each([&](const JobPtr& job) { add(*job, "held", "", reason); });
-  for (const auto& jobs : changing_)
-    for (const auto& job : jobs) add(*job, "active", "", "");
+  list_resting(resting_, {}, filter, out);
+  for (const auto& [key, parked] : parked_) {
+    const bool source = key.egress.kind == routing::EgressKind::source;
+    list_resting(parked, {"ready", source ? key.site : "", shared_.config->topology.name(key.egress)}, filter, out);
+  }
+  for (const auto* over : {&strays_, &releasing_})
+    for (const Resting& some : *over) list_resting(some, {"ready"}, filter, out);
+  const auto add_held = [&](const HeldJobs& held, const std::string& reason) {
+    held.jobs.for_each([&](const JobPtr& job) { add(*job, "held", "", reason); });
+    list_resting(held.away(), {"held", {}, {}, &reason}, filter, out);
+  };
+  for (const auto& [key, held] : held_) add_held(held, held.reason);
+  for (const auto& [reason, held] : withheld_) add_held(held, reason);
+  for (const Picked& picked : changing_) {
+    for (const auto& job : picked.jobs) add(*job, "active", "", "");
+    list_resting(picked.resting, {"active"}, filter, out);
+  }
   for (const auto& [key, lane] : lanes_) lane->ready.for_each([&](const JobPtr& job) { add(*job, "ready", name(*job), ""); });
   for (const Job* job : active_) add(*job, "active", job->route.empty() ? "" : name(*job), "");
   return out;

@@ -20,6 +20,7 @@
 #include "relay/delivery/class_weights.hpp"
 #include "relay/delivery/closed.hpp"
 #include "relay/delivery/connection.hpp"
+#include "relay/delivery/held_jobs.hpp"
 #include "relay/delivery/history.hpp"
 #include "relay/delivery/job.hpp"
 #include "relay/delivery/resting.hpp"
@@ -27,13 +28,12 @@
 #include "relay/delivery/shared.hpp"
 #include "relay/dns/sites.hpp"
 #include "relay/runtime/task_group.hpp"
-#include "routing/fair_queue.hpp"
 #include "smtp/dsn.hpp"
 
 namespace egret::relay {
 
-/// Waiting jobs; where classes meet they are served by weight.
-using JobQueue = routing::FairQueue<JobPtr>;
+/// What cannot be read from the spool is tried again after this time.
+inline constexpr auto unreadable_pause = std::chrono::minutes(5);
 
 /// The reason of a hold that the operator asked for.
 inline constexpr std::string_view held_by_operator = "held by the operator";
@@ -168,28 +168,6 @@ class Dispatcher {
     std::optional<std::uint32_t> message_class;  ///< where that has a budget of its own
     auto operator<=>(const HeldKey&) const = default;
   };
-  struct HeldJobs {
-    JobQueue jobs;
-    std::string reason;
-    std::optional<routing::Time> until;
-    routing::Time first_expiry = routing::Time::max();  ///< not later than that of any
-    // While they are offered again.
-    bool offering = false;
-    std::size_t to_offer = 0;
-    std::size_t stuck = 0;  ///< offered in vain
-
-    void add(JobPtr job, int weight);
-    /// Takes out the jobs whose time is over.
-    std::vector<JobPtr> take_expired(routing::Time time);
-  };
-  /// A job that rests until its time; the time stands here too, so that ordering them touches no job.
-  struct Scheduled {
-    routing::Time at;
-    JobPtr job;
-  };
-  struct LaterFirst {
-    bool operator()(const Scheduled& a, const Scheduled& b) const { return a.at > b.at; }
-  };
   /// Jobs whose destination could not be reached: they share what came of the one that tried.
   struct Unreached {
     JobQueue jobs;
@@ -199,6 +177,16 @@ class Dispatcher {
   struct Load {
     std::size_t preparing = 0;
     std::size_t ready = 0;  ///< in lanes
+  };
+  /// Picked by an operator's command that is under way.
+  struct Picked {
+    explicit Picked(const Resting::Expires& expires) : resting(expires) {}
+    bool empty() const { return jobs.empty() && resting.empty(); }
+    void add(JobPtr job);
+    std::vector<JobPtr> take(std::size_t about);
+
+    std::deque<JobPtr> jobs;
+    Resting resting;
   };
   struct Established;
   /// A job and what it is for the connection that it is on.
@@ -240,6 +228,9 @@ class Dispatcher {
   void enqueue(JobPtr job, bool front = false);
   void hold(JobPtr job, const routing::Hold& hold);
   void release_job(JobPtr job);
+  void release_withheld(const std::string& reason);
+  std::optional<JobPtr> next_released();
+  void end_held(routing::Time time);
   bool hold_is_over(std::string_view reason) const;
   void end_withheld(routing::Time time);
 
@@ -251,11 +242,12 @@ class Dispatcher {
   SelectorFacts facts_of(const Job& job, std::string_view state) const;
   boost::asio::awaitable<void> judge(Selection* selection);
   boost::asio::awaitable<std::optional<std::string>> site_of(Selection* selection, std::string domain);
-  void pick(Selection& selection, std::deque<JobPtr>& picked);
-  bool pick_one(Selection& selection, JobPtr& job, std::string_view state, bool withheld, std::deque<JobPtr>& picked);
-  boost::asio::awaitable<void> change(const QueueCommand* command, std::deque<JobPtr>* picked);
+  void pick(Selection& selection, Picked& picked);
+  bool pick_one(Selection& selection, JobPtr& job, std::string_view state, bool withheld, Picked& picked);
+  boost::asio::awaitable<void> change(const QueueCommand* command, Picked* picked);
   boost::asio::awaitable<void> cancel(std::vector<JobPtr> jobs, const QueueCommand* command);
   void release_trial(Job& job);
+  void free_trial(std::uint32_t source, const std::string& provider);
   std::optional<routing::ShapingRefusal> shape(const Job& job, std::uint32_t source) const;
   void give_back(Job& job, std::size_t used);
   void smarthost_refuses(const Job& job, const std::string& text, routing::AccountTrouble trouble,
@@ -284,12 +276,15 @@ class Dispatcher {
   void look();
   void rest_job(JobPtr job);
   void refill();
-  static void strip(Job& job);
-  void list_resting(const Resting& resting, const LaneKey* lane, const QueueFilter& filter, QueueSummary& out) const;
+  struct ListedAs;
+  void list_resting(const Resting& resting, const ListedAs& as, const QueueFilter& filter, QueueSummary& out) const;
 
-  // What long lanes put away (parking.cpp).
+  // What long lanes and long holds put away (parking.cpp).
   bool park(const Lane& lane, bool moving, JobPtr& job);
   void call_back();
+  void call(std::vector<JobPtr> jobs);
+  void call_to_lanes();
+  void call_to_holds();
 
   // Lanes (lanes.cpp).
   void kick(Lane& lane);
@@ -298,6 +293,7 @@ class Dispatcher {
   bool work_for(const Lane& lane, bool lesser) const;
   void serve(Lane& lane, bool& lesser, const Job* job) const;
   boost::asio::awaitable<JobPtr> take(Lane* lane, bool* lesser);
+  bool waits_for_spool(Lane& lane);
   boost::asio::awaitable<JobPtr> loaded(JobPtr job);
   boost::asio::awaitable<void> rest(Lane* lane);
   void put_back(Lane& lane, JobPtr job);
@@ -370,15 +366,17 @@ class Dispatcher {
   std::map<std::string, std::uint64_t> gone_classes_;  ///< of messages that waited when the program started
   Closed<LaneKey> closed_;
   std::list<Unreached> unreached_;  ///< to be concluded, in slices
-  std::function<routing::Time(std::uint32_t, routing::Time)> expires_;
-  Resting resting_;                                            ///< what waits for its time
-  std::map<LaneKey, Resting> parked_;                          ///< ready, and put away by long lanes
-  LaneKey called_last_;                                        ///< of parked_
-  std::map<std::uint32_t, std::vector<Scheduled>> scheduled_;  ///< of that, what Resting does not take, by class; heaps by time
+  Resting::Expires expires_;
+  Resting resting_;                    ///< what waits for its time
+  std::map<LaneKey, Resting> parked_;  ///< ready, and put away by long lanes
+  LaneKey called_last_;                ///< of parked_
   std::map<HeldKey, HeldJobs> held_;
+  HeldKey hold_called_last_;                  ///< of held_
+  std::list<Resting> strays_;                 ///< put away by holds of another configuration: to be decided anew
   std::deque<HeldKey> offers_;                ///< of held_, to be offered again in slices
   std::map<std::string, HeldJobs> withheld_;  ///< by the operator or a guard, by reason: no standing releases them
-  std::list<std::deque<JobPtr>> changing_;    ///< picked by operators' commands that are under way
+  std::list<Resting> releasing_;              ///< put away by holds that are over: to be released
+  std::list<Picked> changing_;
   std::map<LaneKey, std::unique_ptr<Lane>> lanes_;
   std::map<std::string, std::pair<Keep, Deadline>>
       kept_;  ///< what passes through and must keep to its egress, by sender, recipient and site

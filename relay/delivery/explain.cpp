@@ -19,13 +19,18 @@ std::vector<WaitingJob> Dispatcher::jobs_of(smtp::MessageId id) const {
   const auto held = [&](const JobPtr& job) { add(*job, "held"); };
   for (const JobQueue* queue : {&due_, &called_, &again_, &released_}) queue->for_each(ready);
   for (const auto& group : unreached_) group.jobs.for_each(ready);
-  for (const auto& [message_class, heap] : scheduled_)
-    for (const auto& entry : heap) add(*entry.job, "scheduled");
   for (const auto& job : resting_.copies_of(id)) add(*job, job->next_at <= now() ? "ready" : "scheduled");
   for (const auto& [key, parked] : parked_)
     for (const auto& job : parked.copies_of(id)) add(*job, "ready");
-  for (const auto& [key, group] : held_) group.jobs.for_each(held);
-  for (const auto& [reason, group] : withheld_) group.jobs.for_each(held);
+  for (const auto* over : {&strays_, &releasing_})
+    for (const Resting& some : *over)
+      for (const auto& job : some.copies_of(id)) add(*job, "ready");
+  const auto all_held = [&](const HeldJobs& group) {
+    group.jobs.for_each(held);
+    for (const auto& job : group.away().copies_of(id)) add(*job, "held");
+  };
+  for (const auto& [key, group] : held_) all_held(group);
+  for (const auto& [reason, group] : withheld_) all_held(group);
   for (const auto& [key, lane] : lanes_) lane->ready.for_each(ready);
   for (const Job* job : active_) add(*job, "active");
   return out;

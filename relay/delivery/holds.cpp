@@ -7,32 +7,13 @@
 #include "relay/runtime/log.hpp"
 
 namespace egret::relay {
-
 namespace {
 
-constexpr std::size_t many = 1000;  // jobs
+constexpr std::size_t released_at_once = 128;  // of a class, made jobs again
+constexpr std::size_t released_at_hand = 128;  // of a class; more of them wait for their turn as numbers
+constexpr std::size_t most_ending = 4'000;     // jobs whose time is over, while more of them are kept as numbers
 
 }  // namespace
-
-void Dispatcher::HeldJobs::add(JobPtr job, int weight) {
-  first_expiry = std::min(first_expiry, job->message->expires);
-  const std::uint32_t its = job->message->message_class;
-  jobs.push_back(its, weight, std::move(job));
-}
-
-std::vector<JobPtr> Dispatcher::HeldJobs::take_expired(routing::Time time) {
-  std::vector<JobPtr> out;
-  if (first_expiry > time) return out;
-  first_expiry = routing::Time::max();
-  jobs.erase_if([&](JobPtr& job) {
-    if (job->message->expires <= time) return out.push_back(std::move(job)), true;
-    first_expiry = std::min(first_expiry, job->message->expires);
-    return false;
-  });
-  // Many that end one after another are not all looked through for each of them.
-  if (jobs.size() > many) first_expiry = std::max(first_expiry, time + std::chrono::seconds(1));
-  return out;
-}
 
 void Dispatcher::hold_job(JobPtr job, const std::string& reason, bool durable) {
   release_trial(*job);
@@ -44,7 +25,7 @@ void Dispatcher::hold_job(JobPtr job, const std::string& reason, bool durable) {
   job->tried.clear();
   job->route.clear();
   const int weight = weights_.of(job->message->message_class);
-  withheld_[reason].add(std::move(job), weight);
+  withheld_.try_emplace(reason, expires_).first->second.add(std::move(job), weight);
   arm();
 }
 
@@ -54,23 +35,57 @@ void Dispatcher::release_job(JobPtr job) {
   shared_.guard.forget(static_cast<std::uint64_t>(job->message->id));
   job->next_at = now();
   save_progress(*job);
-  push(due_, std::move(job));
+  // Of many, most wait for their turn as numbers.
+  if (due_.size(job->message->message_class) < released_at_hand) return push(due_, std::move(job));
+  rest_job(std::move(job));
+  arm();
 }
 
-void Dispatcher::release_sender(const std::string& sender) {
-  const std::string reason = "sender " + routing::PoisonGuard::key_of(sender) + " is held";
+/// The next of those whose hold is over.
+std::optional<JobPtr> Dispatcher::next_released() {
+  while (released_.empty() && !releasing_.empty()) {
+    for (auto& job : releasing_.front().take_due(routing::Time::max(), released_at_once, [](std::uint32_t) { return true; }))
+      push(released_, std::move(job));
+    if (releasing_.front().empty()) releasing_.pop_front();
+  }
+  return released_.pop();
+}
+
+/// Ends the holds whose reason begins so.
+void Dispatcher::release_withheld(const std::string& reason) {
   for (auto it = withheld_.lower_bound(reason); it != withheld_.end() && it->first.starts_with(reason);) {
     released_.splice(it->second.jobs);
+    if (!it->second.away().empty()) releasing_.push_back(it->second.take_away(expires_));
     it = withheld_.erase(it);
   }
   work();
 }
 
+void Dispatcher::release_sender(const std::string& sender) {
+  release_withheld("sender " + routing::PoisonGuard::key_of(sender) + " is held");
+}
+
+/// The time of some mail that routing holds is over: it ends. Or the time at which something may change for it has come.
+void Dispatcher::end_held(routing::Time time) {
+  bool due = false;
+  for (auto& [key, held] : held_) {
+    if (held.until && *held.until <= time) {
+      held.until.reset();
+      due = true;
+    }
+    if (held.next_expiry() > time || again_.size() > most_ending) continue;
+    for (auto& job : held.take_expired(time)) push(again_, std::move(job));  // which ends them
+    due = true;
+  }
+  if (due && snapshot_) release_held();
+}
+
 /// The time of some withheld mail is over: the sender is told.
 void Dispatcher::end_withheld(routing::Time time) {
   for (auto it = withheld_.begin(); it != withheld_.end();) {
-    for (auto& job : it->second.take_expired(time)) push(again_, std::move(job));
-    it = it->second.jobs.empty() ? withheld_.erase(it) : std::next(it);
+    if (it->second.next_expiry() <= time && again_.size() <= most_ending)
+      for (auto& job : it->second.take_expired(time)) push(again_, std::move(job));
+    it = it->second.empty() ? withheld_.erase(it) : std::next(it);
   }
   work();
 }

@@ -82,9 +82,9 @@ boost::asio::awaitable<Transaction> HttpConnection::prepare(std::shared_ptr<cons
   Transaction out;
   out.envelope = envelope_for(*message, recipients, false);
   out.outgoing = co_await prepare_outgoing(std::move(message), std::move(options), spool);
-  if (!out.outgoing.problem.empty())
-    out.refusal = smtp::make_reply(554, "5.6.3 (local) " + out.outgoing.problem);
-  else if (utf8_header)
+  out.refusal = refusal_of(out.outgoing);
+  if (out.refusal) co_return out;
+  if (utf8_header)
     out.refusal = smtp::make_reply(554, "5.6.9 (local) the API does not take UTF-8 header fields");
   else if (!out.envelope.sender.ascii())
     out.refusal = smtp::make_reply(553, "5.6.7 (local) the API does not take internationalised addresses");

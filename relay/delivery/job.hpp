@@ -68,10 +68,20 @@ struct Job {
   bool canary = false;                  ///< goes by a smarthost only to see whether that works
   std::optional<routing::Time> shaped;  ///< when the source's cap and rate were charged for it
   int reconnects = 0;
-  bool called = false;  ///< by its lane, from where it was put away: others that were are not before it
+  bool called = false;  ///< from where it was put away (parking.cpp): others that were are not before it
 };
 
 using JobPtr = std::unique_ptr<Job>;
+
+/// Before it rests beside perhaps a hundred thousand others: what this round took is given back, not only emptied.
+inline void strip(Job& job) {
+  job.content.reset();
+  job.site.reset();
+  std::vector<routing::Excluded>().swap(job.tried);
+  std::string().swap(job.route);
+  std::string().swap(job.tls);
+  job.called = false;
+}
 
 /// A job for some of the recipients of another, which keeps its trial and what was charged for it.
 inline JobPtr part_of(JobPtr whole, std::vector<std::uint32_t> recipients) {
@@ -86,7 +96,7 @@ inline JobPtr part_of(const Job& job, std::vector<std::uint32_t> recipients) {
 }
 
 /// Divides a job, whose trial and charge were given back. Its last part is the job itself: what is not divided is not copied, and
-/// holds its message alone, so that it can be kept small while it rests (Resting::fits).
+/// holds its message alone, so that it is kept as the fewest octets while it rests (Resting).
 class Parts {
  public:
   /// `done` of the recipients will be in no part.

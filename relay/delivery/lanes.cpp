@@ -95,7 +95,7 @@ boost::asio::awaitable<bool> Dispatcher::load(Job* job) {
 
 /// The next job of the lane for a connection, its body at hand; null when nothing waits that it may take.
 boost::asio::awaitable<JobPtr> Dispatcher::take(Lane* lane, bool* lesser) {
-  while (!stopping_) {
+  while (!stopping_ && !waits_for_spool(*lane)) {
     auto next = lane->ready.pop([&](std::uint32_t its) { return may_serve(*lane, its, *lesser); });
     if (!next) break;
     serve(*lane, *lesser, next->get());
@@ -105,6 +105,15 @@ boost::asio::awaitable<JobPtr> Dispatcher::take(Lane* lane, bool* lesser) {
   }
   serve(*lane, *lesser, nullptr);
   co_return nullptr;
+}
+
+/// While the ends of deliveries cannot be recorded none begins: after a restart it would be made again. What waits in the lane
+/// is decided anew, which puts it off.
+bool Dispatcher::waits_for_spool(Lane& lane) {
+  if (!shared_.spool.delivery_paused()) return false;
+  empty_lane(lane, again_);
+  work();
+  return true;
 }
 
 /// A job that left its lane, with its body; null when that cannot be read, or its user is suspended by now.
@@ -121,7 +130,7 @@ boost::asio::awaitable<JobPtr> Dispatcher::loaded(JobPtr job) {
     hold_job(std::move(job), *suspended, true);
     co_return nullptr;
   }
-  job->next_at = now() + std::chrono::minutes(5);  // perhaps later
+  job->next_at = now() + unreadable_pause;  // perhaps later
   schedule(std::move(job));
   co_return nullptr;
 }
@@ -144,8 +153,8 @@ int Dispatcher::messages_per_connection(const Lane& lane) const {
 boost::asio::awaitable<JobPtr> Dispatcher::take_following(Lane* lane, const Job* present, const Carrier* connection,
                                                           bool lesser) {
   const std::size_t limit = lane_limit(*lane);
-  if (present->holds_trial || stopping_ || paced(*lane) || connection->messages() + 1 >= messages_per_connection(*lane) ||
-      !connection->chains())
+  if (present->holds_trial || stopping_ || shared_.spool.delivery_paused() || paced(*lane) ||
+      connection->messages() + 1 >= messages_per_connection(*lane) || !connection->chains())
     co_return nullptr;
   if ((lane->connections < limit || !lane->idle.empty()) && work_for(*lane, false)) co_return nullptr;
   // Whose turn it is decides; when that may not be announced, the connection takes it when it is done.
@@ -291,6 +300,8 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
   }
   if (connection) co_await connection->quit();
   serve(*lane, lesser, nullptr);
+  // A source whose address has gone refuses at once: the next connection must not be tried from within this one.
+  if (refused) co_await boost::asio::post(executor_, boost::asio::use_awaitable);
   --lane->connections;
   if (stopping_ && lane->connections == 0) {
     JobQueue left;
@@ -503,6 +514,7 @@ boost::asio::awaitable<Dispatcher::Established> Dispatcher::establish_at(Lane* l
   if (!connected.stream) {
     const std::string why = connected.text.empty() ? connected.error.message() : connected.text;
     out.result.text = target->host + " [" + address.to_string() + "]:" + std::to_string(target->port) + ": " + why;
+    out.result.shortage = connected.shortage;
     if (connected.local_fault) {
       out.result.kind = AttemptResult::Kind::local_fault;
       out.result.text = "address " + config.topology.sources[egress.index].address.to_string() + " cannot be used: " + why;

@@ -316,7 +316,7 @@ void Dispatcher::conclude_trouble(JobPtr job, const AttemptResult& result) {
     note(*job, "failover", result.host, result.text, "", "source-fault", recipients);
     return next_egress(std::move(job), result.text);
   }
-  if (!source) {
+  if (!source && !result.shortage) {
     if (job->canary) shared_.reputation.report_canary(egress.index, false, result.text);
     smarthost_refuses(*job, result.text, routing::AccountTrouble::none);
     note(*job, "failover", result.host, result.text, "", "smarthost-fault", recipients);
@@ -330,6 +330,11 @@ void Dispatcher::conclude_trouble(JobPtr job, const AttemptResult& result) {
 
 /// The same message, at once, by the next candidate of its route.
 void Dispatcher::next_egress(JobPtr job, const std::string& reason) {
+  // Perhaps it was delivered by this egress before, or is refused for what it says: by another it would be a second copy.
+  if (job->sticky_strict && job->sticky == job->egress) {
+    const Keep keep{job->sticky, true, job->ambiguous};
+    return retry_later(std::move(job), keep);
+  }
   shared_.metrics.failovers.add();
   job->tried.push_back({job->egress, "refused it in this round: " + reason, {}});
   if (job->sticky == job->egress) job->sticky.reset();  // the egress it kept to is out of service

@@ -35,6 +35,7 @@ boost::asio::awaitable<bool> read_body(std::shared_ptr<const spool::Message> mes
 struct Head {
   std::string text;
   bool separated = false;
+  bool read = false;  ///< it could be
 };
 
 boost::asio::awaitable<Head> read_head(std::shared_ptr<const spool::Message> message, spool::Spool* spool) {
@@ -43,8 +44,8 @@ boost::asio::awaitable<Head> read_head(std::shared_ptr<const spool::Message> mes
   const auto take = [&](std::string_view piece) {
     if (stored.size() < wanted) stored += piece.substr(0, wanted - stored.size());
   };
-  co_await read_body(message, 0, spool, take);
   Head out;
+  out.read = co_await read_body(message, 0, spool, take);
   out.separated =
       stored.size() == wanted && stored.ends_with("\r\n") && !message->added.ends_with("\r\n\r\n") && message->added != "\r\n";
   stored.resize(std::min<std::size_t>(stored.size(), message->header_end));
@@ -76,13 +77,14 @@ std::string without_fields(std::string_view head, Drop drop) {
   return out;
 }
 
-/// Of the fields that were cut, those that this next hop may see.
-boost::asio::awaitable<std::string> kept_fields(std::shared_ptr<const spool::Message> message,
-                                                const std::vector<std::string>* keep, spool::Spool* spool) {
+/// Of the fields that were cut, those that this next hop may see; none when they cannot be read.
+boost::asio::awaitable<std::optional<std::string>> kept_fields(std::shared_ptr<const spool::Message> message,
+                                                               const std::vector<std::string>* keep, spool::Spool* spool) {
   std::string stored, out;
-  co_await read_body(message, 0, spool, [&](std::string_view piece) {
+  const bool read = co_await read_body(message, 0, spool, [&](std::string_view piece) {
     if (stored.size() < message->header_end) stored += piece.substr(0, message->header_end - stored.size());
   });
+  if (!read) co_return std::nullopt;
   for (const auto& cut : message->cuts) {
     if (cut.offset >= stored.size()) continue;
     each_field(std::string_view(stored).substr(cut.offset, cut.length), [&](std::string_view name, std::string_view field) {
@@ -93,9 +95,9 @@ boost::asio::awaitable<std::string> kept_fields(std::shared_ptr<const spool::Mes
   co_return out;
 }
 
-/// Signatures to put above the message; empty when nobody signs for it.
-boost::asio::awaitable<std::string> sign(std::shared_ptr<const spool::Message> message, const Head* head,
-                                         const OutgoingOptions* options, spool::Spool* spool) {
+/// Signatures to put above the message; empty when nobody signs for it, none when it cannot be read.
+boost::asio::awaitable<std::optional<std::string>> sign(std::shared_ptr<const spool::Message> message, const Head* head,
+                                                        const OutgoingOptions* options, spool::Spool* spool) {
   std::string out;
   if (!head->separated) co_return out;
   const auto domain = smtp::from_domain(head->text);
@@ -105,7 +107,7 @@ boost::asio::awaitable<std::string> sign(std::shared_ptr<const spool::Message> m
   smtp::DkimBodyHash hash;
   const bool read =
       co_await read_body(message, message->header_end + 2, spool, [&](std::string_view piece) { hash.update(piece); });
-  if (!read) co_return out;
+  if (!read) co_return std::nullopt;
   const std::string digest = hash.finish();
   for (const auto* signer : signers) {
     smtp::DkimOptions dkim{signer->domain, signer->selector, options->rewrites,
@@ -131,7 +133,8 @@ std::string stuff(std::string_view text) {
 
 /// A message of its own that holds the 7-bit form; null and `why` when there is none.
 boost::asio::awaitable<std::shared_ptr<const spool::Message>> convert(std::shared_ptr<const spool::Message> message,
-                                                                      spool::Spool* spool, std::string* why) {
+                                                                      spool::Spool* spool, Outgoing* problem) {
+  std::string* const why = &problem->problem;
   if (message->body_size > max_converted) {
     *why = "too large to be converted";
     co_return nullptr;
@@ -146,7 +149,7 @@ boost::asio::awaitable<std::shared_ptr<const spool::Message>> convert(std::share
   };
   const bool read = co_await read_body(message, 0, spool, take);
   if (!read) {
-    *why = "cannot be read";
+    problem->unreadable = true;
     co_return nullptr;
   }
   auto seven = smtp::to_seven_bit(smtp::unstuff(wire), *why);
@@ -176,15 +179,20 @@ std::vector<const config::DkimSigner*> signers_for(const std::vector<config::Dki
   return out;
 }
 
+std::optional<smtp::Reply> refusal_of(const Outgoing& outgoing) {
+  if (outgoing.unreadable) return smtp::make_reply(451, "4.3.0 (local) the message cannot be read from the spool now");
+  if (!outgoing.problem.empty()) return smtp::make_reply(554, "5.6.3 (local) " + outgoing.problem);
+  return std::nullopt;
+}
+
 boost::asio::awaitable<Outgoing> prepare_outgoing(std::shared_ptr<const spool::Message> message, OutgoingOptions options,
                                                   spool::Spool& spool) {
   Outgoing out;
   const auto stored = message;
   if (message->eight_bit && !options.eight_bit_mime) {
-    std::string why;
-    auto converted = co_await convert(message, &spool, &why);
+    auto converted = co_await convert(message, &spool, &out);
     if (!converted) {
-      out.problem = "the receiver takes 7-bit mail only, and this message cannot be converted: " + why;
+      out.problem = "the receiver takes 7-bit mail only, and this message cannot be converted: " + out.problem;
       co_return out;
     }
     message = std::move(converted);
@@ -203,13 +211,21 @@ boost::asio::awaitable<Outgoing> prepare_outgoing(std::shared_ptr<const spool::M
   const auto replaced = [&](std::string_view name) {
     return std::ranges::any_of(options.add, [&](const auto& field) { return smtp::iequals(field.first, name); });
   };
-  if (keeping) orders += without_fields(co_await kept_fields(stored, &options.keep, &spool), replaced);
+  const auto kept = keeping ? co_await kept_fields(stored, &options.keep, &spool) : std::string();
   Head head = co_await read_head(message, &spool);
+  out.unreadable = !kept || !head.read;
+  if (out.unreadable) co_return out;
+  orders += without_fields(*kept, replaced);
   const std::size_t before = head.text.size();
   head.text = without_fields(
       head.text, [&](std::string_view name) { return (stripping && smtp::iequals(name, "DKIM-Signature")) || replaced(name); });
   const bool changed = head.text.size() != before;
-  if (signing) orders += co_await sign(message, &head, &options, &spool);
+  if (signing) {
+    const auto signatures = co_await sign(message, &head, &options, &spool);
+    out.unreadable = !signatures;
+    if (out.unreadable) co_return out;
+    orders += *signatures;
+  }
   if (!changed && orders.empty()) co_return out;
   head.text = orders + head.text;
   out.size = out.size - before + head.text.size();

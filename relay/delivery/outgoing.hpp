@@ -5,11 +5,13 @@
 #include <boost/asio/awaitable.hpp>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <string>
 #include <vector>
 
 #include "config/config.hpp"
 #include "relay/spool/spool.hpp"
+#include "smtp/reply.hpp"
 
 namespace egret::relay {
 
@@ -28,11 +30,14 @@ struct Outgoing {
   std::uint64_t body_from = 0;  ///< 0: everything goes out as it is stored (cuts and additions apart)
   std::uint64_t size = 0;       ///< octets that go out, final dot apart
   bool eight_bit = false;
-  std::string problem;  ///< why it cannot go to this receiver, for a 5.6.3; else empty
+  std::string problem;      ///< why it cannot go to this receiver, for a 5.6.3; else empty
+  bool unreadable = false;  ///< what was needed of it could not be read
 };
 
-/// Reads what it needs from the spool. A body that cannot be read gives an empty `head` with `body_from` 0: sending
-/// finds out again and reports it.
+/// What this relay itself says to a message that cannot go out; none for one that can.
+std::optional<smtp::Reply> refusal_of(const Outgoing& outgoing);
+
+/// Reads what it needs from the spool.
 boost::asio::awaitable<Outgoing> prepare_outgoing(std::shared_ptr<const spool::Message> message, OutgoingOptions options,
                                                   spool::Spool& spool);
 

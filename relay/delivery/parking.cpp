@@ -1,7 +1,9 @@
-// What a long lane does not need at hand rests as numbers (Resting), and is called back before the lane has nothing to do.
+// What a long lane or a long hold does not need at hand rests as numbers (Resting), and is called back before the lane has
+// nothing to do, or the hold nothing to offer.
 //
 // A hundred thousand messages for one slow destination would else be as many jobs in memory, and fill what a class may have
-// ready (dispatcher.cpp): its mail to everybody else would wait for them on disk.
+// ready (dispatcher.cpp): its mail to everybody else would wait for them on disk. A million that are held would take a
+// gigabyte.
 #include <algorithm>
 
 #include "relay/delivery/dispatcher.hpp"
@@ -13,7 +15,7 @@ constexpr std::size_t at_hand = 2'000;          // jobs of a class in a lane
 constexpr std::size_t at_hand_moving = 10'000;  // where something is delivered: reading back costs more than the memory
 constexpr std::size_t call_below = 1'000;       // jobs of a class in its lane
 constexpr std::size_t call_by = 128;            // of a class, while fewer than that wait for preparation
-constexpr std::size_t lanes_at_once = 4;
+constexpr std::size_t at_once = 4;              // lanes, holds
 
 }  // namespace
 
@@ -26,7 +28,6 @@ bool Dispatcher::park(const Lane& lane, bool moving, JobPtr& job) {
   const bool behind = parked != parked_.end() && parked->second.size(its) > 0;
   const bool full = lane.ready.size(its) >= (moving ? at_hand_moving : at_hand);
   if (!full && (job->called || !behind)) return false;
-  if (!Resting::takes(*job)) return false;
   give_back(*job, 0);
   strip(*job);
   job->next_at = std::min(job->next_at, now());  // what was released or asked for before its time is due all the same
@@ -35,9 +36,39 @@ bool Dispatcher::park(const Lane& lane, bool moving, JobPtr& job) {
   return true;
 }
 
-/// Calls back what the next few lanes that have put mail away need. What it was put away for is decided anew on the way.
+/// They are prepared anew, and what they were put away for is decided anew.
+void Dispatcher::call(std::vector<JobPtr> jobs) {
+  for (auto& job : jobs) {
+    job->called = true;
+    push(called_, std::move(job));
+  }
+}
+
 void Dispatcher::call_back() {
-  for (std::size_t n = std::min(lanes_at_once, parked_.size()); n > 0; --n) {
+  if (!parked_.empty()) call_to_lanes();
+  if (!held_.empty()) call_to_holds();
+  if (strays_.empty()) return;
+  auto jobs =
+      strays_.front().take_due(routing::Time::max(), call_by, [this](std::uint32_t its) { return called_.size(its) < call_by; });
+  for (auto& job : jobs) job->next_at = now();
+  call(std::move(jobs));
+  if (strays_.front().empty()) strays_.pop_front();
+}
+
+/// What the next few holds need that have put mail away and little at hand: as many as are offered when an egress is back.
+void Dispatcher::call_to_holds() {
+  for (std::size_t n = std::min(at_once, held_.size()); n > 0; --n) {
+    auto it = held_.upper_bound(hold_called_last_);
+    if (it == held_.end()) it = held_.begin();
+    hold_called_last_ = it->first;
+    call(it->second.call_back(now(), call_by, [this](std::uint32_t its) { return called_.size(its) < call_by; }));
+    if (it->second.empty() && !it->second.offering) held_.erase(it);
+  }
+}
+
+/// What the next few lanes need that have put mail away.
+void Dispatcher::call_to_lanes() {
+  for (std::size_t n = std::min(at_once, parked_.size()); n > 0; --n) {
     auto it = parked_.upper_bound(called_last_);
     if (it == parked_.end()) it = parked_.begin();
     called_last_ = it->first;
@@ -45,10 +76,7 @@ void Dispatcher::call_back() {
     const auto wanted = [&](std::uint32_t its) {
       return called_.size(its) < call_by && (lane == lanes_.end() || lane->second->ready.size(its) < call_below);
     };
-    for (auto& job : it->second.take_due(now(), call_by, wanted)) {
-      job->called = true;
-      push(called_, std::move(job));
-    }
+    call(it->second.take_due(routing::Time::max(), call_by, wanted));  // the clock may have been set back
     if (!it->second.empty()) continue;
     if (lane != lanes_.end() && lane->second->ready.empty() && lane->second->connections == 0) lanes_.erase(lane);
     parked_.erase(it);

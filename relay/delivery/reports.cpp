@@ -95,7 +95,10 @@ boost::asio::awaitable<void> Dispatcher::report(JobPtr job, std::vector<smtp::Re
       submit(std::move(dsn));
     }
   }
-  if (action == smtp::DsnAction::failed && loaded) finish(*job, job->recipients, spool::RecipientState::failed);
+  if (action != smtp::DsnAction::failed) co_return;
+  if (loaded) co_return finish(*job, job->recipients, spool::RecipientState::failed);
+  job->next_at = now() + unreadable_pause;  // perhaps later
+  schedule(std::move(job));
 }
 
 }  // namespace egret::relay

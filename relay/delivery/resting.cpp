@@ -7,9 +7,20 @@
 namespace egret::relay {
 namespace {
 
-constexpr std::uint8_t report = 1, strict = 2, ambiguous = 4, warned = 8, sticky_source = 16, sticky_smarthost = 32;
+constexpr std::uint8_t report = 1, strict = 2, ambiguous = 4, warned = 8, sticky_source = 16, sticky_smarthost = 32, other = 64;
 
 constexpr std::size_t longest_text = 2048;  // octets
+
+/// Whether the numbers say all: nobody else holds a part of the message, and the recipients follow one another, as they
+/// mostly do.
+bool plain(const Job& job) {
+  const MessageRef& message = *job.message;
+  if (message.poison.load() || job.message.use_count() != 1 || message.size > UINT32_MAX) return false;
+  if (job.recipients.empty() || message.open.load() != job.recipients.size()) return false;
+  for (std::size_t i = 1; i < job.recipients.size(); ++i)
+    if (job.recipients[i] != job.recipients[0] + i) return false;
+  return true;
+}
 
 /// Of what a server said, the codes: there are few enough of them.
 std::string codes_of(const std::string& reply) {
@@ -60,18 +71,37 @@ const std::string& SharedTexts::operator[](Handle handle) const {
   return handle == 0 ? none : *texts_[handle].text;
 }
 
-/// Recipients of one message are mostly all together, or one alone.
-bool Resting::takes(const Job& job) {
-  const MessageRef& message = *job.message;
-  if (message.pass || message.poison.load() || job.message.use_count() != 1) return false;
-  if (job.recipients.empty() || message.open.load() != job.recipients.size() || message.size > UINT32_MAX) return false;
-  for (std::size_t i = 1; i < job.recipients.size(); ++i)
-    if (job.recipients[i] != job.recipients[0] + i) return false;
-  return true;
+void Resting::add(JobPtr job) {
+  const std::uint32_t its = job->message->message_class;
+  load(std::move(job));
+  std::ranges::push_heap(by_class_[its], LaterFirst{});
 }
 
-void Resting::add(JobPtr job) {
-  add(facts_of(*job));
+void Resting::load(JobPtr job) {
+  Entry entry = entry_of(facts_of(*job));
+  const std::uint32_t its = job->message->message_class;
+  if (!plain(*job)) {
+    entry.flags |= other;
+    entry.first = keep_other(*job);
+  }
+  load(its, entry);
+}
+
+void Resting::load(const Facts& facts) {
+  load(facts.message_class, entry_of(facts));
+}
+
+std::uint32_t Resting::keep_other(Job& job) {
+  auto place = static_cast<std::uint32_t>(others_.size());
+  if (free_others_.empty()) {
+    others_.emplace_back();
+  } else {
+    place = free_others_.back();
+    free_others_.pop_back();
+  }
+  others_[place] = {std::move(job.message), std::move(job.recipients)};
+  others_[place].recipients.shrink_to_fit();
+  return place;
 }
 
 Resting::Facts Resting::facts_of(const Job& job) {
@@ -80,7 +110,7 @@ Resting::Facts Resting::facts_of(const Job& job) {
           .accepted = job.message->accepted,
           .next_at = job.next_at,
           .size = job.message->size,
-          .first = job.recipients.front(),
+          .first = job.recipients.empty() ? 0 : job.recipients.front(),
           .recipients = static_cast<std::uint32_t>(job.recipients.size()),
           .attempts = job.attempts,
           .sticky = job.sticky,
@@ -92,16 +122,11 @@ Resting::Facts Resting::facts_of(const Job& job) {
           .host = job.last_host};
 }
 
-void Resting::add(const Facts& facts) {
-  load(facts);
-  std::ranges::push_heap(by_class_[facts.message_class], LaterFirst{});
-}
-
 void Resting::sort() {
   for (auto& [message_class, heap] : by_class_) std::ranges::make_heap(heap, LaterFirst{});
 }
 
-void Resting::load(const Facts& facts) {
+Resting::Entry Resting::entry_of(const Facts& facts) {
   Entry entry;
   entry.id = facts.id;
   entry.next_at = facts.next_at;
@@ -123,7 +148,7 @@ void Resting::load(const Facts& facts) {
     entry.flags |= facts.sticky->kind == routing::EgressKind::source ? sticky_source : sticky_smarthost;
     entry.egress = facts.sticky->index;
   }
-  by_class_[facts.message_class].push_back(entry);
+  return entry;
 }
 
 std::size_t Resting::size() const {
@@ -137,6 +162,11 @@ std::size_t Resting::size(std::uint32_t message_class) const {
   return it == by_class_.end() ? 0 : it->second.size();
 }
 
+void Resting::for_each_class(const std::function<void(std::uint32_t, std::size_t)>& visit) const {
+  for (const auto& [message_class, heap] : by_class_)
+    if (!heap.empty()) visit(message_class, heap.size());
+}
+
 routing::Time Resting::next() const {
   routing::Time out = routing::Time::max();
   for (const auto& [message_class, heap] : by_class_)
@@ -146,17 +176,22 @@ routing::Time Resting::next() const {
 
 JobPtr Resting::make(std::uint32_t message_class, const Entry& entry) const {
   auto job = std::make_unique<Job>();
-  job->message = std::make_shared<MessageRef>();
-  MessageRef& message = *job->message;
-  message.id = entry.id;
-  message.message_class = message_class;
-  message.accepted = entry.accepted;
-  message.expires = expires_(message_class, entry.accepted);
-  message.size = entry.size;
-  message.report = (entry.flags & report) != 0;
-  message.open = entry.count;
-  job->recipients.resize(entry.count);
-  for (std::uint32_t i = 0; i < entry.count; ++i) job->recipients[i] = entry.first + i;
+  if (entry.flags & other) {
+    job->message = others_[entry.first].message;
+    job->recipients = others_[entry.first].recipients;
+  } else {
+    job->message = std::make_shared<MessageRef>();
+    MessageRef& message = *job->message;
+    message.id = entry.id;
+    message.message_class = message_class;
+    message.accepted = entry.accepted;
+    message.expires = expires_(message_class, entry.accepted);
+    message.size = entry.size;
+    message.report = (entry.flags & report) != 0;
+    message.open = entry.count;
+    job->recipients.resize(entry.count);
+    for (std::uint32_t i = 0; i < entry.count; ++i) job->recipients[i] = entry.first + i;
+  }
   job->attempts = entry.attempts;
   job->next_at = entry.next_at;
   job->sticky_strict = (entry.flags & strict) != 0;
@@ -172,6 +207,12 @@ JobPtr Resting::make(std::uint32_t message_class, const Entry& entry) const {
 void Resting::release(const Entry& entry) {
   replies_.release(entry.reply);
   hosts_.release(entry.host);
+  if (!(entry.flags & other)) return;
+  others_[entry.first] = {};
+  free_others_.push_back(entry.first);
+  if (free_others_.size() < others_.size()) return;
+  std::deque<Other>().swap(others_);
+  std::vector<std::uint32_t>().swap(free_others_);
 }
 
 std::vector<JobPtr> Resting::take_due(routing::Time time, std::size_t most, const std::function<bool(std::uint32_t)>& wanted) {
@@ -203,13 +244,17 @@ std::vector<JobPtr> Resting::copies_of(smtp::MessageId id) const {
   return out;
 }
 
+void Resting::for_each_job(const std::function<void(const Job&)>& visit) const {
+  for (const auto& [message_class, heap] : by_class_)
+    for (const Entry& entry : heap) visit(*make(message_class, entry));
+}
+
 void Resting::erase_if(const std::function<bool(JobPtr&)>& visit, std::vector<JobPtr>& changed) {
   for (auto& [message_class, heap] : by_class_) {
     const std::size_t gone = std::erase_if(heap, [&, of = message_class](const Entry& entry) {
       JobPtr job = make(of, entry);
       const bool taken = visit(job);
-      const bool same = !taken && job->message.use_count() == 1 && job->recipients.size() == entry.count;
-      if (same) return false;
+      if (!taken && job->recipients.size() == entry.count) return false;
       if (!taken) changed.push_back(std::move(job));
       release(entry);
       return true;

@@ -66,9 +66,6 @@ void Dispatcher::visit_resting(Visit visit) {
   const auto ready = [&](JobPtr& job) { return visit(job, "ready", false); };
   for (JobQueue* queue : {&due_, &called_, &again_, &released_}) queue->erase_if(ready);
   for (auto& group : unreached_) group.jobs.erase_if(ready);
-  for (auto& [message_class, heap] : scheduled_)
-    if (std::erase_if(heap, [&](Scheduled& entry) { return visit(entry.job, "scheduled", false); }) > 0)
-      std::ranges::make_heap(heap, LaterFirst{});
   std::vector<JobPtr> changed;
   const routing::Time time = now();
   const auto by_time = [&](JobPtr& job) { return visit(job, job->next_at <= time ? "ready" : "scheduled", false); };
@@ -81,12 +78,19 @@ void Dispatcher::visit_resting(Visit visit) {
           return visit(job, "ready", false);
         },
         changed);
-  for (auto& job : changed) strip(*job);
+  const auto anew = [&](JobPtr& job) {
+    job->next_at = time;
+    return visit(job, "ready", false);
+  };
+  for (Resting& some : strays_) some.erase_if(anew, changed);
   for (auto& job : changed) rest_job(std::move(job));
-  for (auto& [key, group] : held_) group.jobs.erase_if([&](JobPtr& job) { return visit(job, "held", false); });
-  std::erase_if(held_, [](const auto& entry) { return entry.second.jobs.empty(); });
-  for (auto& [reason, group] : withheld_) group.jobs.erase_if([&](JobPtr& job) { return visit(job, "held", true); });
-  std::erase_if(withheld_, [](const auto& entry) { return entry.second.jobs.empty(); });
+  changed.clear();
+  for (Resting& some : releasing_) some.erase_if(anew, changed);
+  for (auto& job : changed) push(released_, std::move(job));
+  for (auto& [key, group] : held_) group.erase_if(time, [&](JobPtr& job) { return visit(job, "held", false); });
+  std::erase_if(held_, [](const auto& entry) { return entry.second.empty(); });
+  for (auto& [reason, group] : withheld_) group.erase_if(time, [&](JobPtr& job) { return visit(job, "held", true); });
+  std::erase_if(withheld_, [](const auto& entry) { return entry.second.empty(); });
   for (auto& [key, lane] : lanes_)
     lane->ready.erase_if([&](JobPtr& job) {
       Load& load = load_of(*job);
@@ -123,8 +127,10 @@ boost::asio::awaitable<void> Dispatcher::judge(Selection* selection) {
     return false;
   });
   for (const Job* job : active_) note_id(*job, "active");
-  for (const auto& others : changing_)
-    for (const auto& job : others) note_id(*job, "active");
+  for (const Picked& others : changing_) {
+    for (const auto& job : others.jobs) note_id(*job, "active");
+    others.resting.for_each_job([&](const Job& job) { note_id(job, "active"); });
+  }
   std::ranges::sort(ids);
   ids.erase(std::unique(ids.begin(), ids.end()), ids.end());
   for (std::size_t at = 0; at < ids.size() && !stopping_; at += envelopes_at_once) {
@@ -151,7 +157,7 @@ boost::asio::awaitable<void> Dispatcher::judge(Selection* selection) {
 }
 
 /// True when the whole job was taken; a part of it leaves the job where it is.
-bool Dispatcher::pick_one(Selection& selection, JobPtr& job, std::string_view state, bool withheld, std::deque<JobPtr>& picked) {
+bool Dispatcher::pick_one(Selection& selection, JobPtr& job, std::string_view state, bool withheld, Picked& picked) {
   if (job->message->pass || !selection.command.selector.fits(facts_of(*job, state))) return false;
   std::vector<std::uint32_t> meant = selection.meant(*job);
   if (meant.empty()) return false;
@@ -173,16 +179,16 @@ bool Dispatcher::pick_one(Selection& selection, JobPtr& job, std::string_view st
   if (meant.size() == job->recipients.size()) {
     release_trial(*job);
     give_back(*job, 0);
-    picked.push_back(std::move(job));
+    picked.add(std::move(job));
     return true;
   }
   if (job->charged) shared_.budgets.refund(*job->charged, meant.size());
   std::erase_if(job->recipients, [&](std::uint32_t r) { return std::ranges::binary_search(meant, r); });
-  picked.push_back(part_of(*job, std::move(meant)));
+  picked.add(part_of(*job, std::move(meant)));
   return false;
 }
 
-void Dispatcher::pick(Selection& selection, std::deque<JobPtr>& picked) {
+void Dispatcher::pick(Selection& selection, Picked& picked) {
   visit_resting(
       [&](JobPtr& job, std::string_view state, bool withheld) { return pick_one(selection, job, state, withheld, picked); });
   const auto busy = [&](const Job& job) {
@@ -191,16 +197,33 @@ void Dispatcher::pick(Selection& selection, std::deque<JobPtr>& picked) {
     selection.changes.busy.push_back(job.message->id);
   };
   for (const Job* job : active_) busy(*job);
-  for (const auto& others : changing_)
-    if (&others != &picked)
-      for (const auto& job : others) busy(*job);
+  for (const Picked& others : changing_) {
+    if (&others == &picked) continue;
+    for (const auto& job : others.jobs) busy(*job);
+    others.resting.for_each_job(busy);
+  }
+}
+
+/// A million may be picked: they stay numbers until their turn comes.
+void Dispatcher::Picked::add(JobPtr job) {
+  if (Resting::fits(*job))
+    resting.add(std::move(job));
+  else
+    jobs.push_back(std::move(job));
+}
+
+std::vector<JobPtr> Dispatcher::Picked::take(std::size_t about) {
+  std::vector<JobPtr> out;
+  for (; !jobs.empty() && out.size() < about; jobs.pop_front()) out.push_back(std::move(jobs.front()));
+  if (!out.empty()) return out;
+  return resting.take_due(routing::Time::max(), about, [](std::uint32_t) { return true; });
 }
 
 boost::asio::awaitable<QueueChanges> Dispatcher::command(QueueCommand command) {
   Selection selection{command, {}, {}, {}};
   if (command.selector.wants_envelope() || command.selector.site) co_await judge(&selection);
   if (stopping_) co_return std::move(selection.changes);
-  const auto picked = changing_.emplace(changing_.end());
+  const auto picked = changing_.emplace(changing_.end(), expires_);
   pick(selection, *picked);
   selection.judged.clear();
   while (!picked->empty() && !stopping_) {
@@ -214,12 +237,8 @@ boost::asio::awaitable<QueueChanges> Dispatcher::command(QueueCommand command) {
 }
 
 /// The next few of those that were picked.
-boost::asio::awaitable<void> Dispatcher::change(const QueueCommand* command, std::deque<JobPtr>* picked) {
-  std::vector<JobPtr> some;
-  while (!picked->empty() && some.size() < changes_at_once) {
-    some.push_back(std::move(picked->front()));
-    picked->pop_front();
-  }
+boost::asio::awaitable<void> Dispatcher::change(const QueueCommand* command, Picked* picked) {
+  std::vector<JobPtr> some = picked->take(changes_at_once);
   if (command->action == QueueAction::cancel) co_return co_await cancel(std::move(some), command);
   for (auto& job : some) {
     if (command->action == QueueAction::hold) {

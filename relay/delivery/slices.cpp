@@ -14,6 +14,7 @@ constexpr auto slice_time = 300us;
 constexpr auto slice_pause = 1ms;          // for everybody else on the loop
 constexpr std::size_t offers_at_once = 8;  // held jobs of a kind, before the next kind has its turn
 constexpr std::size_t most_stuck = 8;      // offered again in vain before the rest of their kind waits on
+constexpr auto stuck_pause = 1s;           // for so long
 
 }  // namespace
 
@@ -54,7 +55,7 @@ bool Dispatcher::step() {
     else
       prepare_again(std::move(*job));
   }
-  if (auto job = released_.pop()) {
+  if (auto job = next_released()) {
     worked = true;
     release_job(std::move(*job));
     pump();
@@ -104,11 +105,14 @@ void Dispatcher::offer_next() {
     const auto it = held_.find(key);
     if (it == held_.end()) return;
     HeldJobs& group = it->second;
-    if (group.jobs.empty()) {
+    if (group.empty()) {
       held_.erase(it);
       return;
     }
-    if (group.to_offer == 0 || group.stuck >= most_stuck) {
+    // Those that are put away follow by and by (parking.cpp).
+    if (group.jobs.empty() || group.to_offer == 0 || group.stuck >= most_stuck) {
+      // Those behind the stuck ones, which are the last now, are offered in a moment: nothing else may tell of them.
+      if (group.stuck >= most_stuck) group.until = std::min(group.until.value_or(routing::Time::max()), now() + stuck_pause);
       group.offering = false;
       return arm();
     }
@@ -131,11 +135,12 @@ void Dispatcher::offer_next() {
       group.offering = false;
       return arm();
     }
-    const std::size_t before = group.jobs.size();
+    const std::size_t before = group.size();
+    job->called = true;  // it is not put away again
     dispatch(std::move(job));
     // Held again, because the one place was taken (a trial): the others would be too. Or for a reason of its own (its
     // size): a few may stand in the way of the rest, and they are at the end now.
-    if (const auto after = held_.find(key); after != held_.end() && after->second.jobs.size() > before) ++after->second.stuck;
+    if (const auto after = held_.find(key); after != held_.end() && after->second.size() > before) ++after->second.stuck;
   }
   offers_.push_back(key);
 }

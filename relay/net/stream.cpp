@@ -263,6 +263,12 @@ asio::awaitable<error_code> write_all(Stream& stream, std::string_view bytes) {
   co_return co_await stream.write({&buffer, 1});
 }
 
+bool is_shortage(const error_code& error) {
+  namespace errc = boost::system::errc;
+  return error == errc::too_many_files_open || error == errc::too_many_files_open_in_system || error == errc::no_buffer_space ||
+         error == errc::not_enough_memory;
+}
+
 asio::awaitable<ConnectResult> connect(ConnectOptions options, Deadlines& deadlines) {
   ConnectResult out;
   const auto executor = co_await asio::this_coro::executor;
@@ -271,7 +277,7 @@ asio::awaitable<ConnectResult> connect(ConnectOptions options, Deadlines& deadli
   socket.open(peer.protocol(), out.error);
   if (!out.error && options.from) {
     out.error = bind_source(socket, *options.from);
-    out.local_fault = static_cast<bool>(out.error);
+    out.local_fault = out.error && !is_shortage(out.error);
   }
   if (!out.error) {
     ConnectGuard guard(socket, deadlines, options.deadline);
@@ -279,6 +285,7 @@ asio::awaitable<ConnectResult> connect(ConnectOptions options, Deadlines& deadli
     if (guard.expired()) out.error = asio::error::timed_out;
   }
   if (out.error == boost::system::errc::address_not_available && options.from) out.local_fault = true;
+  out.shortage = is_shortage(out.error);
   if (!out.error) socket = watched_for_input(std::move(socket), peer.protocol(), out.error);
   if (!out.error) out.stream = make_stream(std::move(socket), deadlines);
   co_return out;

@@ -77,6 +77,7 @@ struct ConnectResult {
   std::unique_ptr<Stream> stream;
   error_code error;
   bool local_fault = false;  ///< the source itself cannot be used: its address is not on this host, its proxy is down
+  bool shortage = false;     ///< this host has no descriptor or buffer left
   std::string text;          ///< what went wrong, where `error` does not say enough
   std::string received;      ///< octets of the peer that came together with a proxy's answer
 };

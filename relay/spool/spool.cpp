@@ -786,7 +786,7 @@ void Spool::Impl::on(AbandonItem& item, Batch&) {
 // ---- durability --------------------------------------------------------------------------------------------------
 
 void Spool::Impl::flush(Batch& batch) {
-  if (batch.parts.empty()) return;
+  if (batch.parts.empty() || trouble.load() == Trouble::broken) return;  // what failed is never written again
   SegmentInfo& segment = segments_.at(active_);
   if (const int error = segment.file->write(batch.parts, batch.start)) return fail("cannot write", error);
   batch.parts.clear();

@@ -113,6 +113,21 @@ def test_without_a_next_smarthost_mail_is_held_until_the_budget_renews(egret, sm
     assert all(periods.count(one) <= 2 for one in periods), times
 
 
+def test_mail_that_no_smarthost_takes_keeps_none_behind_it_from_a_budget_that_renews(egret, smarthost, authority):
+    """Nine messages are too large for it, and are the first of those that are offered again."""
+    period = 3
+    upstream = smarthost("esp")
+    instance = egret(**through("esp"), smarthosts={"esp": esp("esp", authority, provider="postmark", budget=f"5/{period}s")})
+    large = b"x" * 76 + b"\r\n"
+    for _ in range(9):
+        send(letter(marker="large", body=large * (10_600_000 // len(large))))
+    wait.until(lambda: instance.queue()["held"] == 9, 20, "nine are held")
+    for number in range(12):
+        send(letter(marker=f"m-{number}"))
+    wait.until(lambda: len(upstream.messages) == 12, 10 * period, "the others arrive")
+    assert instance.queue()["held"] == 9
+
+
 def test_a_class_with_a_budget_is_held_while_others_go_on(egret, smarthost, authority):
     upstream = smarthost("esp")
     instance = egret(sources={"a": source("a")}, classes=CLASSES,

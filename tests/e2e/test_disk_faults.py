@@ -123,6 +123,30 @@ def test_a_failed_write_or_sync_is_421_and_a_restart_loses_nothing(relay, shop, 
     all_arrive(shop, traffic)
 
 
+def test_nothing_is_delivered_whose_end_cannot_be_recorded(relay, shop):
+    """With hundreds of messages ready, only those under way at the failure come again after the restart."""
+    instance, disk = relay()
+    gate = threading.Event()
+    shop.on("dot", lambda *_: gate.wait(30) and None)
+    markers = [f"m-{number}" for number in range(400)]
+    with Submitter() as submitter:
+        for marker in markers:
+            submitter.send(letter(marker=marker))
+    wait.until(lambda: instance.queue()["by_site"].get("mx.shop.test") == len(markers), 10, "all are ready")
+    disk.fail("sync EIO segment-")
+    assert refused().code == 421
+    wait.until(lambda: "spool-broken" in kinds(instance), 5, "an event says so")
+    gate.set()
+    wait.until(lambda: not instance.api("/queue?state=active")["messages"], 10, "what was under way has ended")
+    under_way = len(shop.offered)
+    assert 0 < under_way <= 100  # two sources, twenty connections each, two messages on each
+    disk.work()
+    instance.restart()
+    instance.until_queue_empty(30)
+    assert {marker_of(message.data) for message in shop.offered} >= set(markers)
+    assert len(shop.offered) <= len(markers) + 1 + under_way
+
+
 def test_a_list_of_segments_that_cannot_be_replaced_stops_no_mail(relay, shop):
     instance, disk = relay()
     disk.fail("rename EIO segments")

@@ -2,7 +2,7 @@
 
 from support import wait
 from support.egret import A, B, source
-from support.mail import letter, send
+from support.mail import letter, marker_of, send
 from support.scripted_receiver import close
 
 LOST = {"without a word": close(), "with 421": close("421 4.3.2 Shutting down")}
@@ -46,3 +46,22 @@ def test_a_message_whose_outcome_is_unknown_never_goes_to_a_smarthost(egret, sho
     instance.until_queue_empty()
     assert [message.peer for message in shop.offered] == [A] * 3
     assert upstream.sessions == []
+
+
+def test_a_message_whose_outcome_is_unknown_stays_with_its_source_when_that_is_blocked(egret, shop, smarthost, authority):
+    upstream = smarthost("esp")
+    instance = egret(
+        delivery={"retry": ["300ms"]}, sources={"a": source("a")},
+        smarthosts={"esp": {"address": "smtp.esp.test:587", "tls": "starttls", "username": "apikey",
+                            "password": "s3cret", "ca": authority.certificate}},
+        pools={"transactional": {"sources": ["a"], "fallback": ["esp"], "when_exhausted": "fallback"}})
+    blocked = "554 5.7.1 Service unavailable; Client host [127.0.1.1] blocked using zen.spamhaus.org"
+    shop.on("mail", lambda *_: blocked if shop.offered else None)
+    shop.on("dot", lambda *_: close())
+    id = send(letter(marker="unknown")).id
+    wait.until(lambda: len(instance.message(id)["attempts"]) == 2, 20, "it is tried again, and refused")
+    send(letter(marker="other"))
+    wait.until(lambda: upstream.messages, 20, "other mail goes by the smarthost")
+    assert [marker_of(message.data) for message in upstream.offered] == ["other"]
+    assert instance.queue()["total"] == 1
+    assert {attempt["egress"] for attempt in instance.message(id)["attempts"]} == {"a"}

@@ -109,20 +109,81 @@ TEST_F(RestingTest, LetsNoClassWaitBehindACrowdOfAnother) {
   EXPECT_TRUE(std::ranges::count(out, 5u));
 }
 
-TEST_F(RestingTest, DoesNotTakeWhatOthersShareOrUse) {
-  JobPtr shared = job(1, at(1));
-  const auto other = shared->message;
-  EXPECT_FALSE(Resting::fits(*shared));
-  JobPtr gaps = job(2, at(1));
+TEST_F(RestingTest, DoesNotFitWithABodyOrSomebodyWhoWaits) {
+  JobPtr with_body = job(1, at(1));
+  with_body->content = std::make_shared<spool::Message>();
+  EXPECT_FALSE(Resting::fits(*with_body));
+  JobPtr with_site = job(2, at(1));
+  with_site->site = std::make_shared<Site>();
+  EXPECT_FALSE(Resting::fits(*with_site));
+  EXPECT_TRUE(Resting::fits(*job(3, at(1))));
+}
+
+TEST_F(RestingTest, GivesPartsOfAMessageBackWithWhatTheyShare) {
+  JobPtr first = job(1, at(1));
+  first->message->open = 3;
+  first->recipients = {0, 2};
+  JobPtr second = part_of(*first, {1});
+  const std::weak_ptr<MessageRef> message = first->message;
+  second->next_at = at(2);
+  resting_.add(std::move(first));
+  resting_.add(std::move(second));
+  EXPECT_EQ(message.use_count(), 2);
+  const auto parts = resting_.take_due(at(2), 10, [](std::uint32_t) { return true; });
+  ASSERT_EQ(parts.size(), 2u);
+  EXPECT_EQ(parts[0]->recipients, (std::vector<std::uint32_t>{0, 2}));
+  EXPECT_EQ(parts[1]->recipients, (std::vector<std::uint32_t>{1}));
+  EXPECT_EQ(parts[0]->message, parts[1]->message);
+  EXPECT_EQ(parts[0]->message, message.lock());
+  EXPECT_EQ(parts[0]->message->open, 3u);
+}
+
+TEST_F(RestingTest, KeepsWhatNumbersDoNotSay) {
+  JobPtr poison = job(1, at(1));
+  poison->message->poison = true;
+  JobPtr large = job(2, at(2));
+  large->message->size = 5'000'000'000;
+  JobPtr gaps = job(3, at(3));
   gaps->recipients = {0, 2};
   gaps->message->open = 2;
-  EXPECT_FALSE(Resting::fits(*gaps));
-  JobPtr poison = job(3, at(1));
-  poison->message->poison = true;
-  EXPECT_FALSE(Resting::fits(*poison));
-  JobPtr part = job(4, at(1));
-  part->message->open = 2;
-  EXPECT_FALSE(Resting::fits(*part));
+  for (JobPtr* one : {&poison, &large, &gaps}) resting_.add(std::move(*one));
+  const auto out = resting_.take_due(at(9), 10, [](std::uint32_t) { return true; });
+  ASSERT_EQ(out.size(), 3u);
+  EXPECT_TRUE(out[0]->message->poison);
+  EXPECT_EQ(out[1]->message->size, 5'000'000'000u);
+  EXPECT_EQ(out[2]->recipients, (std::vector<std::uint32_t>{0, 2}));
+  for (const auto& one : out) EXPECT_EQ(one->message.use_count(), 1);
+}
+
+TEST_F(RestingTest, ReusesThePlacesOfPartsThatAreGone) {
+  for (std::uint64_t round = 0; round < 3; ++round) {
+    std::vector<std::weak_ptr<MessageRef>> messages;
+    for (std::uint64_t id = 1; id <= 5; ++id) {
+      JobPtr part = job(id, at(static_cast<int>(id)));
+      part->message->open = 2;
+      messages.push_back(part->message);
+      resting_.add(std::move(part));
+    }
+    EXPECT_EQ(due(3), (std::vector<std::uint64_t>{1, 2, 3}));
+    EXPECT_TRUE(messages[0].expired());
+    EXPECT_FALSE(messages[4].expired());
+    EXPECT_EQ(due(9), (std::vector<std::uint64_t>{4, 5}));
+    EXPECT_TRUE(messages[4].expired());
+  }
+}
+
+TEST_F(RestingTest, KeepsTheRestOfADividedMessageOfWhichSomeWereTaken) {
+  JobPtr part = job(1, at(5));
+  part->recipients = {0, 3};
+  part->message->open = 9;
+  resting_.add(std::move(part));
+  resting_.add(job(2, at(6)));
+  std::vector<JobPtr> changed;
+  resting_.erase_if([](JobPtr& one) { return one->recipients.size() > 1 && (one->recipients.pop_back(), false); }, changed);
+  ASSERT_EQ(changed.size(), 1u);
+  EXPECT_EQ(changed[0]->recipients, std::vector<std::uint32_t>{0});
+  EXPECT_EQ(changed[0]->message.use_count(), 1);
+  EXPECT_EQ(due(100), std::vector<std::uint64_t>{2});
 }
 
 TEST_F(RestingTest, KeepsAPartlyTakenJobApart) {

@@ -1,0 +1,98 @@
+"""More held mail than is kept at hand (relay/delivery/held_jobs.hpp): listed, changed, released and given up like any other."""
+
+import re
+
+import pytest
+from support import wait
+from support.egret import source
+from support.mail import Submitter, letter, marker_of, send
+
+HOLDING = {"sources": {"a": source("a")}, "pools": {"transactional": {"sources": ["a"], "when_exhausted": "hold"}}}
+MANY = 2600  # 2 000 of a class are at hand
+
+
+@pytest.fixture
+def drained(egret):
+    """An Egret whose only source is drained: all mail is held."""
+    instance = egret(**HOLDING)
+    instance.api("/sources/a/drain", {})
+    wait.until(lambda: instance.standing("a") == "drained", 10, "a is drained")
+    return instance
+
+
+def submit(count):
+    with Submitter() as submitter:
+        return [submitter.send(letter(marker=f"m-{number}")).id for number in range(count)]
+
+
+def until_held(instance, count):
+    wait.until(lambda: instance.queue()["held"] == count, 30, f"{count} are held")
+
+
+def all_but(*missing):
+    return sorted(f"m-{number}" for number in range(MANY) if number not in missing)
+
+
+def arrived(shop):
+    return sorted(marker_of(message.data) for message in shop.messages)
+
+
+def test_a_long_hold_is_listed_and_changed_as_a_whole_and_all_of_it_goes_when_the_source_is_back(drained, shop):
+    ids = submit(MANY)
+    until_held(drained, MANY)
+    assert drained.queue()["total"] == MANY
+    rows = {row["id"]: row for row in drained.api(f"/queue?limit={MANY}&state=held")["messages"]}
+    assert sorted(rows) == sorted(ids)
+    assert rows[ids[0]]["reason"] and {row["reason"] for row in rows.values()} == {rows[ids[0]]["reason"]}
+    assert "held" in drained.command("explain", "--message", ids[-1]).stdout
+    answer = drained.api("/queue/cancel", {"selector": f"id={ids[-1]}"})
+    assert (answer["matched"], answer["changed"]) == (1, 1)
+    answer = drained.api("/queue/retry", {"selector": "state=held"})
+    assert (answer["matched"], answer["changed"]) == (MANY - 1, MANY - 1)
+    until_held(drained, MANY - 1)
+    drained.api("/sources/a/resume", {})
+    drained.until_queue_empty(60)
+    assert arrived(shop) == all_but(MANY - 1)
+
+
+def test_a_long_hold_outlives_reloads_and_a_restart(drained, shop):
+    submit(MANY)
+    until_held(drained, MANY)
+    for _ in range(2):
+        drained.api("/reload", {})
+        until_held(drained, MANY)
+    drained.restart()
+    until_held(drained, MANY)
+    drained.api("/sources/a/resume", {})
+    drained.until_queue_empty(60)
+    assert arrived(shop) == all_but()
+
+
+def test_what_the_operator_holds_in_great_number_is_held_after_a_restart_and_all_released(drained, shop):
+    ids = submit(MANY)
+    until_held(drained, MANY)
+    answer = drained.api("/queue/hold", {"selector": "state=held"})
+    assert answer["changed"] == MANY
+    drained.api("/sources/a/resume", {})
+    drained.restart()
+    send(letter(marker="other"))
+    wait.until(lambda: arrived(shop) == ["other"], 10, "other mail goes")
+    assert drained.queue()["held"] == MANY
+    answer = drained.api("/queue/release", {"selector": f"id={ids[-1]}"})
+    assert answer["changed"] == 1
+    wait.until(lambda: len(shop.messages) == 2, 10, "one is released")
+    answer = drained.api("/queue/release", {"selector": "state=held"})
+    assert answer["changed"] == MANY - 1
+    drained.until_queue_empty(60)
+    assert arrived(shop) == sorted([*all_but(), "other"])
+
+
+def test_mail_that_is_held_in_great_number_is_given_up_when_its_time_is_over(egret, shop):
+    instance = egret(**HOLDING, classes={"transactional": {"pool": "transactional", "max_age": "15s"}})
+    instance.api("/sources/a/drain", {})
+    ids = submit(MANY)
+    wait.until(lambda: len(re.findall(r'"message":"report to the sender"', instance.log())) == MANY, 60, "each has its report")
+    instance.until_queue_empty(60)
+    given_up = set(re.findall(r'"message":"failed","id":"([^"]+)".*"rule":"max-age"', instance.log()))
+    assert given_up == set(ids)
+    assert shop.messages == []
