@@ -194,6 +194,12 @@ boost::asio::awaitable<AttemptResult> Connection::send(const Transaction* transa
   out.tls = tls_summary();
   out.dsn = session_.capabilities().dsn;
   const std::size_t recipients = transaction->envelope.recipients.size();
+  if (transaction->outgoing.unreadable) {
+    out.kind = Kind::lost;
+    out.ours = true;
+    out.text = unreadable_text;
+    co_return out;
+  }
   if (transaction->refusal) {
     out.kind = Kind::answered;
     out.outcomes.assign(recipients, {*transaction->refusal, Phase::mail});
@@ -212,10 +218,15 @@ boost::asio::awaitable<AttemptResult> Connection::send(const Transaction* transa
         break;
       }
       case ClientSession::Action::body: {
-        const std::string behind = next && !next->refusal ? session_.chain(next->envelope) : std::string();
+        const bool announced = next && !next->refusal && !next->outgoing.unreadable;
+        const std::string behind = announced ? session_.chain(next->envelope) : std::string();
         const bool sent = co_await send_body(&transaction->outgoing, behind, spool);
         // With more behind it, the final dot may have gone out before the write failed.
-        if (!sent) co_return broken(end_written_ && !behind.empty() ? Kind::ambiguous : Kind::lost);
+        if (!sent) {
+          AttemptResult end = broken(end_written_ && !behind.empty() ? Kind::ambiguous : Kind::lost);
+          end.ours = unread_;
+          co_return end;
+        }
         action = session_.body_sent();
         break;
       }
@@ -249,7 +260,8 @@ boost::asio::awaitable<bool> Connection::send_body(const Outgoing* outgoing, std
     std::vector<std::string> piece(1);
     piece[0] = co_await spool.read(extent);
     if (piece[0].size() != extent.length) {
-      fail("the message cannot be read from the spool");
+      fail(unreadable_text);
+      unread_ = true;
       co_return false;
     }
     const bool sent = co_await write_piece(piece, offset, outgoing, "");

@@ -33,7 +33,8 @@ struct AttemptResult {
   bool before_any_reply = false;  ///< `lost` before the peer answered this transaction
   /// One of several recipients was refused, and which is not known: each has to be tried on its own.
   bool one_by_one = false;
-  bool shortage = false;             ///< this host lacked a descriptor or memory for it: nobody's fault but ours
+  /// This host lacked a descriptor or memory for it, or cannot read the message: nobody's fault but ours.
+  bool ours = false;
   bool others = false;               ///< another message's attempt found this out: nothing was tried with these
   routing::Duration retry_after{0};  ///< how long the peer does not want to be asked, when it says so
 };
@@ -137,6 +138,7 @@ class Connection : public Carrier {
   int messages_ = 0;
   bool usable_ = true;
   bool replied_ = false;
+  bool unread_ = false;       ///< the message could not be read
   bool end_written_ = false;  ///< a write that the final dot was in was begun
 };
 

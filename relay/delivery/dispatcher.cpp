@@ -499,7 +499,7 @@ void Dispatcher::dispatch(JobPtr job) {
         continue;
       }
       if (const auto wait = shape(*job, egress.index)) {
-        if (trial) free_trial(egress.index, job->site->provider);
+        if (trial) shared_.common.trials.release(egress.index, job->site->provider);  // wakes nobody: it would be refused again
         // Throttled, and the class does not spill: it waits for its source, whatever else is free.
         const bool tried_source =
             std::ranges::any_of(job->tried, [](const auto& tried) { return tried.egress.kind == routing::EgressKind::source; });
@@ -638,12 +638,7 @@ void Dispatcher::hold(JobPtr job, const routing::Hold& reason) {
 void Dispatcher::release_trial(Job& job) {
   if (!job.holds_trial) return;
   job.holds_trial = false;
-  free_trial(job.egress.index, job.site->provider);
-}
-
-/// Its place, for which mail of any worker may wait.
-void Dispatcher::free_trial(std::uint32_t source, const std::string& provider) {
-  shared_.common.trials.release(source, provider);
+  shared_.common.trials.release(job.egress.index, job.site->provider);
   for (Dispatcher* dispatcher : all_)
     boost::asio::post(dispatcher->executor_, [dispatcher] {
       if (!dispatcher->held_.empty()) dispatcher->release_held();

@@ -228,6 +228,7 @@ class Dispatcher {
   void enqueue(JobPtr job, bool front = false);
   void hold(JobPtr job, const routing::Hold& hold);
   void release_job(JobPtr job);
+  void make_due(JobPtr job);
   void release_withheld(const std::string& reason);
   std::optional<JobPtr> next_released();
   void end_held(routing::Time time);
@@ -247,7 +248,6 @@ class Dispatcher {
   boost::asio::awaitable<void> change(const QueueCommand* command, Picked* picked);
   boost::asio::awaitable<void> cancel(std::vector<JobPtr> jobs, const QueueCommand* command);
   void release_trial(Job& job);
-  void free_trial(std::uint32_t source, const std::string& provider);
   std::optional<routing::ShapingRefusal> shape(const Job& job, std::uint32_t source) const;
   void give_back(Job& job, std::size_t used);
   void smarthost_refuses(const Job& job, const std::string& text, routing::AccountTrouble trouble,
@@ -267,6 +267,7 @@ class Dispatcher {
   bool step();
   void empty_lane(Lane& lane, JobQueue& into);
   void release_held();
+  void offer(const HeldKey& key, HeldJobs& group);
   void offer_next();
   void reroute_lanes(const routing::Snapshot* before = nullptr);
 

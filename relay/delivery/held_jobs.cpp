@@ -22,7 +22,12 @@ void HeldJobs::put_away(JobPtr job) {
 }
 
 std::vector<JobPtr> HeldJobs::take_expired(routing::Time time) {
-  std::vector<JobPtr> out = away_.take_due(time, many, [](std::uint32_t) { return true; });
+  std::vector<JobPtr> out;
+  for (auto& job : away_.take_due(time, many, [](std::uint32_t) { return true; }))
+    if (job->message->expires <= time)
+      out.push_back(std::move(job));
+    else
+      put_away(std::move(job));  // its class lets it wait longer by now
   if (first_expiry_ > time) return out;
   first_expiry_ = routing::Time::max();
   jobs.erase_if([&](JobPtr& job) {

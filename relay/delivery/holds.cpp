@@ -10,7 +10,7 @@ namespace egret::relay {
 namespace {
 
 constexpr std::size_t released_at_once = 128;  // of a class, made jobs again
-constexpr std::size_t released_at_hand = 128;  // of a class; more of them wait for their turn as numbers
+constexpr std::size_t due_at_hand = 128;       // of a class; more of them wait for their turn as numbers
 constexpr std::size_t most_ending = 4'000;     // jobs whose time is over, while more of them are kept as numbers
 
 }  // namespace
@@ -35,8 +35,12 @@ void Dispatcher::release_job(JobPtr job) {
   shared_.guard.forget(static_cast<std::uint64_t>(job->message->id));
   job->next_at = now();
   save_progress(*job);
-  // Of many, most wait for their turn as numbers.
-  if (due_.size(job->message->message_class) < released_at_hand) return push(due_, std::move(job));
+  make_due(std::move(job));
+}
+
+/// Of many, most wait for their turn as numbers. The caller pumps.
+void Dispatcher::make_due(JobPtr job) {
+  if (due_.size(job->message->message_class) < due_at_hand) return push(due_, std::move(job));
   rest_job(std::move(job));
   arm();
 }
@@ -67,17 +71,12 @@ void Dispatcher::release_sender(const std::string& sender) {
 
 /// The time of some mail that routing holds is over: it ends. Or the time at which something may change for it has come.
 void Dispatcher::end_held(routing::Time time) {
-  bool due = false;
   for (auto& [key, held] : held_) {
-    if (held.until && *held.until <= time) {
-      held.until.reset();
-      due = true;
-    }
-    if (held.next_expiry() > time || again_.size() > most_ending) continue;
-    for (auto& job : held.take_expired(time)) push(again_, std::move(job));  // which ends them
-    due = true;
+    if (held.next_expiry() <= time && again_.size() <= most_ending)
+      for (auto& job : held.take_expired(time)) push(again_, std::move(job));  // which ends them
+    if (held.until && *held.until <= time) offer(key, held);
   }
-  if (due && snapshot_) release_held();
+  work();
 }
 
 /// The time of some withheld mail is over: the sender is told.

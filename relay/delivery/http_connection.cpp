@@ -118,7 +118,7 @@ boost::asio::awaitable<bool> HttpConnection::write(std::string head, HttpBody* b
     first = false;
     piece = co_await body->next();
   }
-  if (body->failed()) error_ = "the message cannot be read from the spool";
+  if (body->failed()) error_ = unreadable_text;
   co_return !body->failed();
 }
 
@@ -127,6 +127,12 @@ boost::asio::awaitable<AttemptResult> HttpConnection::send(const Transaction* tr
   AttemptResult out;
   out.host = api_->host;
   out.tls = tls_summary();
+  if (transaction->outgoing.unreadable) {
+    out.kind = Kind::lost;
+    out.ours = true;
+    out.text = unreadable_text;
+    co_return out;
+  }
   const std::size_t count = transaction->envelope.recipients.size();
   out.kind = Kind::answered;
   // Whoever cannot be named in the request is refused here; all others get the API's answer.
@@ -146,15 +152,19 @@ boost::asio::awaitable<AttemptResult> HttpConnection::send(const Transaction* tr
   Measure size;
   const bool readable = co_await measure(&measured, &size);
   if (!readable) {
-    fail("the message cannot be read from the spool");
-    co_return broken(Kind::lost);
+    fail(unreadable_text);
+    AttemptResult end = broken(Kind::lost);
+    end.ours = true;
+    co_return end;
   }
   ++messages_;
   HttpBody body(transaction->outgoing, request, spool);
   const bool written = co_await write(request_head(*api_, request, size.length, size.sha256, now()), &body);
   if (!written && (stream_->timed_out() || body.failed())) {
     fail(std::string(error_));
-    co_return broken(Kind::lost);
+    AttemptResult end = broken(Kind::lost);
+    end.ours = body.failed();
+    co_return end;
   }
   // Who refuses early, a large message above all, answers and closes without reading on.
   stream_->expires_at(in(written ? std::chrono::steady_clock::duration(api_->timeout) : early_answer_time));

@@ -238,6 +238,11 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
       lane->opened = lane->opened || connection->proven();
       if (!lane->ready.empty()) kick(*lane);
     }
+    if (!present.transaction && shared_.spool.delivery_paused()) {  // since the job was taken
+      active_.erase(present.job.get());
+      dispatch(std::move(present.job));  // which puts it off
+      continue;
+    }
     if (!pays(*present.job)) {
       // It waited into another period or for a reload, and the budget does not take it now. What was announced of it is taken
       // back with the connection.
@@ -300,9 +305,14 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
   }
   if (connection) co_await connection->quit();
   serve(*lane, lesser, nullptr);
-  // A source whose address has gone refuses at once: the next connection must not be tried from within this one.
-  if (refused) co_await boost::asio::post(executor_, boost::asio::use_awaitable);
   --lane->connections;
+  if (refused && lane->connections == 0 && !lane->ready.empty()) {
+    // A source whose address has gone refuses at once: the next connection must not be tried from within this one.
+    co_await boost::asio::post(executor_, boost::asio::use_awaitable);
+    const auto left = lanes_.find(key);
+    if (left == lanes_.end()) co_return pump();
+    lane = left->second.get();
+  }
   if (stopping_ && lane->connections == 0) {
     JobQueue left;
     empty_lane(*lane, left);
@@ -338,6 +348,7 @@ void Dispatcher::close_lane(Lane& lane, const AttemptResult& result) {
   AttemptResult fate;  // of those who were not tried, and most of whom are not in memory: there is no reply to judge
   fate.host = result.host;
   fate.others = true;
+  fate.ours = result.ours;
   fate.text = result.outcomes.empty() ? result.text : "connections are put off: " + result.outcomes.front().reply.to_string();
   const auto time = std::chrono::steady_clock::now();
   const auto pause = std::min<std::chrono::steady_clock::duration>(closed_for, shared_.config->delivery.retry.front());
@@ -514,7 +525,7 @@ boost::asio::awaitable<Dispatcher::Established> Dispatcher::establish_at(Lane* l
   if (!connected.stream) {
     const std::string why = connected.text.empty() ? connected.error.message() : connected.text;
     out.result.text = target->host + " [" + address.to_string() + "]:" + std::to_string(target->port) + ": " + why;
-    out.result.shortage = connected.shortage;
+    out.result.ours = connected.shortage;
     if (connected.local_fault) {
       out.result.kind = AttemptResult::Kind::local_fault;
       out.result.text = "address " + config.topology.sources[egress.index].address.to_string() + " cannot be used: " + why;

@@ -316,7 +316,7 @@ void Dispatcher::conclude_trouble(JobPtr job, const AttemptResult& result) {
     note(*job, "failover", result.host, result.text, "", "source-fault", recipients);
     return next_egress(std::move(job), result.text);
   }
-  if (!source && !result.shortage) {
+  if (!source && !result.ours) {
     if (job->canary) shared_.reputation.report_canary(egress.index, false, result.text);
     smarthost_refuses(*job, result.text, routing::AccountTrouble::none);
     note(*job, "failover", result.host, result.text, "", "smarthost-fault", recipients);

@@ -180,7 +180,6 @@ std::vector<const config::DkimSigner*> signers_for(const std::vector<config::Dki
 }
 
 std::optional<smtp::Reply> refusal_of(const Outgoing& outgoing) {
-  if (outgoing.unreadable) return smtp::make_reply(451, "4.3.0 (local) the message cannot be read from the spool now");
   if (!outgoing.problem.empty()) return smtp::make_reply(554, "5.6.3 (local) " + outgoing.problem);
   return std::nullopt;
 }

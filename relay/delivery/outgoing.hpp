@@ -34,6 +34,8 @@ struct Outgoing {
   bool unreadable = false;  ///< what was needed of it could not be read
 };
 
+inline constexpr const char* unreadable_text = "the message cannot be read from the spool";
+
 /// What this relay itself says to a message that cannot go out; none for one that can.
 std::optional<smtp::Reply> refusal_of(const Outgoing& outgoing);
 

@@ -251,7 +251,7 @@ boost::asio::awaitable<void> Dispatcher::change(const QueueCommand* command, Pic
       if (job->site && snapshot_)
         dispatch(std::move(job));
       else
-        push(due_, std::move(job));
+        make_due(std::move(job));
     }
   }
 }
@@ -263,6 +263,10 @@ boost::asio::awaitable<void> Dispatcher::cancel(std::vector<JobPtr> jobs, const 
   const auto envelopes = co_await shared_.spool.envelopes(ids);  // for the log: whom it would have gone to
   for (std::size_t i = 0; i < jobs.size(); ++i) {
     JobPtr& job = jobs[i];
+    if (command->bounce && !envelopes[i]) {  // it must not go out instead when it can be read again
+      hold_job(std::move(job), "to be cancelled with a report, for which it cannot be read", true);
+      continue;
+    }
     job->route.clear();
     job->tls.clear();
     job->content = envelopes[i];

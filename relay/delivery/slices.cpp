@@ -14,7 +14,7 @@ constexpr auto slice_time = 300us;
 constexpr auto slice_pause = 1ms;          // for everybody else on the loop
 constexpr std::size_t offers_at_once = 8;  // held jobs of a kind, before the next kind has its turn
 constexpr std::size_t most_stuck = 8;      // offered again in vain before the rest of their kind waits on
-constexpr auto stuck_pause = 1s;           // for so long
+constexpr auto stuck_pause = 5s;           // for so long, when no other time is known
 
 }  // namespace
 
@@ -86,15 +86,16 @@ void Dispatcher::empty_lane(Lane& lane, JobQueue& into) {
 /// Offers held mail again: one job of each kind finds out for all of them.
 void Dispatcher::release_held() {
   if (stopping_ || !snapshot_) return;
-  const routing::Time time = now();
-  for (auto& [key, group] : held_) {
-    if (group.until && *group.until <= time) group.until.reset();
-    group.to_offer = group.jobs.size();
-    group.stuck = 0;
-    if (!std::exchange(group.offering, true)) offers_.push_back(key);
-  }
+  for (auto& [key, group] : held_) offer(key, group);
   work();
   arm();
+}
+
+void Dispatcher::offer(const HeldKey& key, HeldJobs& group) {
+  if (group.until && *group.until <= now()) group.until.reset();
+  group.to_offer = group.jobs.size();
+  group.stuck = 0;
+  if (!std::exchange(group.offering, true)) offers_.push_back(key);
 }
 
 /// Offers the next few jobs of the next kind.
@@ -112,7 +113,7 @@ void Dispatcher::offer_next() {
     // Those that are put away follow by and by (parking.cpp).
     if (group.jobs.empty() || group.to_offer == 0 || group.stuck >= most_stuck) {
       // Those behind the stuck ones, which are the last now, are offered in a moment: nothing else may tell of them.
-      if (group.stuck >= most_stuck) group.until = std::min(group.until.value_or(routing::Time::max()), now() + stuck_pause);
+      if (group.stuck >= most_stuck && !group.until) group.until = now() + stuck_pause;
       group.offering = false;
       return arm();
     }

@@ -61,6 +61,7 @@ boost::asio::awaitable<ConnectResult> connect_via(config::Via via, routing::IpAd
   options.from.reset();
   const Deadline deadline = options.deadline;
   ConnectResult connected = co_await connect(options, deadlines);
+  if (!connected.stream && connected.shortage) co_return connected;
   if (!connected.stream) {
     const std::string why = connected.error.message();
     co_return fault(std::move(connected), "the proxy cannot be reached: " + why);

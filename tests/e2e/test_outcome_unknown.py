@@ -63,5 +63,5 @@ def test_a_message_whose_outcome_is_unknown_stays_with_its_source_when_that_is_b
     send(letter(marker="other"))
     wait.until(lambda: upstream.messages, 20, "other mail goes by the smarthost")
     assert [marker_of(message.data) for message in upstream.offered] == ["other"]
-    assert instance.queue()["total"] == 1
+    wait.until(lambda: instance.queue()["total"] == 1, 5, "which is recorded")
     assert {attempt["egress"] for attempt in instance.message(id)["attempts"]} == {"a"}

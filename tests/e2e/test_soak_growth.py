@@ -41,6 +41,11 @@ def test_memory_of_messages_that_are_remembered_is_no_growth_until_enough_were_s
     assert [text.split()[0] for text in compare(many)[1]] == ["rss"]
 
 
+def test_connections_of_a_busy_moment_are_no_growth_of_descriptors():
+    busy = [dataclasses.replace(look, descriptors=60 + (300 if number % 3 else 0) * (number > 15)) for number, look in enumerate(life())]
+    assert compare(busy)[1] == []
+
+
 def test_only_looks_in_calms_at_the_longest_life_count():
     storm = [dataclasses.replace(STEADY, time=60.0 * minute, calm=False, rss=10**6 + 50_000 * minute) for minute in range(31)]
     short = [dataclasses.replace(look, life=2, rss=look.rss + 10**6) for look in life(minutes=8, rss=50_000)]

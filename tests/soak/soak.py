@@ -6,7 +6,9 @@ life's second quarter with those of its last. In the first part there is a SIGTE
 """
 
 import argparse
+import dataclasses
 import gc
+import json
 import pathlib
 import random
 import sys
@@ -33,6 +35,7 @@ def say(text):
 
 class Soak:
     def __init__(self, arguments):
+        self.work = arguments.work
         self.seed = arguments.seed
         self.seconds = arguments.minutes * 60
         self.ledger = Ledger()
@@ -200,6 +203,7 @@ class Soak:
 
     def summary(self):
         lines, bad = compare(self.samples)
+        self.work.joinpath("samples.json").write_text(json.dumps([dataclasses.asdict(s) for s in self.samples], indent=0))
         counts, (copies, _) = self.ledger.counts(), self.ledger.duplicates()
         violations = self.violations() + bad
         say(f"offered {counts['offered']} messages, accepted {counts['accepted']} ({counts['passed']} passed through) for "

@@ -38,7 +38,8 @@ class HeldJobsTest : public testing::Test {
   void take_from_hand(std::size_t count) {
     for (std::size_t n = 0; n < count; ++n) held_.jobs.pop();
   }
-  Resting::Expires expires_ = [](std::uint32_t, routing::Time accepted) { return accepted + max_age; };
+  std::chrono::hours max_age_ = max_age;
+  Resting::Expires expires_ = [this](std::uint32_t, routing::Time accepted) { return accepted + max_age_; };
   HeldJobs held_{expires_};
 };
 
@@ -104,6 +105,15 @@ TEST_F(HeldJobsTest, GivesUpWhatIsTooOldWhereverItIs) {
   EXPECT_EQ(rest.size(), HeldJobs::at_hand - 10 + 7);
   EXPECT_EQ(held_.next_expiry(), at(HeldJobs::at_hand + 8) + max_age);
   EXPECT_EQ(held_.size(), 493u);
+}
+
+TEST_F(HeldJobsTest, GivesNothingUpThatMayWaitLongerByNow) {
+  fill(HeldJobs::at_hand + 5);
+  take_from_hand(HeldJobs::at_hand);
+  max_age_ = 2 * max_age;
+  EXPECT_TRUE(held_.take_expired(at(HeldJobs::at_hand + 10) + max_age).empty());
+  EXPECT_EQ(held_.size(), 5u);
+  EXPECT_EQ(held_.next_expiry(), at(HeldJobs::at_hand + 1) + 2 * max_age);
 }
 
 TEST_F(HeldJobsTest, OfWhatIsAwayGivesUpSoManyAtOnce) {
