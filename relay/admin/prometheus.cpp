@@ -239,7 +239,7 @@ boost::asio::awaitable<std::string> metrics(const AdminContext& c) {
     for (const auto& [index, n] : part.by_class)
       page.gauge("egret_queue_messages", "Waiting messages by class and worker.", static_cast<double>(n),
                  {{"class", c.config->classes[index].name}, {"worker", worker}});
-    page.gauge("egret_queue_held", "Messages held until an egress is back, by worker.", static_cast<double>(part.held),
+    page.gauge("egret_queue_held", "Messages that are held, by worker.", static_cast<double>(part.held),
                {{"worker", worker}});
   }
   co_return page.text();

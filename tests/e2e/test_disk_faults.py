@@ -10,8 +10,10 @@ import pytest
 
 from support import wait
 from support.disk import Disk
+from support.egret import source
 from support.esmtp import submit
 from support.mail import Refused, Submitter, below_trace, letter, marker_of, send
+from support.scripted_receiver import ScriptedReceiver, close
 from support.traffic import Sent, Traffic
 
 
@@ -24,6 +26,14 @@ def relay(egret):
         instance.start()
         return instance, disk
     return make
+
+
+@pytest.fixture
+def upstream():
+    """A smarthost that wants neither TLS nor a login."""
+    receiver = ScriptedReceiver("127.0.5.1", 587, name="smtp.esp.test").start()
+    yield receiver
+    receiver.stop()
 
 
 def refused(content=None):
@@ -222,6 +232,23 @@ def test_without_descriptors_for_connections_out_mail_waits_and_blames_nobody(re
     disk.work()
     instance.until_queue_empty()
     assert len(shop.messages) == 1
+
+
+def test_without_descriptors_for_connections_out_no_smarthost_rests(relay, shop, upstream):
+    upstream.on("dot", lambda *_: close("250 2.0.0 taken"))
+    instance, disk = relay(delivery={"retry": ["300ms"]}, sources={"a": source("a")},
+                           smarthosts={"esp": {"address": f"{upstream.address}:587", "tls": "none"}},
+                           pools={"transactional": {"fallback": ["esp"]}})
+    send(letter())  # after which the destination is known, and no connection is left
+    instance.until_queue_empty()
+    disk.fail("socket EMFILE")
+    ids = [send(letter()).id for _ in range(3)]
+    wait.until(lambda: all(instance.message(id)["attempts"] for id in ids), 10, "an attempt fails for each")
+    assert "smarthost-rests" not in kinds(instance)
+    assert {attempt["outcome"] for id in ids for attempt in instance.message(id)["attempts"]} == {"deferred"}
+    disk.work()
+    instance.until_queue_empty()
+    assert len(upstream.offered) == 4
 
 
 def test_out_of_memory_ends_the_program_and_a_restart_loses_nothing(egret, shop):
