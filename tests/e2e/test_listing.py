@@ -108,6 +108,7 @@ def test_postfixs_own_554_moves_the_same_message_to_the_other_source(egret, post
     with Submitter() as submitter:
         ids = [submitter.send(letter(), "user@strict.test").id for _ in range(5)]
     instance.until_queue_empty()
+    wait.until(lambda: len(postfix.messages("user@strict.test")) == 5, 10, "Postfix has put all in the mailbox")
     assert [delivered_by(message) for message in postfix.messages("user@strict.test")] == [B] * 5
     assert senders.messages == []
     failed_over = [message for message in map(instance.message, ids) if len(message["attempts"]) > 1]
@@ -130,6 +131,7 @@ def test_postfixs_554_in_place_of_the_greeting_moves_the_message_too(egret, post
         for _ in range(5):
             submitter.send(letter(), "user@early.test")
     instance.until_queue_empty()
+    wait.until(lambda: len(postfix.messages("user@early.test")) == 5, 10, "Postfix has put all in the mailbox")
     assert [delivered_by(message) for message in postfix.messages("user@early.test")] == [B] * 5
     instance.until_listed("a")
 
