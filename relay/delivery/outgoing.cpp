@@ -191,6 +191,8 @@ boost::asio::awaitable<Outgoing> prepare_outgoing(std::shared_ptr<const spool::M
   if (message->eight_bit && !options.eight_bit_mime) {
     auto converted = co_await convert(message, &spool, &out);
     if (!converted) {
+      out.message = stored;
+      if (out.unreadable) co_return out;
       out.problem = "the receiver takes 7-bit mail only, and this message cannot be converted: " + out.problem;
       co_return out;
     }

@@ -251,6 +251,23 @@ def test_without_descriptors_for_connections_out_no_smarthost_rests(relay, shop,
     assert len(upstream.offered) == 4
 
 
+def test_a_message_that_cannot_be_read_waits_and_no_smarthost_rests(relay, shop, upstream):
+    instance, disk = relay(delivery={"retry": ["300ms"]}, sources={"a": source("a")},
+                           smarthosts={"esp": {"address": f"{upstream.address}:587", "tls": "none"}},
+                           pools={"transactional": {"fallback": ["esp"]}})
+    disk.fail("read EIO segment-")
+    large = letter(body=BIG * 40_000)
+    id = send(large).id
+    wait.until(lambda: instance.message(id)["attempts"], 10, "it is tried in vain")
+    assert {attempt["outcome"] for attempt in instance.message(id)["attempts"]} == {"deferred"}
+    assert "smarthost-rests" not in kinds(instance)
+    disk.work()
+    wait.until(lambda: instance.api("/queue/retry", {"selector": f"id={id}"})["changed"], 10, "it waits for minutes, and need not")
+    instance.until_queue_empty()
+    (message,) = upstream.messages
+    assert below_trace(message.data) == large
+
+
 def test_out_of_memory_ends_the_program_and_a_restart_loses_nothing(egret, shop):
     instance = egret(delivery={"retry": ["300ms"]})
     with Traffic() as traffic:
