@@ -145,6 +145,7 @@ AttemptResult Connection::broken(AttemptResult::Kind kind) {
   out.text = error_ + " (" + std::string(to_string(session_.phase())) + ")";
   out.host = host_;
   out.before_any_reply = !replied_;
+  out.ours = unread_;
   return out;
 }
 
@@ -222,11 +223,7 @@ boost::asio::awaitable<AttemptResult> Connection::send(const Transaction* transa
         const std::string behind = announced ? session_.chain(next->envelope) : std::string();
         const bool sent = co_await send_body(&transaction->outgoing, behind, spool);
         // With more behind it, the final dot may have gone out before the write failed.
-        if (!sent) {
-          AttemptResult end = broken(end_written_ && !behind.empty() ? Kind::ambiguous : Kind::lost);
-          end.ours = unread_;
-          co_return end;
-        }
+        if (!sent) co_return broken(end_written_ && !behind.empty() ? Kind::ambiguous : Kind::lost);
         action = session_.body_sent();
         break;
       }

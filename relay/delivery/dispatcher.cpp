@@ -676,6 +676,13 @@ void Dispatcher::rest_job(JobPtr job) {
   resting_.add(std::move(job));
 }
 
+/// Of many whose time has come, most wait for their turn as numbers. The caller pumps.
+void Dispatcher::make_due(JobPtr job) {
+  if (due_.size(job->message->message_class) < refill_below) return push(due_, std::move(job));
+  rest_job(std::move(job));
+  arm();
+}
+
 /// Puts the job to rest until job->next_at: only its id stays in memory.
 void Dispatcher::schedule(JobPtr job) {
   release_trial(*job);

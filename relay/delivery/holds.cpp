@@ -10,7 +10,6 @@ namespace egret::relay {
 namespace {
 
 constexpr std::size_t released_at_once = 128;  // of a class, made jobs again
-constexpr std::size_t due_at_hand = 128;       // of a class; more of them wait for their turn as numbers
 constexpr std::size_t most_ending = 4'000;     // jobs whose time is over, while more of them are kept as numbers
 
 }  // namespace
@@ -36,13 +35,6 @@ void Dispatcher::release_job(JobPtr job) {
   job->next_at = now();
   save_progress(*job);
   make_due(std::move(job));
-}
-
-/// Of many, most wait for their turn as numbers. The caller pumps.
-void Dispatcher::make_due(JobPtr job) {
-  if (due_.size(job->message->message_class) < due_at_hand) return push(due_, std::move(job));
-  rest_job(std::move(job));
-  arm();
 }
 
 /// The next of those whose hold is over.

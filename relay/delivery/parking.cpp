@@ -11,11 +11,11 @@
 namespace egret::relay {
 namespace {
 
-constexpr std::size_t at_hand = 2'000;          // jobs of a class in a lane
-constexpr std::size_t at_hand_moving = 10'000;  // where something is delivered: reading back costs more than the memory
-constexpr std::size_t call_below = 1'000;       // jobs of a class in its lane
-constexpr std::size_t call_by = 128;            // of a class, while fewer than that wait for preparation
-constexpr std::size_t at_once = 4;              // lanes, holds
+constexpr std::size_t at_hand = HeldJobs::at_hand;        // jobs of a class in a lane: as many as of a hold
+constexpr std::size_t at_hand_moving = 10'000;            // where something is delivered: reading back costs more than the memory
+constexpr std::size_t call_below = HeldJobs::call_below;  // jobs of a class in its lane
+constexpr std::size_t call_by = 128;                      // of a class, while fewer than that wait for preparation
+constexpr std::size_t at_once = 4;                        // lanes, holds
 
 }  // namespace
 

@@ -246,6 +246,13 @@ tcp::socket watched_for_input(tcp::socket socket, const tcp& protocol, error_cod
   return out;
 }
 
+/// Of descriptors or memory of this host.
+bool is_shortage(const error_code& error) {
+  namespace errc = boost::system::errc;
+  return error == errc::too_many_files_open || error == errc::too_many_files_open_in_system || error == errc::no_buffer_space ||
+         error == errc::not_enough_memory;
+}
+
 }  // namespace
 
 bool usable(const TlsaRecord& record) {
@@ -261,12 +268,6 @@ std::unique_ptr<Stream> make_stream(tcp::socket socket, Deadlines& deadlines) {
 asio::awaitable<error_code> write_all(Stream& stream, std::string_view bytes) {
   const asio::const_buffer buffer(bytes.data(), bytes.size());
   co_return co_await stream.write({&buffer, 1});
-}
-
-bool is_shortage(const error_code& error) {
-  namespace errc = boost::system::errc;
-  return error == errc::too_many_files_open || error == errc::too_many_files_open_in_system || error == errc::no_buffer_space ||
-         error == errc::not_enough_memory;
 }
 
 asio::awaitable<ConnectResult> connect(ConnectOptions options, Deadlines& deadlines) {

@@ -8,6 +8,14 @@ from support.scripted_receiver import close
 LOST = {"without a word": close(), "with 421": close("421 4.3.2 Shutting down")}
 
 
+def with_fallback(authority):
+    """One source, and a smarthost behind it."""
+    return {"delivery": {"retry": ["500ms"]}, "sources": {"a": source("a")},
+            "smarthosts": {"esp": {"address": "smtp.esp.test:587", "tls": "starttls", "username": "apikey",
+                                   "password": "s3cret", "ca": authority.certificate}},
+            "pools": {"transactional": {"sources": ["a"], "fallback": ["esp"], "when_exhausted": "fallback"}}}
+
+
 def test_a_message_whose_outcome_is_unknown_is_retried_by_the_same_source_only(egret, shop):
     instance = egret(delivery={"retry": ["500ms"]})
     lost = set()
@@ -35,11 +43,7 @@ def test_a_message_whose_outcome_is_unknown_is_retried_by_the_same_source_only(e
 def test_a_message_whose_outcome_is_unknown_never_goes_to_a_smarthost(egret, shop, smarthost, authority, blocklist):
     """Even when its source is listed afterwards: a second copy is worse than a late one."""
     upstream = smarthost("esp")
-    instance = egret(
-        delivery={"retry": ["500ms"]}, sources={"a": source("a")},
-        smarthosts={"esp": {"address": "smtp.esp.test:587", "tls": "starttls", "username": "apikey",
-                            "password": "s3cret", "ca": authority.certificate}},
-        pools={"transactional": {"sources": ["a"], "fallback": ["esp"], "when_exhausted": "fallback"}})
+    instance = egret(**with_fallback(authority))
     shop.on("dot", lambda session, message: close() if len(shop.offered) < 3 else None)
     send(letter())
     wait.until(lambda: shop.messages, 20, "the message arrives")
@@ -50,11 +54,7 @@ def test_a_message_whose_outcome_is_unknown_never_goes_to_a_smarthost(egret, sho
 
 def test_a_message_whose_outcome_is_unknown_stays_with_its_source_when_that_is_blocked(egret, shop, smarthost, authority):
     upstream = smarthost("esp")
-    instance = egret(
-        delivery={"retry": ["300ms"]}, sources={"a": source("a")},
-        smarthosts={"esp": {"address": "smtp.esp.test:587", "tls": "starttls", "username": "apikey",
-                            "password": "s3cret", "ca": authority.certificate}},
-        pools={"transactional": {"sources": ["a"], "fallback": ["esp"], "when_exhausted": "fallback"}})
+    instance = egret(**with_fallback(authority))
     blocked = "554 5.7.1 Service unavailable; Client host [127.0.1.1] blocked using zen.spamhaus.org"
     shop.on("mail", lambda *_: blocked if shop.offered else None)
     shop.on("dot", lambda *_: close())

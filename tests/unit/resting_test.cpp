@@ -27,6 +27,14 @@ JobPtr job(std::uint64_t id, routing::Time next_at, std::uint32_t message_class 
   return out;
 }
 
+/// For these recipients of a message that has `open` of them.
+JobPtr job_for(std::uint64_t id, routing::Time next_at, std::vector<std::uint32_t> recipients, std::uint32_t open) {
+  JobPtr out = job(id, next_at);
+  out->recipients = std::move(recipients);
+  out->message->open = open;
+  return out;
+}
+
 class RestingTest : public testing::Test {
  protected:
   std::vector<std::uint64_t> due(int seconds, std::size_t most = 100) {
@@ -120,9 +128,7 @@ TEST_F(RestingTest, DoesNotFitWithABodyOrSomebodyWhoWaits) {
 }
 
 TEST_F(RestingTest, GivesPartsOfAMessageBackWithWhatTheyShare) {
-  JobPtr first = job(1, at(1));
-  first->message->open = 3;
-  first->recipients = {0, 2};
+  JobPtr first = job_for(1, at(1), {0, 2}, 3);
   JobPtr second = part_of(*first, {1});
   const std::weak_ptr<MessageRef> message = first->message;
   second->next_at = at(2);
@@ -143,9 +149,7 @@ TEST_F(RestingTest, KeepsWhatNumbersDoNotSay) {
   poison->message->poison = true;
   JobPtr large = job(2, at(2));
   large->message->size = 5'000'000'000;
-  JobPtr gaps = job(3, at(3));
-  gaps->recipients = {0, 2};
-  gaps->message->open = 2;
+  JobPtr gaps = job_for(3, at(3), {0, 2}, 2);
   for (JobPtr* one : {&poison, &large, &gaps}) resting_.add(std::move(*one));
   const auto out = resting_.take_due(at(9), 10, [](std::uint32_t) { return true; });
   ASSERT_EQ(out.size(), 3u);
@@ -173,10 +177,7 @@ TEST_F(RestingTest, ReusesThePlacesOfPartsThatAreGone) {
 }
 
 TEST_F(RestingTest, KeepsTheRestOfADividedMessageOfWhichSomeWereTaken) {
-  JobPtr part = job(1, at(5));
-  part->recipients = {0, 3};
-  part->message->open = 9;
-  resting_.add(std::move(part));
+  resting_.add(job_for(1, at(5), {0, 3}, 9));
   resting_.add(job(2, at(6)));
   std::vector<JobPtr> changed;
   resting_.erase_if([](JobPtr& one) { return one->recipients.size() > 1 && (one->recipients.pop_back(), false); }, changed);
@@ -187,10 +188,7 @@ TEST_F(RestingTest, KeepsTheRestOfADividedMessageOfWhichSomeWereTaken) {
 }
 
 TEST_F(RestingTest, KeepsAPartlyTakenJobApart) {
-  JobPtr in = job(1, at(5));
-  in->recipients = {0, 1};
-  in->message->open = 2;
-  resting_.add(std::move(in));
+  resting_.add(job_for(1, at(5), {0, 1}, 2));
   resting_.add(job(2, at(6)));
   resting_.add(job(3, at(7)));
   std::vector<JobPtr> changed, taken;
