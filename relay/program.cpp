@@ -563,6 +563,7 @@ class Program {
   asio::awaitable<void> stop() {
     // All at once: each may use its whole time.
     const bool keep = keep_sockets_;
+    spool_->end_waiting();
     for (auto& worker : workers_) stops_.spawn(stop_worker(worker.get(), keep), "stop");
     while (reloading_) {  // it began before the stop, and ends by itself
       asio::steady_timer soon(control_, 10ms);

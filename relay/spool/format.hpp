@@ -103,6 +103,12 @@ struct Progress {
   std::string reply_host;
 };
 
+/// Octets that a recipient takes in memory, roughly; `dsn` may be null.
+inline std::uint64_t memory_of(const smtp::Address& recipient, const smtp::DsnRcpt* dsn) {
+  const std::uint64_t size = sizeof recipient + recipient.local.size() + recipient.domain.size();
+  return dsn ? size + sizeof *dsn + dsn->orcpt.size() : size;
+}
+
 struct RecordHeader {
   RecordType type = RecordType::done;
   std::uint32_t length = 0;

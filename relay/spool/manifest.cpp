@@ -33,16 +33,19 @@ bool number(std::string_view& text, T& out, char behind) {
   return true;
 }
 
-/// Writes the file and syncs it; false on any trouble. Closes it.
-bool write_synced(int fd, std::string_view octets) {
-  while (!octets.empty()) {
+/// Writes the file, syncs and closes it. Returns 0 or an errno value.
+int write_synced(int fd, std::string_view octets) {
+  int error = 0;
+  while (!octets.empty() && error == 0) {
     const ssize_t n = ::write(fd, octets.data(), octets.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n <= 0) break;
-    octets.remove_prefix(static_cast<std::size_t>(n));
+    if (n > 0)
+      octets.remove_prefix(static_cast<std::size_t>(n));
+    else if (n == 0 || errno != EINTR)
+      error = n == 0 ? EIO : errno;
   }
-  const bool synced = octets.empty() && fsync(fd) == 0;
-  return ::close(fd) == 0 && synced;
+  if (error == 0 && fsync(fd) != 0) error = errno;
+  if (::close(fd) != 0 && error == 0) error = errno;
+  return error;
 }
 
 }  // namespace
@@ -87,7 +90,7 @@ std::optional<Manifest> load_manifest(const std::filesystem::path& directory, bo
   return out;
 }
 
-bool save_manifest(const std::filesystem::path& directory, const Manifest& manifest) {
+Saved save_manifest(const std::filesystem::path& directory, const Manifest& manifest, int& why) {
   const std::string path = manifest_path(directory).string();
   const std::string fresh = path + ".new";
   // Everything that takes a descriptor comes first: from here on it is all or nothing.
@@ -95,18 +98,21 @@ bool save_manifest(const std::filesystem::path& directory, const Manifest& manif
   try {
     names.emplace(directory);
   } catch (const std::system_error& e) {
-    if (out_of_descriptors(e.code())) return false;
+    why = e.code().value();
+    if (out_of_descriptors(e.code())) return Saved::later;
     throw;
   }
   const int fd = ::open(fresh.c_str(), O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
-  if (fd < 0 && out_of_descriptors({errno, std::generic_category()})) return false;
-  if (fd < 0 || !write_synced(fd, encode_manifest(manifest)) || std::rename(fresh.c_str(), path.c_str()) != 0) {
+  why = fd < 0 ? errno : write_synced(fd, encode_manifest(manifest));
+  if (fd < 0 && out_of_descriptors({why, std::generic_category()})) return Saved::later;
+  if (why == 0 && std::rename(fresh.c_str(), path.c_str()) != 0) why = errno;
+  if (why != 0) {
     ::unlink(fresh.c_str());
     if (::unlink(path.c_str()) != 0 && errno != ENOENT)
       throw std::system_error(errno, std::generic_category(), "cannot replace " + path);
   }
   names->sync();
-  return true;
+  return why == 0 ? Saved::yes : Saved::removed;
 }
 
 }  // namespace egret::relay::spool

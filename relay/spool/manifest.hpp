@@ -34,9 +34,14 @@ std::optional<Manifest> parse_manifest(std::string_view text);
 std::filesystem::path manifest_path(const std::filesystem::path& directory);
 /// Nullopt where there is none; `damaged` is set when there is one that cannot be read.
 std::optional<Manifest> load_manifest(const std::filesystem::path& directory, bool& damaged);
-/// Durable when it returns true. Where it cannot be written (a full disk: and unlinking a segment is what makes room) the
-/// old one is removed, and the next start checks nothing. False: there were no descriptors left, and nothing was changed.
-/// Throws std::system_error when what is on the disk cannot be known.
-[[nodiscard]] bool save_manifest(const std::filesystem::path& directory, const Manifest& manifest);
+/// What became of a list that was to be saved.
+enum class Saved {
+  yes,      ///< it is durable
+  removed,  ///< it cannot be written (a full disk: and unlinking a segment is what makes room), and the old one, which is
+            ///< wrong by now, is gone: a start would check nothing
+  later,    ///< there were no descriptors left, and nothing was changed
+};
+/// Throws std::system_error when what is on the disk cannot be known. `why` is set to an errno value where it is not saved.
+[[nodiscard]] Saved save_manifest(const std::filesystem::path& directory, const Manifest& manifest, int& why);
 
 }  // namespace egret::relay::spool

@@ -245,7 +245,7 @@ void Recovery::settle() {
       give_up(segments_.back().file->path(), segments_.back().end, "cannot be synced", error);
   Manifest manifest;
   for (const auto& segment : segments_) manifest[segment.file->number()] = {true, segment.end};
-  if (!save_manifest(directory_, manifest))
+  if (int why = 0; save_manifest(directory_, manifest, why) == Saved::later)
     throw std::system_error(EMFILE, std::generic_category(), "cannot write the list of segments");
   std::set<std::filesystem::path> hints;
   for (auto& segment : segments_) {

@@ -44,25 +44,12 @@ std::vector<std::uint32_t> list_segments(const std::filesystem::path& directory)
   return out;
 }
 
-Directory::Directory(const std::filesystem::path& path)
-    : path_(path), fd_(::open(path.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC)) {
-  if (fd_ < 0) fail("cannot open " + path.string());
-}
-
-Directory::~Directory() {
-  ::close(fd_);
-}
-
-void Directory::sync() const {
-  if (fsync(fd_) != 0) fail("cannot sync " + path_.string());
-}
-
-void sync_directory(const std::filesystem::path& directory) {
-  Directory(directory).sync();
-}
-
 bool out_of_descriptors(const std::error_code& error) {
   return error == std::errc::too_many_files_open || error == std::errc::too_many_files_open_in_system;
+}
+
+bool out_of_space(const std::error_code& error) {
+  return error == std::errc::no_space_on_device || error == std::error_code(EDQUOT, std::generic_category());
 }
 
 std::shared_ptr<SegmentFile> SegmentFile::create(const std::filesystem::path& directory, std::uint32_t number,
@@ -104,8 +91,9 @@ SegmentFile::~SegmentFile() {
   ::close(fd_);
 }
 
-int SegmentFile::write(std::vector<iovec>& parts, std::uint64_t offset) const {
+int SegmentFile::write(std::vector<iovec>& parts, std::uint64_t& offset) const {
   std::size_t at = 0;
+  while (at < parts.size() && parts[at].iov_len == 0) ++at;
   while (at < parts.size()) {
     const auto count = static_cast<int>(std::min<std::size_t>(parts.size() - at, IOV_MAX));
     ssize_t written = pwritev(fd_, &parts[at], count, static_cast<off_t>(offset));

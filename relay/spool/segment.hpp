@@ -13,6 +13,7 @@
 #include <system_error>
 #include <vector>
 
+#include "relay/runtime/directory.hpp"
 #include "relay/spool/format.hpp"
 
 namespace egret::relay::spool {
@@ -32,8 +33,9 @@ class SegmentFile {
   std::uint32_t number() const { return number_; }
   const std::filesystem::path& path() const { return path_; }
 
-  /// Writes all parts at `offset`. Returns 0 or an errno value.
-  int write(std::vector<iovec>& parts, std::uint64_t offset) const;
+  /// Writes all parts at `offset`. Returns 0 or an errno value; then `parts` and `offset` stand at what was not written, to
+  /// go on with.
+  int write(std::vector<iovec>& parts, std::uint64_t& offset) const;
   int sync() const;
   int truncate(std::uint64_t size) const;
   /// Makes the file `size` octets long with disk for all of them. Returns 0 or an errno value.
@@ -55,26 +57,10 @@ class SegmentFile {
 std::filesystem::path segment_path(const std::filesystem::path& directory, std::uint32_t number);
 /// Numbers of the segments in `directory`, ascending.
 std::vector<std::uint32_t> list_segments(const std::filesystem::path& directory);
-/// Makes created and removed names durable. Throws std::system_error.
-void sync_directory(const std::filesystem::path& directory);
-
-/// A directory held open, so that what was begun in it can be synced also when there are no descriptors left.
-class Directory {
- public:
-  /// Throws std::system_error.
-  explicit Directory(const std::filesystem::path& path);
-  ~Directory();
-  Directory(const Directory&) = delete;
-  Directory& operator=(const Directory&) = delete;
-  /// Throws std::system_error.
-  void sync() const;
-
- private:
-  std::filesystem::path path_;
-  int fd_;
-};
 /// The process or the machine has no descriptors left: a trouble that passes.
 bool out_of_descriptors(const std::error_code& error);
+/// The disk is full, or what the user may take of it is used up: a trouble that passes, too.
+bool out_of_space(const std::error_code& error);
 
 /// One record met while walking through a segment.
 struct WalkedRecord {

@@ -168,6 +168,13 @@ bool lazy(const Item& item) {
          std::holds_alternative<AbandonItem>(item);
 }
 
+/// It can be waited for: no room (a limit on the process among that), no descriptors. Anything else (EIO, EROFS) needs somebody
+/// to look after the disk.
+bool passes(const std::error_code& error) {
+  return out_of_space(error) || out_of_descriptors(error) || error == std::errc::file_too_large ||
+         error == std::errc::interrupted;
+}
+
 /// What became of a record that was to be written.
 enum class Appended {
   yes,
@@ -176,6 +183,7 @@ enum class Appended {
 };
 
 constexpr auto no_descriptors_pause = std::chrono::seconds(10);
+constexpr auto list_pause = std::chrono::seconds(1);
 constexpr auto retry_pause = std::chrono::milliseconds(100);
 constexpr auto lazy_write = std::chrono::milliseconds(10);  // the longest that they wait for company
 
@@ -188,6 +196,7 @@ class Spool::Impl : public std::enable_shared_from_this<Spool::Impl> {
 
   void start(const std::function<void(const Recovered&)>& recovered);
 
+  void end_waiting();
   void push(Item item);
   void push_soon(Item item, const asio::any_io_executor& home);
   smtp::MessageId next_id();
@@ -219,6 +228,7 @@ class Spool::Impl : public std::enable_shared_from_this<Spool::Impl> {
   void seal(SegmentInfo& segment);
   void run();
   bool next_batch(std::vector<Item>& items);
+  void cover(Batch& batch);
   void handle(Item& item, Batch& batch);
   void on(AcceptItem& item, Batch& batch);
   void on(ChunkItem& item, Batch& batch);
@@ -234,10 +244,12 @@ class Spool::Impl : public std::enable_shared_from_this<Spool::Impl> {
   std::uint64_t margin() const;
   void defer(Item item);
   void take_deferred(std::vector<Item>& items, bool last);
-  void note_deferred();
+  void note_deferred(bool some);
   void note_left_behind() const;
   void flush(Batch& batch);
+  bool write(Batch& batch);
   void sync(Batch& batch);
+  void save_due_list();
   void complete(Batch& batch);
   void fail(const std::string& what, int error);
   void set_trouble(Trouble value, std::string text);
@@ -258,8 +270,11 @@ class Spool::Impl : public std::enable_shared_from_this<Spool::Impl> {
   std::uint32_t active_ = 0;
   std::uint64_t allocated_ = 0;  // length of the active segment
   bool list_due_ = false;        // it grew, and the list does not say so yet
+  bool list_missing_ = false;    // it could not be written
+  Deadline list_retry_{};        // not before this
   std::uint64_t refused_ = 0;    // the largest record that found no room since there was some
   std::uint64_t synced_to_ = 0;
+  std::uint64_t covered_ = segment_header_size;  // the end of the log when a record that says so was last written
   std::uint64_t sequence_ = 0;
   std::atomic<std::uint64_t> last_id_{0};
   // What nobody waits for and that found no room, in its order: DONE, PROGRESS, ACCEPT of reports. Bounded by the deliveries
@@ -279,6 +294,7 @@ class Spool::Impl : public std::enable_shared_from_this<Spool::Impl> {
   Deadline first_lazy_ = Deadline::max();  ///< when the oldest item of the queue that nobody waits for was handed in
   bool urgent_ = false;                    ///< the queue holds something that somebody waits for
   bool stop_ = false;
+  bool ending_ = false;
   bool sleeping_ = false;
   bool lazy_wakes_ = false;            ///< the writer sleeps for longer than lazy items may wait
   std::vector<const void*> promised_;  ///< contexts that will wake the writer
@@ -289,9 +305,11 @@ class Spool::Impl : public std::enable_shared_from_this<Spool::Impl> {
 // ---- start and recovery ------------------------------------------------------------------------------------------
 
 Spool::Impl::Impl(Options options) : options_(std::move(options)) {
-  std::error_code error;
-  std::filesystem::create_directories(options_.directory, error);
-  if (error) throw std::runtime_error("cannot create " + options_.directory.string() + ": " + error.message());
+  try {
+    create_durably(options_.directory);
+  } catch (const std::system_error& e) {
+    throw std::runtime_error("cannot create " + options_.directory.string() + ": " + e.code().message());
+  }
   lock_.take(options_.directory);
 }
 
@@ -372,9 +390,27 @@ bool Spool::Impl::save_segments(std::optional<std::uint32_t> without, bool closi
     const bool open = number == active_ && !closing;
     if (number != without) manifest[number] = {!open, open ? allocated_ : segment.used};
   }
-  if (!save_manifest(options_.directory, manifest)) return false;
-  list_due_ = false;
+  int why = 0;
+  const Saved saved = save_manifest(options_.directory, manifest, why);
+  if (saved == Saved::later) return false;
+  list_due_ = saved == Saved::removed;
+  list_retry_ = std::chrono::steady_clock::now() + list_pause;
+  if (std::exchange(list_missing_, list_due_) != list_due_) {
+    if (list_due_)
+      log::error("spool: the list of segments cannot be written: without it a start would not miss one that was removed",
+                 {{"reason", std::strerror(why)}, {"action", "tried again each second"}});
+    else
+      log::info("spool: the list of segments is written again");
+  }
   return true;
+}
+
+void Spool::Impl::end_waiting() {
+  {
+    const std::lock_guard lock(mutex_);
+    ending_ = true;
+  }
+  wake_.notify_one();
 }
 
 // ---- handing in --------------------------------------------------------------------------------------------------
@@ -467,11 +503,13 @@ void Spool::Impl::run() {
     check_reserve(&batch);
     take_deferred(items, !more);
     for (Item& item : items) handle(item, batch);
-    note_deferred();
+    if (items.empty()) cover(batch);
+    note_deferred(!deferred_.empty());
     flush(batch);
     const bool lazy_due = dirty_ && std::chrono::steady_clock::now() >= dirty_since_ + options_.lazy_sync;
     if (batch.urgent || lazy_due || !more) sync(batch);
     complete(batch);
+    save_due_list();
     if (!more) break;
     reclaim();
   }
@@ -490,6 +528,16 @@ void Spool::Impl::run() {
 void Spool::Impl::seal(SegmentInfo& segment) {
   segment.file->truncate(segment.used);  // failing costs space only
   asio::post(readers_, [file = segment.file, end = segment.used] { make_hint(*file, end); });
+}
+
+/// A record at the end of the log that cannot be read is taken for a torn tail, for nothing says that it was on the disk. What
+/// stands behind it says so: with nothing else to write, a record that means nothing.
+void Spool::Impl::cover(Batch& batch) {
+  static constexpr std::string_view payload = "synced";
+  if (dirty_ || batch.end == covered_ || trouble.load() != Trouble::none) return;
+  if (batch.end + record_size(payload.size()) + margin() > allocated_) return;
+  Place place;
+  if (append(batch, RecordType::chunk, 0, {payload}, place) == Appended::yes) covered_ = batch.end;
 }
 
 void Spool::Impl::handle(Item& item, Batch& batch) {
@@ -513,8 +561,7 @@ void Spool::Impl::take_deferred(std::vector<Item>& items, bool last) {
   deferred_.clear();
 }
 
-void Spool::Impl::note_deferred() {
-  const bool some = !deferred_.empty();
+void Spool::Impl::note_deferred(bool some) {
   if (some != deferring.load() && trouble.load() != Trouble::broken) {
     if (some)
       log::warn("spool: the end of deliveries cannot be recorded yet, and no new ones begin", {{"reason", trouble_text}});
@@ -554,7 +601,7 @@ bool Spool::Impl::make_room(Batch& batch, std::uint64_t size, std::uint64_t ahea
   } catch (const std::system_error& e) {  // nothing is left of it, and the next attempt makes it again
     segments_.erase(next);
     allocated_ = before;
-    set_trouble(Trouble::no_space, e.what());
+    set_trouble(passes(e.code()) ? Trouble::no_space : Trouble::broken, e.what());
     return false;
   }
   active_ = next;
@@ -572,7 +619,7 @@ bool Spool::Impl::make_room(Batch& batch, std::uint64_t size, std::uint64_t ahea
     return false;
   }
   seal(old);
-  synced_to_ = segment_header_size;
+  synced_to_ = covered_ = segment_header_size;
   batch.start = batch.end = segment_header_size;
   segments_count = segments_.size();
   return preallocate(batch.end + size + ahead);
@@ -587,9 +634,9 @@ bool Spool::Impl::preallocate(std::uint64_t upto) {
   const std::uint64_t steps = (upto + options_.step - 1) / options_.step;
   const std::uint64_t length = std::min<std::uint64_t>(steps * options_.step, options_.segment_size);
   if (const int error = segments_.at(active_).file->preallocate(allocated_, length)) {
-    set_trouble(Trouble::no_space, "cannot preallocate " + segments_.at(active_).file->path().string() + " from offset " +
-                                       std::to_string(allocated_) + " to " + std::to_string(length) + ": " +
-                                       std::strerror(error));
+    set_trouble(passes({error, std::generic_category()}) ? Trouble::no_space : Trouble::broken,
+                "cannot preallocate " + segments_.at(active_).file->path().string() + " from offset " +
+                    std::to_string(allocated_) + " to " + std::to_string(length) + ": " + std::strerror(error));
     return false;
   }
   allocated_ = length;
@@ -787,13 +834,32 @@ void Spool::Impl::on(AbandonItem& item, Batch&) {
 
 void Spool::Impl::flush(Batch& batch) {
   if (batch.parts.empty() || trouble.load() == Trouble::broken) return;  // what failed is never written again
-  SegmentInfo& segment = segments_.at(active_);
-  if (const int error = segment.file->write(batch.parts, batch.start)) return fail("cannot write", error);
+  if (!write(batch)) return;
   batch.parts.clear();
   batch.start = batch.end;
-  segment.used = batch.end;
+  segments_.at(active_).used = batch.end;
   if (!dirty_) dirty_since_ = handed_in_;
   dirty_ = true;
+}
+
+/// The disk was taken before, yet a file system that writes elsewhere each time (copy on write, thin provisioning) may find
+/// none. Then all wait where they are, for records have an order, and the index knows these already: who waits for his 250 does
+/// so, whoever comes later is refused, and nothing new is delivered.
+bool Spool::Impl::write(Batch& batch) {
+  const SegmentFile& file = *segments_.at(active_).file;
+  std::uint64_t offset = batch.start;
+  bool last = false;  // the program ends
+  while (const int error = file.write(batch.parts, offset)) {
+    if (last || !out_of_space({error, std::generic_category()})) {
+      fail("cannot write", error);
+      return false;
+    }
+    set_trouble(Trouble::no_space, "cannot write " + file.path().string() + ": " + std::strerror(error));
+    note_deferred(true);
+    std::unique_lock lock(mutex_);
+    last = wake_.wait_for(lock, retry_pause, [this] { return stop_ || ending_; });
+  }
+  return true;
 }
 
 void Spool::Impl::sync(Batch&) {
@@ -807,8 +873,15 @@ void Spool::Impl::sync(Batch&) {
   synced_to_ = segment.used;
   dirty_ = false;
   syncs.fetch_add(1, std::memory_order_relaxed);
+  if (!list_missing_) save_due_list();
+}
+
+/// Only with all of the active segment on disk: the list says how long that is.
+void Spool::Impl::save_due_list() {
+  if (!list_due_ || dirty_ || trouble.load() == Trouble::broken) return;
+  if (list_missing_ && std::chrono::steady_clock::now() < list_retry_) return;
   try {
-    if (list_due_) save_segments();
+    save_segments();
   } catch (const std::system_error& e) {
     set_trouble(Trouble::broken, e.what());
   }
@@ -1004,6 +1077,10 @@ Spool::Spool(Options options, const std::function<void(const Recovered&)>& recov
 }
 Spool::Spool(Options options) : impl_(std::make_shared<Impl>(std::move(options))) {}
 Spool::~Spool() = default;
+
+void Spool::end_waiting() {
+  impl_->end_waiting();
+}
 
 void Spool::start(const std::function<void(const Recovered&)>& recovered) {
   impl_->start(recovered);

@@ -66,6 +66,10 @@ class Spool {
   /// Syncs what is pending and stops the writer.
   ~Spool();
 
+  /// The program is about to end: a write that finds no room does not wait for some any more (Trouble::broken for whoever
+  /// waits for it). Any thread.
+  void end_waiting();
+
   /// Makes the message durable. Its chunks must have been stored before.
   boost::asio::awaitable<Trouble> accept(std::shared_ptr<const Message> message);
   /// The same without waiting, for reports of our own: goes below the reserve, and its order with later calls is kept, also

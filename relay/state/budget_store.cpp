@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <stdexcept>
 
+#include "relay/runtime/directory.hpp"
 #include "relay/runtime/log.hpp"
 
 namespace egret::relay {
@@ -47,8 +48,7 @@ std::uint64_t number(const Statement& statement, int column) {
 BudgetStore::BudgetStore(const std::filesystem::path& directory) {
   const auto path = directory / "state.db";
   try {
-    std::error_code ignored;
-    std::filesystem::create_directories(directory, ignored);
+    create_durably(directory);
     if (sqlite3_open(path.c_str(), &db_) != SQLITE_OK) throw std::runtime_error(sqlite3_errmsg(db_));
     sqlite3_busy_timeout(db_, busy_ms);
     execute("PRAGMA journal_mode=WAL");

@@ -3,12 +3,19 @@
 #include <sqlite3.h>
 
 #include <stdexcept>
+#include <system_error>
+
+#include "relay/runtime/directory.hpp"
 
 namespace egret::relay::db {
 
 Database::Database(const std::filesystem::path& path) {
   std::error_code error;
-  std::filesystem::create_directories(path.parent_path(), error);
+  try {
+    create_durably(path.parent_path());
+  } catch (const std::system_error& e) {
+    error = e.code();
+  }
   if (error || sqlite3_open(path.c_str(), &db_) != SQLITE_OK) {
     const std::string why = error ? error.message() : sqlite3_errmsg(db_);
     sqlite3_close(db_);

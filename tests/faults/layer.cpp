@@ -3,7 +3,7 @@
 // tests/e2e/support/disk.py can build the disk as it is after a power cut at any moment: with what was synced, and with
 // as much as it likes of what was not.
 //
-//   FAULT_ROOT     directory; files outside it are left alone
+//   FAULT_ROOT     directory, without a slash at its end; files outside it are left alone
 //   FAULT_JOURNAL  where the operations go (absent: nowhere)
 //   FAULT_RULES    a file that is read again before each call (absent or empty: nothing fails); one rule a line:
 //                  CALL WHAT [SUBSTRING OF THE PATH], CALL one of open read write sync allocate rename unlink accept
@@ -44,7 +44,7 @@ struct Head {
   std::uint32_t first;
   std::uint32_t second;
   char kind;  // O created, E opened for the first time, W write, T new size, A allocated up to, S sync, D sync of a directory,
-              // R rename, U unlink
+              // R rename, U unlink, M directory made
   char pad[7];
 };
 
@@ -99,7 +99,7 @@ std::string absolute(const char* path) {
 
 bool ours(const std::string& path) {
   const std::string& root = layer().root;
-  return !root.empty() && path.size() > root.size() && path.starts_with(root);
+  return !root.empty() && path.starts_with(root) && (path.size() == root.size() || path[root.size()] == '/');
 }
 
 Tracked tracked(int fd) {
@@ -375,6 +375,16 @@ EXPORT int posix_fallocate(int fd, off_t offset, off_t length) {
 }
 EXPORT int posix_fallocate64(int fd, off_t offset, off_t length) {
   return posix_fallocate(fd, offset, length);
+}
+
+EXPORT int mkdir(const char* path, mode_t mode) {
+  const int result = real<int(const char*, mode_t)>("mkdir")(path, mode);
+  const std::string full = absolute(path);
+  if (result == 0 && ours(full) && full != layer().root) {
+    const std::lock_guard lock(layer().mutex);
+    record('M', 0, 0, full);
+  }
+  return result;
 }
 
 EXPORT int unlink(const char* path) {

@@ -613,6 +613,18 @@ TEST_F(SpoolTest, CutsOffALastRecordWithAnOctetChanged) {
   }
 }
 
+TEST_F(SpoolTest, KnowsAfterAQuietSecondThatTheLastRecordWasOnDisk) {
+  open();
+  accept(message("only"));
+  const auto place = records(last_segment()).back();
+  for (int i = 0; i < 500 && records(last_segment()).size() == 1; ++i) std::this_thread::sleep_for(10ms);
+  ASSERT_EQ(records(last_segment()).size(), 2u);
+  std::this_thread::sleep_for(1200ms);
+  EXPECT_EQ(records(last_segment()).size(), 2u) << "said once";
+  flip(last_segment(), place.offset + record_header_size + place.header.length - 1);
+  EXPECT_NE(refusal().find("at offset " + std::to_string(place.offset) + ": damaged"), std::string::npos) << refusal();
+}
+
 TEST_F(SpoolTest, WorksOnAfterATornTail) {
   open();
   const auto first = accept(message("first"));

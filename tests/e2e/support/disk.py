@@ -33,7 +33,11 @@ class Disk:
         self.fail()
 
     def operations(self):
-        return _read(self.journal.read_bytes())
+        return read_journal(self.journal)
+
+
+def read_journal(path):
+    return _read(pathlib.Path(path).read_bytes())
 
 
 class Operation:
@@ -127,6 +131,7 @@ def after_power_cut(operations, root, directory, draw, keep):
             listed[operation.path] = at
     files, names = {}, {}
     lost_names = set()  # directories whose later changes of names did not reach the disk
+    gone = set()  # directories that are not there, nor what lies in them
     for at, operation in enumerate(operations):
         if operation.kind in "WTA":
             file = files.setdefault(operation.file, _File())
@@ -137,11 +142,15 @@ def after_power_cut(operations, root, directory, draw, keep):
                     file.apply(operation, sectors=lambda: draw.random() < 0.7)
             elif stays():
                 file.apply(operation)
-        elif operation.kind in "ORU":
+        elif operation.kind in "ORUM":
             parent = os.path.dirname(operation.path)
             if at > listed.get(parent, -1) and (parent in lost_names or not stays()):
                 lost_names.add(parent)
+                if operation.kind == "M":
+                    gone.add(operation.path)
                 continue
+            if operation.kind == "M":
+                continue  # made below, for what lies in it
             if operation.kind == "O":
                 names[operation.path] = operation.file
             elif operation.kind == "U":
@@ -150,6 +159,8 @@ def after_power_cut(operations, root, directory, draw, keep):
                 names[operation.second.decode()] = names.pop(operation.path)
     for path, number in names.items():
         if path.endswith("-shm"):  # SQLite's shared memory is mapped, and made anew after a crash
+            continue
+        if any(str(parent) in gone for parent in pathlib.Path(path).parents):
             continue
         target = pathlib.Path(directory) / os.path.relpath(path, root)
         target.parent.mkdir(parents=True, exist_ok=True)
