@@ -64,6 +64,7 @@ struct Limits {
   int recipients = 1000;
   int connections = 10000;
   int connections_per_client = 200;
+  int connections_out = 2000;  ///< to receivers and smarthosts together, over all workers
   std::optional<routing::Budget> rate_per_client;  ///< recipients that one client address may send to; not for users
 };
 

@@ -142,6 +142,7 @@ void read_limits(Section& root, Config& config) {
   s.integer("recipients", limits.recipients, 1, 100000);
   s.integer("connections", limits.connections, 1, 1000000);
   s.integer("connections_per_client", limits.connections_per_client, 1, 1000000);
+  s.integer("connections_out", limits.connections_out, 1, 1000000);
   std::string rate;
   s.text("rate_per_client", rate);
   if (!rate.empty()) {

@@ -42,7 +42,9 @@ struct Metrics {
   Counter reports;    ///< DSNs made
   Counter connections_out;
   std::atomic<std::int64_t> sessions{0};
-  std::deque<EgressCounters> sources;  ///< by index in the topology
+  std::atomic<std::int64_t> out_open{0};     ///< connections to receivers and smarthosts, those being opened too
+  std::atomic<std::int64_t> out_waiting{0};  ///< destinations without one, for limits.connections_out is reached
+  std::deque<EgressCounters> sources;        ///< by index in the topology
   std::deque<EgressCounters> smarthosts;
   std::deque<AlertCounters> alerts;  ///< by index in the configuration
   Counter alerts_folded;             ///< events that made no alert of their own

@@ -8,7 +8,8 @@
 namespace egret::routing {
 namespace {
 
-constexpr std::size_t max_concerned = 64;  // (source, provider) pairs of one message
+constexpr std::size_t max_concerned = 64;               // (source, provider) pairs of one message
+constexpr Duration most_ahead = std::chrono::hours(1);  // a turn is promised so far ahead, then it is asked again
 
 /// Makes room for one more where `limit` is reached: of those that need not be kept the longest untouched eighth goes, so
 /// that a flood pays for the search now and then and not each time. False: there is no room.
@@ -183,10 +184,16 @@ Admission PoisonGuard::admit(std::string_view sender, Time now) {
   if (!record.slowed) return {};
   // A clock set back must not make the wait longer than one interval.
   record.next = std::min(record.next, now + policy_.slow_interval);
-  if (now < record.next)
-    return {Admission::Kind::wait, record.next, "sender " + it->first + " is slowed: his mail was refused for its content"};
-  record.next = now + policy_.slow_interval;
-  return {};
+  if (now >= record.next) {
+    record.next =
+        std::max(record.next, now - policy_.slow_interval) + policy_.slow_interval;  // a little late delays nobody behind
+    return {};
+  }
+  // Each has a time of his own, or all would come at once, be read back, and all but one put off again.
+  record.queued = std::clamp(record.queued, record.next, std::max<Time>(record.next, now + most_ahead));
+  const Time turn = record.queued;
+  record.queued += policy_.slow_interval;
+  return {Admission::Kind::wait, turn, "sender " + it->first + " is slowed: his mail was refused for its content"};
 }
 
 void PoisonGuard::forget(std::uint64_t message) {

@@ -21,8 +21,8 @@ namespace egret::routing {
 struct PoisonPolicy {
   int poison_after = 3;  ///< different sources; 0: the guard is switched off
   int held_after = 2;    ///< poison messages after which the sender's mail is held
-  int slow_after = 20;    ///< messages refused for content within `window` after which the sender is slowed
-  int hold_after = 100;   ///< the same, after which his mail is held
+  int slow_after = 20;   ///< messages refused for content within `window` after which the sender is slowed
+  int hold_after = 100;  ///< the same, after which his mail is held
   /// A sender who is heard as well as refused is judged by the refused part of his mail in `window`: below this nothing
   /// happens to him.
   double content_share = 0.10;
@@ -94,6 +94,7 @@ struct PoisonMemory {
     Time counted{};
     bool slowed = false;
     Time next{};       ///< when slowed: not before
+    Time queued{};     ///< when slowed: the next time that nobody who waits has been given yet
     std::string held;  ///< why; empty: not held
     Time held_since{};
     Time touched{};

@@ -184,6 +184,9 @@ void traffic(Page& page, const Metrics& m) {
   counter("egret_reports_total", "Delivery status notifications made.", m.reports);
   counter("egret_connections_out_total", "Connections opened to receivers.", m.connections_out);
   page.gauge("egret_sessions", "Client sessions open.", static_cast<double>(m.sessions.load()));
+  page.gauge("egret_connections_out", "Connections open to receivers.", static_cast<double>(m.out_open.load()));
+  page.gauge("egret_connections_out_waiting", "Destinations that wait for one: limits.connections_out is reached.",
+             static_cast<double>(m.out_waiting.load()));
 }
 
 }  // namespace

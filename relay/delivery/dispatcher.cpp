@@ -26,6 +26,8 @@ constexpr std::size_t max_kept = 20'000;
 constexpr std::size_t most_resting_due = 1'000;  // of a class, made ready in memory; more than that rests though it is due
 constexpr std::size_t refill_below = 128, refill_by = 128;  // of a class
 constexpr auto kept_time = std::chrono::hours(4);
+constexpr auto trial_pause = std::chrono::seconds(5);  // another message is on trial: until it is asked how that went
+constexpr auto soon_after = std::chrono::milliseconds(100);
 constexpr std::size_t recipients_per_job = 100;  // what every server must take (RFC 5321 section 4.5.3.1.8)
 
 }  // namespace
@@ -47,6 +49,11 @@ Dispatcher::Dispatcher(const boost::asio::any_io_executor& executor, std::uint32
       tasks_(executor) {}
 
 Dispatcher::~Dispatcher() = default;
+
+void Dispatcher::connect(std::vector<Dispatcher*> all) {
+  all_ = std::move(all);
+  slots_.set_limit(slots_.share(static_cast<std::size_t>(shared_.config->limits.connections_out), all_.size(), index_));
+}
 
 // ---- intake ------------------------------------------------------------------------------------------------------
 
@@ -103,7 +110,7 @@ void Dispatcher::submit(std::shared_ptr<const spool::Message> message, std::shar
   if (!job->message->pass && due_.size(job->message->message_class) >= most_resting_due) {
     job->content.reset();
     resting_.add(std::move(job));
-    return arm();
+    return arm_soon();
   }
   push(due_, std::move(job));
   pump();
@@ -259,6 +266,7 @@ void Dispatcher::pump() {
     tasks_.spawn(prepare(std::move(*job)), "prepare");
   }
   pumping_ = false;
+  if (!due_.empty() || !called_.empty()) arm_soon();  // room comes from lanes, which may not tell
 }
 
 /// Reads the job back where it rested and finds the sites of its recipients.
@@ -427,15 +435,18 @@ void Dispatcher::configure() {
   sites_.configure(shared_.config, shared_.sts);
   weights_ = ClassWeights(*shared_.config);
   closed_ = {};
+  slots_.set_limit(slots_.share(static_cast<std::size_t>(shared_.config->limits.connections_out), all_.size(), index_));
   for (auto& [key, lane] : lanes_) {
     empty_lane(*lane, again_);
     for (auto* timer : lane->idle) timer->cancel();
   }
+  holds_away_.clear();
   for (auto& [key, held] : std::exchange(held_, {})) {
     again_.splice(held.jobs);
     if (!held.away().empty()) strays_.push_back(held.take_away(expires_));
   }
   work();
+  serve_waiting();
   look();
 }
 
@@ -462,7 +473,9 @@ void Dispatcher::dispatch(JobPtr job) {
     return schedule(std::move(job));
   }
   if (now() >= job->message->expires) return fail(std::move(job), {}, "", "");
-  if (job->version != shared_.config->version) return prepare_again(std::move(job));
+  // Held for long, or in a lane: its destination may have moved since.
+  const bool stale = job->site->stale(std::chrono::steady_clock::now());
+  if (stale || job->version != shared_.config->version) return prepare_again(std::move(job));
   if (job->message->poison.load(std::memory_order_relaxed)) return hold_job(std::move(job), "poison: blocked elsewhere", true);
   if (job->message->pass && job->tried.empty()) recall(*job);
   if (job->sticky && !reachable(*job, *job->sticky)) job->sticky.reset();
@@ -495,7 +508,7 @@ void Dispatcher::dispatch(JobPtr job) {
       const auto& standing = snapshot_->sources[egress.index].with(job->site->provider).standing;
       const bool trial = standing == routing::Standing::trial && !shared_.config->topology.observe;
       if (trial && !shared_.common.trials.acquire(egress.index, job->site->provider)) {
-        request.excluded.push_back({egress, "trial: another message is on its way", {}});
+        request.excluded.push_back({egress, "trial: another message is on its way", now() + trial_pause});
         continue;
       }
       if (const auto wait = shape(*job, egress.index)) {
@@ -600,7 +613,7 @@ void Dispatcher::enqueue(JobPtr job, bool front) {
     lane = std::make_unique<Lane>();
     lane->key = {job->egress, site};
   }
-  if (!smarthost) lane->site = job->site;
+  if (!smarthost && (!lane->site || lane->site->looked_up <= job->site->looked_up)) lane->site = job->site;
   // Bodies that find no room in memory are read back when their turn comes. For a lesser class there is none while others could
   // need the rest; its short queues are still let have some of that, for their turn is near.
   const bool long_wait = lane->ready.size(job->message->message_class) > long_queue;
@@ -631,8 +644,10 @@ void Dispatcher::hold(JobPtr job, const routing::Hold& reason) {
   if (held.empty() || (reason.until && (!held.until || *reason.until < *held.until))) held.until = reason.until;
   job->content.reset();
   const int weight = weights_.of(job->message->message_class);
+  const routing::Time next = std::min(held.until.value_or(routing::Time::max()), job->message->expires);
   held.add(std::move(job), weight);
-  arm();
+  if (!held.away().empty()) holds_away_.insert(key);
+  arm_at(next);
 }
 
 void Dispatcher::release_trial(Job& job) {
@@ -680,7 +695,7 @@ void Dispatcher::rest_job(JobPtr job) {
 void Dispatcher::make_due(JobPtr job) {
   if (due_.size(job->message->message_class) < refill_below) return push(due_, std::move(job));
   rest_job(std::move(job));
-  arm();
+  arm_soon();
 }
 
 /// Puts the job to rest until job->next_at: only its id stays in memory.
@@ -690,14 +705,21 @@ void Dispatcher::schedule(JobPtr job) {
   const Keep keep{job->sticky, job->sticky_strict, job->ambiguous};
   if (settled(*job, {Settled::End::deferred, smtp::make_reply(451, "4.3.2 (local) no delivery now, try again later"), "", keep}))
     return;
+  const routing::Time next = job->next_at;
   rest_job(std::move(job));
-  arm();
+  arm_at(std::max(next, now() + soon_after));
 }
 
+void Dispatcher::arm_soon() {
+  arm_at(now() + soon_after);
+}
+
+/// Asks everybody when something is to be done: there may be many thousand holds, so it is for look() and rare events. Whoever
+/// adds one thing says when its time comes (arm_at).
 void Dispatcher::arm() {
   if (stopping_) return;
   routing::Time next = routing::Time::max();
-  const routing::Time soon = now() + std::chrono::milliseconds(100);
+  const routing::Time soon = now() + soon_after;
   // What is due waits for room, which nobody may tell of: lanes that live long take what they have.
   if (!due_.empty() || !called_.empty() || !parked_.empty() || !strays_.empty()) next = soon;
   if (!resting_.empty()) next = std::min(next, std::max(resting_.next(), soon));
@@ -706,7 +728,12 @@ void Dispatcher::arm() {
     if (held.until) next = std::min(next, *held.until);
   }
   for (const auto& [reason, held] : withheld_) next = std::min(next, std::max(held.next_expiry(), soon));
-  if (next == routing::Time::max()) return;
+  if (next != routing::Time::max()) arm_at(next);
+}
+
+/// look() comes at `next`, or before.
+void Dispatcher::arm_at(routing::Time next) {
+  if (stopping_) return;
   // Never longer than a second: wall-clock time may be set.
   const auto delay = std::clamp<routing::Duration>(next - now(), std::chrono::milliseconds(1), std::chrono::seconds(1));
   const Deadline when = in(delay);
@@ -735,8 +762,12 @@ boost::asio::awaitable<void> Dispatcher::stop(Deadline deadline) {
   while (auto job = again_.pop()) schedule(std::move(*job));
   for (auto& group : unreached_)
     while (auto job = group.jobs.pop()) schedule(std::move(*job));
-  for (auto& [key, lane] : lanes_)
+  JobQueue waiting;
+  for (auto& [key, lane] : lanes_) {
     for (auto* timer : lane->idle) timer->cancel();
+    if (lane->connections == 0) empty_lane(*lane, waiting);  // it has none yet
+  }
+  while (auto job = waiting.pop()) schedule(std::move(*job));
   co_await tasks_.wait_or(deadline, [this] {
     resolver_.cancel();
     deadlines_.expire_all();

@@ -20,6 +20,7 @@
 #include "relay/delivery/class_weights.hpp"
 #include "relay/delivery/closed.hpp"
 #include "relay/delivery/connection.hpp"
+#include "relay/delivery/connection_slots.hpp"
 #include "relay/delivery/held_jobs.hpp"
 #include "relay/delivery/history.hpp"
 #include "relay/delivery/job.hpp"
@@ -107,7 +108,7 @@ class Dispatcher {
   ~Dispatcher();
 
   /// All of them, in order, this one included. Called once before anything else.
-  void connect(std::vector<Dispatcher*> all) { all_ = std::move(all); }
+  void connect(std::vector<Dispatcher*> all);
   const boost::asio::any_io_executor& executor() const { return executor_; }
 
   /// A message that was just made durable, or one whose client waits for what becomes of it. On this worker's thread.
@@ -274,6 +275,8 @@ class Dispatcher {
   // Time.
   void schedule(JobPtr job);
   void arm();
+  void arm_at(routing::Time next);
+  void arm_soon();
   void look();
   void rest_job(JobPtr job);
   void refill();
@@ -288,7 +291,10 @@ class Dispatcher {
   void call_to_holds();
 
   // Lanes (lanes.cpp).
-  void kick(Lane& lane);
+  void kick(Lane& lane, bool its_turn = false);
+  void await_connection(const Lane& lane);
+  void serve_waiting();
+  void count_connections();
   boost::asio::awaitable<void> run_lane(Lane* lane);
   bool may_serve(const Lane& lane, std::uint32_t message_class, bool lesser) const;
   bool work_for(const Lane& lane, bool lesser) const;
@@ -372,13 +378,19 @@ class Dispatcher {
   std::map<LaneKey, Resting> parked_;  ///< ready, and put away by long lanes
   LaneKey called_last_;                ///< of parked_
   std::map<HeldKey, HeldJobs> held_;
-  HeldKey hold_called_last_;                  ///< of held_
+  std::set<HeldKey> holds_away_;              ///< those of held_ that have put mail away, and perhaps some that had
+  HeldKey hold_called_last_;                  ///< of holds_away_
   std::list<Resting> strays_;                 ///< put away by holds of another configuration: to be decided anew
   std::deque<HeldKey> offers_;                ///< of held_, to be offered again in slices
   std::map<std::string, HeldJobs> withheld_;  ///< by the operator or a guard, by reason: no standing releases them
   std::list<Resting> releasing_;              ///< put away by holds that are over: to be released
   std::list<Picked> changing_;
   std::map<LaneKey, std::unique_ptr<Lane>> lanes_;
+  ConnectionSlots<LaneKey> slots_;
+  std::set<boost::asio::steady_timer*> idle_;  ///< of all lanes
+  std::size_t open_told_ = 0, wait_told_ = 0;  ///< what the metrics know of slots_
+  std::chrono::steady_clock::time_point slots_logged_{};
+  bool serving_waiting_ = false;
   std::map<std::string, std::pair<Keep, Deadline>>
       kept_;  ///< what passes through and must keep to its egress, by sender, recipient and site
   std::map<std::string, Deadline> broken_tls_;  ///< hosts that offer STARTTLS and cannot do it, until when to believe that

@@ -24,8 +24,9 @@ void Dispatcher::hold_job(JobPtr job, const std::string& reason, bool durable) {
   job->tried.clear();
   job->route.clear();
   const int weight = weights_.of(job->message->message_class);
+  const routing::Time expires = job->message->expires;
   withheld_.try_emplace(reason, expires_).first->second.add(std::move(job), weight);
-  arm();
+  arm_at(expires);
 }
 
 /// Due now, as if it had never been held. The caller pumps.

@@ -22,6 +22,7 @@ constexpr auto idle_time = 5s;         // a connection without work is kept this
 constexpr int max_addresses = 6;       // tried for one message
 constexpr auto broken_time = 1h;       // a host whose TLS failed is spoken to in clear, where policy allows it
 constexpr std::size_t max_broken = 10'000;
+constexpr auto limit_pause = 1min;  // between two log lines that say that limits.connections_out is reached
 constexpr auto closed_for = 1s;  // a destination that put off a connection is left alone; less where mail is tried again sooner
 
 /// 421 in answer to MAIL: the server ends this connection (RFC 5321 section 3.8), most often because it took enough messages.
@@ -71,7 +72,8 @@ void Dispatcher::serve(Lane& lane, bool& lesser, const Job* job) const {
   lane.lesser += lesser;
 }
 
-void Dispatcher::kick(Lane& lane) {
+/// `its_turn`: it waited for a connection, and there is one now.
+void Dispatcher::kick(Lane& lane, bool its_turn) {
   if (stopping_ || !work_for(lane, false)) return;
   if (!lane.idle.empty()) {
     boost::asio::steady_timer* timer = lane.idle.back();
@@ -81,8 +83,51 @@ void Dispatcher::kick(Lane& lane) {
   }
   // One new connection for what waits behind the others, not one for each message of a burst.
   if (lane.connections >= lane_limit(lane)) return;
+  if (!slots_.begin(its_turn)) {
+    if (lane.connections == 0) await_connection(lane);
+    return;
+  }
+  count_connections();
   ++lane.connections;
   tasks_.spawn(run_lane(&lane), "connection");
+}
+
+/// As many connections are open as may be. One that rests is ended for this lane, else it has the next that ends.
+void Dispatcher::await_connection(const Lane& lane) {
+  const auto its = lane.ready.next([](std::uint32_t) { return true; });
+  slots_.wait(lane.key, its && weights_.lesser(*its));
+  count_connections();
+  if (!idle_.empty()) idle_.extract(idle_.begin()).value()->cancel();
+  const auto time = std::chrono::steady_clock::now();
+  if (slots_logged_.time_since_epoch().count() != 0 && time - slots_logged_ < limit_pause) return;
+  slots_logged_ = time;
+  log::warn("destinations wait for a connection: as many are open as may be",
+            {{"open", std::to_string(slots_.open())}, {"worker", std::to_string(index_)}, {"rule", "limits.connections_out"}});
+}
+
+/// Connections that ended are for the lanes that wait. Not from within itself: one that fails at once ends in here.
+void Dispatcher::serve_waiting() {
+  if (std::exchange(serving_waiting_, true)) return;
+  while (const auto key = slots_.next()) {
+    const auto it = lanes_.find(*key);
+    if (it == lanes_.end()) continue;
+    if (it->second->ready.empty() && it->second->connections == 0)
+      lanes_.erase(it);
+    else
+      kick(*it->second, true);
+  }
+  serving_waiting_ = false;
+  count_connections();
+}
+
+/// The metrics are of all workers.
+void Dispatcher::count_connections() {
+  const auto tell = [](std::atomic<std::int64_t>& of, std::size_t& told, std::size_t now) {
+    of.fetch_add(static_cast<std::int64_t>(now) - static_cast<std::int64_t>(told), std::memory_order_relaxed);
+    told = now;
+  };
+  tell(shared_.metrics.out_open, open_told_, slots_.open());
+  tell(shared_.metrics.out_waiting, wait_told_, slots_.waiting());
 }
 
 boost::asio::awaitable<bool> Dispatcher::load(Job* job) {
@@ -154,7 +199,8 @@ boost::asio::awaitable<JobPtr> Dispatcher::take_following(Lane* lane, const Job*
                                                           bool lesser) {
   const std::size_t limit = lane_limit(*lane);
   if (present->holds_trial || stopping_ || shared_.spool.delivery_paused() || paced(*lane) ||
-      connection->messages() + 1 >= messages_per_connection(*lane) || !connection->chains())
+      connection->messages() + 1 >= messages_per_connection(*lane) || !connection->chains() ||
+      (slots_.wanted() && connection->messages() + 1 >= slots_.messages_each))
     co_return nullptr;
   if ((lane->connections < limit || !lane->idle.empty()) && work_for(*lane, false)) co_return nullptr;
   // Whose turn it is decides; when that may not be announced, the connection takes it when it is done.
@@ -189,13 +235,15 @@ boost::asio::awaitable<void> Dispatcher::rest(Lane* lane) {
   const Deadline until = in(idle_time);
   const std::uint64_t version = shared_.config->version;
   boost::asio::steady_timer timer(executor_);
-  while (!work_for(*lane, false) && !stopping_ && version == shared_.config->version &&
+  while (!work_for(*lane, false) && !stopping_ && version == shared_.config->version && !slots_.wanted() &&
          std::chrono::steady_clock::now() < until) {
     timer.expires_at(until);
     lane->idle.push_back(&timer);
+    idle_.insert(&timer);
     boost::system::error_code ignored;
     co_await timer.async_wait(boost::asio::redirect_error(boost::asio::use_awaitable, ignored));
     std::erase(lane->idle, &timer);
+    idle_.erase(&timer);
   }
 }
 
@@ -214,14 +262,14 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
     if (!present.job) break;
     // More waits than this connection can take at once: bring up another beside it.
     if (!lane->ready.empty()) kick(*lane);
+    if (connection && !present.transaction && version != shared_.config->version) {
+      co_await connection->quit();
+      connection.reset();
+    }
     if (!connection && !shared_.config->has(key.egress)) {
       active_.erase(present.job.get());
       prepare_again(std::move(present.job));
       break;
-    }
-    if (connection && !present.transaction && version != shared_.config->version) {
-      co_await connection->quit();
-      connection.reset();
     }
     if (!connection) {
       Established opened = co_await establish(lane, present.job.get());
@@ -240,6 +288,8 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
     }
     if (!present.transaction && shared_.spool.delivery_paused()) {  // since the job was taken
       active_.erase(present.job.get());
+      release_trial(*present.job);
+      give_back(*present.job, 0);
       dispatch(std::move(present.job));  // which puts it off
       continue;
     }
@@ -291,6 +341,7 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
       // With a single connection others than the next one would wait too: there its turn decides alone.
       co_await give_way(*next);
     }
+    if (!present.job && slots_.wanted() && connection->messages() >= slots_.messages_each) break;
     const bool worn = connection->messages() >= messages_per_connection(*lane) || version != shared_.config->version;
     if (!connection->usable() || (!present.job && worn)) {
       co_await connection->quit();
@@ -304,13 +355,18 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
     }
   }
   if (connection) co_await connection->quit();
+  connection.reset();  // another takes its place below
   serve(*lane, lesser, nullptr);
   --lane->connections;
+  slots_.end();
   if (refused && lane->connections == 0 && !lane->ready.empty()) {
     // A source whose address has gone refuses at once: the next connection must not be tried from within this one.
     co_await boost::asio::post(executor_, boost::asio::use_awaitable);
     const auto left = lanes_.find(key);
-    if (left == lanes_.end()) co_return pump();
+    if (left == lanes_.end()) {
+      serve_waiting();
+      co_return pump();
+    }
     lane = left->second.get();
   }
   if (stopping_ && lane->connections == 0) {
@@ -323,6 +379,7 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
   } else if (lane->connections == 0) {
     lanes_.erase(key);
   }
+  serve_waiting();
   pump();
 }
 

@@ -310,6 +310,8 @@ void Dispatcher::conclude_trouble(JobPtr job, const AttemptResult& result) {
     note(*job, "ambiguous", result.host, result.text, "", "connection", recipients);
     return retry_later(std::move(job), {egress, true, true});
   }
+  // We broke it off ourselves, or could: that blames nobody, and after the start it is tried as if this had not been.
+  if (stopping_) return schedule(std::move(job));
   give_back(*job, 0);
   if (result.kind == AttemptResult::Kind::local_fault) {
     shared_.reputation.report(egress.index, routing::SourceFault{result.text});

@@ -32,7 +32,7 @@ bool Dispatcher::park(const Lane& lane, bool moving, JobPtr& job) {
   strip(*job);
   job->next_at = std::min(job->next_at, now());  // what was released or asked for before its time is due all the same
   parked_.try_emplace(lane.key, expires_).first->second.add(std::move(job));
-  arm();
+  arm_soon();
   return true;
 }
 
@@ -46,7 +46,7 @@ void Dispatcher::call(std::vector<JobPtr> jobs) {
 
 void Dispatcher::call_back() {
   if (!parked_.empty()) call_to_lanes();
-  if (!held_.empty()) call_to_holds();
+  if (!holds_away_.empty()) call_to_holds();
   if (strays_.empty()) return;
   auto jobs =
       strays_.front().take_due(routing::Time::max(), call_by, [this](std::uint32_t its) { return called_.size(its) < call_by; });
@@ -57,12 +57,16 @@ void Dispatcher::call_back() {
 
 /// What the next few holds need that have put mail away and little at hand: as many as are offered when an egress is back.
 void Dispatcher::call_to_holds() {
-  for (std::size_t n = std::min(at_once, held_.size()); n > 0; --n) {
-    auto it = held_.upper_bound(hold_called_last_);
-    if (it == held_.end()) it = held_.begin();
-    hold_called_last_ = it->first;
-    call(it->second.call_back(now(), call_by, [this](std::uint32_t its) { return called_.size(its) < call_by; }));
-    if (it->second.empty() && !it->second.offering) held_.erase(it);
+  for (std::size_t n = std::min(at_once, holds_away_.size()); n > 0; --n) {
+    auto key = holds_away_.upper_bound(hold_called_last_);
+    if (key == holds_away_.end()) key = holds_away_.begin();
+    hold_called_last_ = *key;
+    if (const auto it = held_.find(*key); it != held_.end()) {
+      call(it->second.call_back(now(), call_by, [this](std::uint32_t its) { return called_.size(its) < call_by; }));
+      if (!it->second.away().empty()) continue;
+      if (it->second.empty() && !it->second.offering) held_.erase(it);
+    }
+    holds_away_.erase(key);
   }
 }
 

@@ -46,7 +46,7 @@ class TrialGate {
   std::set<std::pair<std::uint32_t, std::string>> busy_;
 };
 
-/// Octets of bodies held in memory, over all workers.
+/// Octets of bodies and recipients held in memory, over all workers.
 struct BodyCache {
   std::atomic<std::uint64_t> used{0};
   std::atomic<std::uint64_t> limit{256u << 20};
@@ -61,6 +61,8 @@ struct BodyCache {
   std::shared_ptr<const spool::Message> count(std::shared_ptr<const spool::Message> message) {
     std::uint64_t size = 512;
     for (const auto& chunk : message->tail) size += chunk.size();
+    for (std::size_t i = 0; i < message->recipients.size(); ++i)
+      size += spool::memory_of(message->recipients[i], i < message->recipient_dsn.size() ? &message->recipient_dsn[i] : nullptr);
     used.fetch_add(size, std::memory_order_relaxed);
     const spool::Message* raw = message.get();
     return {raw, [this, size, message = std::move(message)](const spool::Message*) {

@@ -113,9 +113,9 @@ void Dispatcher::offer_next() {
     // Those that are put away follow by and by (parking.cpp).
     if (group.jobs.empty() || group.to_offer == 0 || group.stuck >= most_stuck) {
       // Those behind the stuck ones, which are the last now, are offered in a moment: nothing else may tell of them.
-      if (group.stuck >= most_stuck && !group.until) group.until = now() + stuck_pause;
+      if (group.stuck >= most_stuck) group.until = std::min(group.until.value_or(routing::Time::max()), now() + stuck_pause);
       group.offering = false;
-      return arm();
+      return arm_at(group.hungry() ? now() : group.until.value_or(group.next_expiry()));
     }
     --group.to_offer;
     JobPtr job = std::move(*group.jobs.pop());
@@ -134,7 +134,7 @@ void Dispatcher::offer_next() {
       group.until = route.hold->until;
       push(group.jobs, std::move(job), true);
       group.offering = false;
-      return arm();
+      return arm_at(group.until.value_or(group.next_expiry()));
     }
     const std::size_t before = group.size();
     job->called = true;  // it is not put away again

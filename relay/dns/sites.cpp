@@ -112,10 +112,16 @@ void Sites::remember(std::string domain, Entry entry) {
 boost::asio::awaitable<SiteAnswer> Sites::find(std::string domain) {
   if (const auto known = cached(domain)) co_return *known;
   const std::uint64_t version = config_->version;
-  const Lookup found = co_await look_up(domain);
+  Lookup found = co_await look_up(domain);
   if (version != config_->version) co_return found.answer;  // its asker looks again
-  const auto ttl = std::chrono::seconds(std::clamp<std::uint32_t>(found.ttl, 1, 3600));
-  remember(domain, {found.answer, in(ttl)});
+  const Deadline fresh_until = in(std::chrono::seconds(std::clamp<std::uint32_t>(found.ttl, 1, 3600)));
+  if (found.answer.site) {
+    auto site = std::make_shared<Site>(*found.answer.site);
+    site->looked_up = std::chrono::steady_clock::now();
+    site->fresh_until = fresh_until;
+    found.answer.site = std::move(site);
+  }
+  remember(domain, {found.answer, fresh_until});
   co_return found.answer;
 }
 

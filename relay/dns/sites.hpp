@@ -42,6 +42,12 @@ struct Site {
   smtp::TlsMode tls = smtp::TlsMode::opportunistic;
   bool sts = false;        ///< the recipient domains' MTA-STS policy: TLS with a certificate for the host's name
   std::string tls_reason;  ///< which rule raised it, for people: "MTA-STS of example.com", or empty
+  Deadline looked_up{};    ///< when the look-up was over
+  Deadline fresh_until{};  ///< by its TTL
+
+  /// Mail that waited with this site in hand should look it up again. Some time over its TTL, so that what was just looked
+  /// up with a TTL of a second is not.
+  bool stale(Deadline now) const { return now > fresh_until + std::chrono::minutes(5); }
 };
 
 /// How a host of a site is spoken to.

@@ -336,6 +336,7 @@ std::optional<smtp::CommandError> Ingress::Session::admit(std::uint64_t, std::st
 
 std::optional<smtp::CommandError> Ingress::Session::admit_recipient(std::string_view user) {
   if (auto refusal = no_room_for_lesser()) return refusal;
+  if (recipients_memory() > Intake::small_piece && ingress_.shared_.intake.full(false)) return too_much("all classes");
   return over_rate(user, 1);
 }
 
@@ -441,7 +442,7 @@ bool Ingress::Session::has_to_spill(Action action) {
   }
   const std::uint64_t held = session_.transaction().body.size() - spilled_;
   const bool passing_full = listener_.pass_through && ingress_.delivery_.common.cache.full();
-  hold_memory(session_.in_data() || action == Action::commit ? held : 0);
+  hold_memory(recipients_memory() + (session_.in_data() || action == Action::commit ? held : 0));
   if (!session_.in_data()) return false;
   const bool crowded = ingress_.shared_.intake.crowded() || passing_full;
   if (held < (crowded ? Intake::small_piece : Intake::piece)) return false;
@@ -469,6 +470,16 @@ asio::awaitable<bool> Ingress::Session::spill() {
     octets = std::move(rest);
   }
   co_return true;
+}
+
+std::uint64_t Ingress::Session::recipients_memory() {
+  const smtp::Transaction& t = session_.transaction();
+  if (t.recipients.size() < recipients_counted_) recipients_memory_ = recipients_counted_ = 0;
+  for (; recipients_counted_ < t.recipients.size(); ++recipients_counted_) {
+    const std::size_t i = recipients_counted_;
+    recipients_memory_ += spool::memory_of(t.recipients[i], i < t.recipient_dsn.size() ? &t.recipient_dsn[i] : nullptr);
+  }
+  return recipients_memory_;
 }
 
 /// Counts what a message takes while it comes in, until it is on disk. One that passes through is counted with those that wait,

@@ -33,8 +33,8 @@ class Ingress::Session final : private smtp::ServerPolicy {
   void give_up();
   /// Connections run out: who is waited for gets at most `most` from now on.
   void hurry(Deadline most);
-  /// Octets of a message are in memory that are not on disk yet.
-  bool holds() const { return held_memory_ > 0; }
+  /// Octets of a message are in memory that are not on disk yet, more than those of a few recipients.
+  bool holds() const { return held_memory_ > 4096; }
 
  private:
   // What smtp::ServerSession asks.
@@ -61,6 +61,7 @@ class Ingress::Session final : private smtp::ServerPolicy {
   bool has_to_spill(smtp::ServerSession::Action action);
   boost::asio::awaitable<bool> spill();
   void hold_memory(std::uint64_t octets);
+  std::uint64_t recipients_memory();
   std::shared_ptr<spool::Message> message();
   std::string class_of(const smtp::Transaction& transaction) const;
   bool lesser();
@@ -91,6 +92,8 @@ class Ingress::Session final : private smtp::ServerPolicy {
   std::vector<spool::Extent> extents_;
   std::uint64_t spilled_ = 0;
   std::uint64_t held_memory_ = 0;
+  std::uint64_t recipients_memory_ = 0;  ///< of the first `recipients_counted_` of this transaction
+  std::size_t recipients_counted_ = 0;
   PassThrough* waiting_ = nullptr;  ///< whose verdict the client waits for
 };
 

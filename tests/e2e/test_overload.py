@@ -84,8 +84,9 @@ def sanitized(binary):
 
 def bound(instance, base, cache, connections, connections_out, messages):
     """The formula of docs/reliability.md, for two workers: octets. Sanitizers have shadow memory and quarantines besides."""
-    bodies = cache * 3 // 2 + connections * 128 * 1024 + connections_out * MB
-    return base + (bodies + 2 * 10_000 * 2048 + messages * 1024) * (4 if sanitized(instance.binary) else 1)
+    bodies = cache * 3 // 2 + connections * 192 * 1024 + connections_out * MB
+    remembered = min(messages, 2 * 10_000) * 2048
+    return base + (bodies + remembered + messages * 1024) * (4 if sanitized(instance.binary) else 1)
 
 
 def test_memory_is_bounded_while_receivers_hang_and_clients_push(egret, receive_for):
@@ -105,6 +106,93 @@ def test_memory_is_bounded_while_receivers_hang_and_clients_push(egret, receive_
     print(f"base {base / MB:.0f} MB, highest {highest.octets / MB:.0f} MB, {waiting} wait")
     assert waiting > 100
     assert highest.octets < bound(instance, base, cache, connections, 2 * 4, waiting)
+
+
+def many_recipients(port, local, domain, count=1000):
+    """One message to many, each with an ORCPT, all commands in one piece; what was said to the final dot or to RCPT."""
+    with RawSmtp(port=port, timeout=30) as client:
+        client.hello()
+        recipients = [f"RCPT TO:<{local}{n}@{domain}> ORCPT=rfc822;{'o' * 300}{n}@{domain}" for n in range(count)]
+        client.send("\r\n".join(["MAIL FROM:<app@sender.test>", *recipients, "DATA"]))
+        said = [client.reply() for _ in range(count + 2)]
+        if not said[-1].startswith("354"):
+            return said[-1]
+        client.send(stuffed(letter()))
+        refused = [reply for reply in said[1:-1] if not reply.startswith("250")]
+        return refused[0] if refused else client.reply()
+
+
+def test_recipients_count_as_memory_and_rest_on_disk_like_bodies(egret, receive_for, dns):
+    slow = receive_for("slow.test")
+    slow.on("mail", lambda *_: SILENT)
+    messages = 150
+    for number in range(messages):  # each a destination of its own, whose turn is near
+        dns.host(f"mx{number}.many.test", slow.address)
+        dns.mx(f"d{number}.test", (10, f"mx{number}.many.test"))
+    instance = egret(spool={"cache": "4M", "reserve": "16M"}, limits={"connections": 20, "connections_out": 4}, log={"level": "warn"})
+    base = pss(instance)
+    with Highest(instance) as highest:
+        for number in range(messages):
+            assert many_recipients(2525, f"m{number}-", f"d{number}.test").startswith("250")
+    # Nearly 100 MB of recipients; each message waits as ten jobs, for a receiver is told of a hundred at a time.
+    print(f"base {base / MB:.0f} MB, highest {highest.octets / MB:.0f} MB")
+    assert highest.octets < bound(instance, base, 4 * MB, 20, 4, messages * 10)
+
+
+def connections_to(port):
+    """Established ones in this network namespace, by their own addresses. The kernel's list is not of one moment."""
+    with open("/proc/net/tcp") as file:
+        lines = [line.split() for line in file.readlines()[1:]]
+    return {line[1] for line in lines if line[2].endswith(f":{port:04X}") and line[3] == "01"}
+
+
+def test_connections_out_are_bounded_over_all_destinations(egret, receive_for):
+    """Twelve destinations and two connections: each has its turn, and none waits for another's connection to have rested."""
+    sites = [receive_for(f"d{number}.test") for number in range(12)]
+    instance = egret(threads=1, limits={"connections_out": 2}, sources={"a": source("a")})
+    begun, most, over = time.monotonic(), [0], threading.Event()
+
+    def watch():
+        before = set()
+        while not over.wait(0.001):
+            now = connections_to(25)
+            most[0] = max(most[0], len(now & before))  # those were there between the two looks
+            before = now
+
+    watching = threading.Thread(target=watch, daemon=True)
+    watching.start()
+    with Submitter() as submitter:
+        for turn in range(30):
+            for number in range(len(sites)):
+                submitter.send(letter(f"{number}-{turn}"), f"user@d{number}.test")
+    instance.until_queue_empty()
+    over.set()
+    watching.join()
+    assert time.monotonic() - begun < 20
+    assert all(len(receiver.messages) == 30 for receiver in sites)
+    assert 0 < most[0] <= 2
+    assert "destinations wait for a connection" in instance.log()
+    metrics = instance.http("/metrics")[2]
+    assert "\negret_connections_out_waiting 0" in metrics
+
+
+def test_with_all_connections_hanging_a_stop_is_in_time_and_a_higher_limit_helps_at_once(egret, receive_for, shop):
+    hanging = [receive_for(f"h{number}.test") for number in range(2)]
+    for receiver in hanging:
+        receiver.on("mail", lambda *_: SILENT)
+    instance = egret(threads=1, limits={"connections_out": 2}, sources={"a": source("a")})
+    for number in range(2):
+        send(letter(), f"user@h{number}.test")
+    wait.until(lambda: all(receiver.sessions for receiver in hanging), 10, "both connections are taken")
+    send(letter("waits"))
+    wait.until(lambda: "\negret_connections_out_waiting 1" in instance.http("/metrics")[2], 5, "it waits for a connection")
+    assert instance.queue()["by_site"]["mx.shop.test"] == 1
+    instance.configure(threads=1, limits={"connections_out": 3}, sources={"a": source("a")})
+    assert instance.command("reload").returncode == 0
+    wait.until(lambda: shop.with_marker("waits"), 10, "there is one more")
+    send(letter("kept"), "user@h0.test")
+    instance.terminate()
+    assert instance.ended(within=10) == 0
 
 
 def stalled(port):

@@ -3,7 +3,7 @@
 from support import wait
 from support.egret import A, B, C, source
 from support.mail import below_trace, letter, send
-from support.scripted_receiver import close
+from support.scripted_receiver import SILENT, close
 
 CLASSES = {"transactional": {"pool": "transactional", "max_age": "1d"}, "bulk": {"pool": "bulk", "max_age": "3d"}}
 CLASSIFY = [{"header": "Precedence", "matches": "(?i)^(bulk|list|junk)$", "class": "bulk"}]
@@ -201,3 +201,20 @@ def test_a_message_that_is_too_large_for_the_smarthost_holds_up_no_other(egret, 
     esp.on("mail", lambda *_: None)
     wait.until(lambda: esp.with_marker("small"), 90, "the small one leaves when the rest is over")
     assert instance.message(large)["recipients"][0]["state"] != "delivered" and small
+
+
+def test_a_stop_that_breaks_off_a_delivery_blames_no_smarthost(egret, smarthost, authority, blocklist):
+    upstream = smarthost("esp")
+    instance = egret(**only_smarthosts(esp=esp("esp", authority)))
+    blocklist.list(A)
+    instance.until_listed("a")
+    upstream.on("mail", lambda *_: SILENT)
+    sent = send(letter())
+    wait.until(lambda: any(c.startswith("MAIL") for session in upstream.sessions for c in session.commands), 10, "it hangs")
+    instance.stop()
+    assert "smarthost-rests" not in instance.log()
+    upstream.script.clear()
+    instance.start()
+    wait.until(lambda: upstream.messages, 10, "it is sent at once after the start")
+    assert not instance.smarthosts()["esp"]["until"]
+    assert [attempt["outcome"] for attempt in instance.until_state(sent.id, "delivered")["attempts"]] == ["delivered"]

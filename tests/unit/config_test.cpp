@@ -134,6 +134,7 @@ TEST(ConfigDefaults, OfTheWhole) {
   EXPECT_EQ(defaults().limits.recipients, 1000);
   EXPECT_EQ(defaults().limits.connections, 10000);
   EXPECT_EQ(defaults().limits.connections_per_client, 200);
+  EXPECT_EQ(defaults().limits.connections_out, 2000);
   EXPECT_EQ(defaults().spool.reserve, 1u << 30);
   EXPECT_EQ(defaults().spool.cache, 256u << 20);
 }

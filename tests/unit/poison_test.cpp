@@ -248,6 +248,23 @@ TEST(ContentStrikes, ASlowedSenderHasOneTurnAnInterval) {
   EXPECT_EQ(g.admit(), Admission::Kind::wait);
 }
 
+TEST(ContentStrikes, WhoeverWaitsIsGivenATurnOfHisOwn) {
+  Guarded g;
+  for (std::uint64_t id = 1; id <= 5; ++id) g.content(id);
+  const Time begin = g.now;
+  for (int i = 1; i <= 3; ++i) EXPECT_EQ(g.guard.admit("a@example.com", g.now).until, begin + i * 1min);
+  for (int i = 1; i <= 3; ++i) {
+    g.now = begin + i * 1min + 20ms;  // a little late, and nobody is late for that
+    EXPECT_EQ(g.admit(), Admission::Kind::go) << i;
+  }
+}
+
+TEST(ContentStrikes, ATurnIsPromisedAnHourAheadAtMost) {
+  Guarded g;
+  for (std::uint64_t id = 1; id <= 5; ++id) g.content(id);
+  for (int i = 0; i < 200; ++i) EXPECT_LE(g.guard.admit("a@example.com", g.now).until, g.now + 61min);
+}
+
 TEST(ContentStrikes, AClockSetBackDoesNotProlongTheWait) {
   Guarded g;
   for (std::uint64_t id = 1; id <= 5; ++id) g.content(id);
