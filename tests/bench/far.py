@@ -70,8 +70,9 @@ def wire(listen_port, target_port, one_way):
                 end.later.append((time.monotonic() + one_way, data))
                 if not data:
                     poll.unregister(fd)  # no more from here; what is under way still arrives
-        if due is not None and 0 < due - time.monotonic() <= GRAIN:
-            time.sleep(due - time.monotonic())
+        left = 0 if due is None else due - time.monotonic()
+        if 0 < left <= GRAIN:
+            time.sleep(left)
         while opening and opening[0][0] <= time.monotonic():
             connect(opening.popleft()[1])
         for end in list(ends.values()):

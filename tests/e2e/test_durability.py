@@ -15,6 +15,7 @@ from support.traffic import Traffic
 
 NOW = {"retry": ["300ms", "500ms"]}
 KILLS = int(os.environ.get("EGRET_KILLS", "10"))
+EXCUSABLE = 0.5  # seconds before a kill in which a delivery's record may not be written yet: 10 ms, and what a sync under way takes
 
 
 def body_of(marker):
@@ -58,19 +59,25 @@ def test_kill_9_under_load_loses_nothing(egret, shop):
         traffic = Traffic(threads=4, pause=0.001, body=body_of).start()
         traffics.append(traffic)
         traffic.until_acknowledged(20)
-        time.sleep(draw.uniform(0.05, 0.6))  # not a wait for anything: the moment of the kill has to be arbitrary
-        instance.kill9()
+        time.sleep(draw.uniform(0.05, 1.5))  # not a wait for anything: the moment of the kill has to be arbitrary
         kills.append(time.monotonic())
+        instance.kill9()
         traffic.stop()
     instance.start()
     arrived = nothing_lost(shop, traffics)
     instance.until_queue_empty(60 + KILLS)
     arrived = arrivals(shop)
     assert len(arrived) > 20 * KILLS
-    # A second copy is excusable only where the first was on its way, or its record was, when the kill came.
-    for marker, copies in arrived.items():
-        for copy in copies[:-1]:
-            assert any(kill - 1.5 < copy.time < kill + 0.5 for kill in kills), f"{marker} was delivered twice"
+    # A second copy is excusable only where the first was on its way, or its record was, when the kill came. Most are not so near.
+    def near(time):
+        return any(kill - EXCUSABLE < time < kill + EXCUSABLE for kill in kills)
+
+    assert sum(not near(copies[0].time) for copies in arrived.values()) > len(arrived) / 5
+    twice = {marker: copies for marker, copies in arrived.items() if len(copies) > 1}
+    print(f"{KILLS} kills, {len(arrived)} messages, of these {sum(len(t.acknowledged()) for t in traffics)} acknowledged, "
+          f"{len(twice)} arrived twice")
+    for marker, copies in twice.items():
+        assert all(near(copy.time) for copy in copies[:-1]), f"{marker} was delivered twice"
 
 
 def test_sigterm_under_load_ends_within_ten_seconds_and_nothing_is_lost_or_sent_twice(egret, shop):
