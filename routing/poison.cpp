@@ -8,8 +8,8 @@
 namespace egret::routing {
 namespace {
 
-constexpr std::size_t max_concerned = 64;               // (source, provider) pairs of one message
-constexpr Duration most_ahead = std::chrono::hours(1);  // a turn is promised so far ahead, then it is asked again
+constexpr std::size_t max_concerned = 64;  // (source, provider) pairs of one message
+constexpr int turns_ahead = 10;            // are promised; whoever comes then asks again: the sender may have been released
 
 /// Makes room for one more where `limit` is reached: of those that need not be kept the longest untouched eighth goes, so
 /// that a flood pays for the search now and then and not each time. False: there is no room.
@@ -190,7 +190,7 @@ Admission PoisonGuard::admit(std::string_view sender, Time now) {
     return {};
   }
   // Each has a time of his own, or all would come at once, be read back, and all but one put off again.
-  record.queued = std::clamp(record.queued, record.next, std::max<Time>(record.next, now + most_ahead));
+  record.queued = std::clamp(record.queued, record.next, record.next + turns_ahead * policy_.slow_interval);
   const Time turn = record.queued;
   record.queued += policy_.slow_interval;
   return {Admission::Kind::wait, turn, "sender " + it->first + " is slowed: his mail was refused for its content"};

@@ -3,18 +3,25 @@
 #pragma once
 
 #include <algorithm>
+#include <array>
 #include <cstddef>
 #include <deque>
+#include <map>
 #include <optional>
-#include <set>
 #include <utility>
 
 namespace egret::relay {
 
-/// Not thread-safe: each worker has one. `Key` names who waits (a lane without any connection), each at most once.
+/// Not thread-safe: each worker has one. `Key` names who waits (a lane), each at most once.
 template <class Key>
 class ConnectionSlots {
  public:
+  /// Why somebody waits, the most urgent first.
+  enum class Want {
+    first,   ///< he has no connection
+    lesser,  ///< nor has he, but only mail that leaves room for other mail
+    more,    ///< he has one, and work for another
+  };
   /// A connection that others wait for ends after this many messages.
   static constexpr int messages_each = 20;
 
@@ -26,39 +33,71 @@ class ConnectionSlots {
   /// With less than are open, no new ones come until enough have ended.
   void set_limit(std::size_t limit) { limit_ = limit; }
   std::size_t open() const { return open_; }
-  std::size_t waiting() const { return keys_.size(); }
-  bool wanted() const { return !keys_.empty(); }
+  /// Those who have none.
+  std::size_t waiting() const { return urgent_; }
+  /// Somebody has none: others should not keep theirs for long.
+  bool wanted() const { return urgent_ > 0; }
+  /// begin() would succeed.
+  bool room() const { return open_ < limit_ && wants_.empty(); }
 
-  /// A connection may be opened, and is counted until end(). While somebody waits it is his turn: `its_turn` says that next()
-  /// has named the one who asks.
-  bool begin(bool its_turn) {
-    if (open_ >= limit_ || (wanted() && !its_turn)) return false;
+  /// A connection may be opened, and is counted until end(). While somebody waits it is his turn: next().
+  bool begin() {
+    if (!room()) return false;
     ++open_;
     return true;
   }
   void end() { --open_; }
 
-  /// `lesser`: he has only mail that leaves room for other mail. Of four who are served while both kinds wait one is of those.
-  void wait(Key key, bool lesser) {
-    if (keys_.insert(key).second) (lesser ? lesser_ : first_).push_back(std::move(key));
+  /// He waits, or waits for something more urgent than before. True when that makes him one of those who have none.
+  bool wait(const Key& key, Want want) {
+    const auto [it, fresh] = wants_.try_emplace(key, want);
+    if (!fresh && it->second <= want) return false;
+    const bool was_urgent = !fresh && it->second != Want::more;
+    it->second = want;
+    queues_[static_cast<std::size_t>(want)].push_back(key);
+    if (want == Want::more || was_urgent) return false;
+    ++urgent_;
+    return true;
   }
-  /// Who may open one now, if there is room; he waits no more.
+  /// He does not wait any more.
+  void forget(const Key& key) {
+    const auto it = wants_.find(key);
+    if (it == wants_.end()) return;
+    urgent_ -= it->second != Want::more;
+    wants_.erase(it);
+  }
+  /// Who may open one now, if there is room; it is counted, and he waits no more. Of four who are served while both kinds
+  /// wait that have none, one has lesser mail.
   std::optional<Key> next() {
-    if (open_ >= limit_ || keys_.empty()) return std::nullopt;
-    const bool its_lesser = first_.empty() || (!lesser_.empty() && ++served_ % 4 == 0);
-    auto& queue = its_lesser ? lesser_ : first_;
-    Key key = std::move(queue.front());
-    queue.pop_front();
-    keys_.erase(key);
+    if (open_ >= limit_ || wants_.empty()) return std::nullopt;
+    for (auto want : {Want::first, Want::lesser, Want::more}) drop_stale(want);
+    const bool its_lesser = !queue(Want::lesser).empty() && (queue(Want::first).empty() || ++served_ % 4 == 0);
+    const Want want = its_lesser ? Want::lesser : queue(Want::first).empty() ? Want::more : Want::first;
+    Key key = std::move(queue(want).front());
+    queue(want).pop_front();
+    forget(key);
+    ++open_;
     return key;
   }
 
  private:
+  std::deque<Key>& queue(Want want) { return queues_[static_cast<std::size_t>(want)]; }
+  /// Whoever moved to another queue, or waits no more, leaves his place behind.
+  void drop_stale(Want want) {
+    auto& keys = queue(want);
+    const auto stale = [&](const Key& key) {
+      const auto it = wants_.find(key);
+      return it == wants_.end() || it->second != want;
+    };
+    while (!keys.empty() && stale(keys.front())) keys.pop_front();
+  }
+
   std::size_t limit_ = 1;
   std::size_t open_ = 0;
+  std::size_t urgent_ = 0;
   std::size_t served_ = 0;
-  std::deque<Key> first_, lesser_;
-  std::set<Key> keys_;
+  std::array<std::deque<Key>, 3> queues_;
+  std::map<Key, Want> wants_;
 };
 
 }  // namespace egret::relay

@@ -762,12 +762,10 @@ boost::asio::awaitable<void> Dispatcher::stop(Deadline deadline) {
   while (auto job = again_.pop()) schedule(std::move(*job));
   for (auto& group : unreached_)
     while (auto job = group.jobs.pop()) schedule(std::move(*job));
-  JobQueue waiting;
   for (auto& [key, lane] : lanes_) {
     for (auto* timer : lane->idle) timer->cancel();
-    if (lane->connections == 0) empty_lane(*lane, waiting);  // it has none yet
+    if (lane->waiting) lane->waiting->cancel();
   }
-  while (auto job = waiting.pop()) schedule(std::move(*job));
   co_await tasks_.wait_or(deadline, [this] {
     resolver_.cancel();
     deadlines_.expire_all();

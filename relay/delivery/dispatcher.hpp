@@ -256,7 +256,7 @@ class Dispatcher {
 
   // Budgets and rates of smarthosts (spending.cpp).
   std::size_t most_recipients(const Job& job, std::uint32_t smarthost) const;
-  boost::asio::awaitable<void> wait_for_rate(Lane* lane);
+  boost::asio::awaitable<bool> wait_for_rate(Lane* lane, bool slot);
   bool paced(const Lane& lane) const;
   bool pays(Job& job);
 
@@ -291,8 +291,10 @@ class Dispatcher {
   void call_to_holds();
 
   // Lanes (lanes.cpp).
-  void kick(Lane& lane, bool its_turn = false);
-  void await_connection(const Lane& lane);
+  void kick(Lane& lane);
+  boost::asio::awaitable<bool> await_slot(Lane* lane);
+  void want_slot(const Lane& lane);
+  void leave_slot(Lane& lane, bool& slot);
   void serve_waiting();
   void count_connections();
   boost::asio::awaitable<void> run_lane(Lane* lane);
@@ -390,7 +392,6 @@ class Dispatcher {
   std::set<boost::asio::steady_timer*> idle_;  ///< of all lanes
   std::size_t open_told_ = 0, wait_told_ = 0;  ///< what the metrics know of slots_
   std::chrono::steady_clock::time_point slots_logged_{};
-  bool serving_waiting_ = false;
   std::map<std::string, std::pair<Keep, Deadline>>
       kept_;  ///< what passes through and must keep to its egress, by sender, recipient and site
   std::map<std::string, Deadline> broken_tls_;  ///< hosts that offer STARTTLS and cannot do it, until when to believe that
@@ -412,7 +413,9 @@ struct Dispatcher::Lane {
   LaneKey key;
   std::shared_ptr<const Site> site;
   JobQueue ready;
-  std::size_t connections = 0;                   ///< also those that are being opened
+  std::size_t connections = 0;                   ///< also those that are being opened, or wait for that
+  std::size_t slots = 0;                         ///< those of them that are counted in slots_: open, or being opened
+  boost::asio::steady_timer* waiting = nullptr;  ///< the one that waits for a slot
   std::size_t lesser = 0;                        ///< those of them with mail of a class that leaves room for another
   std::vector<boost::asio::steady_timer*> idle;  ///< connections that wait for a job
   bool opened = false;                           ///< a connection was opened, and the login taken

@@ -72,8 +72,7 @@ void Dispatcher::serve(Lane& lane, bool& lesser, const Job* job) const {
   lane.lesser += lesser;
 }
 
-/// `its_turn`: it waited for a connection, and there is one now.
-void Dispatcher::kick(Lane& lane, bool its_turn) {
+void Dispatcher::kick(Lane& lane) {
   if (stopping_ || !work_for(lane, false)) return;
   if (!lane.idle.empty()) {
     boost::asio::steady_timer* timer = lane.idle.back();
@@ -81,22 +80,42 @@ void Dispatcher::kick(Lane& lane, bool its_turn) {
     timer->cancel();
     return;
   }
+  if (lane.waiting) return want_slot(lane);  // perhaps for something more urgent now
   // One new connection for what waits behind the others, not one for each message of a burst.
   if (lane.connections >= lane_limit(lane)) return;
-  if (!slots_.begin(its_turn)) {
-    if (lane.connections == 0) await_connection(lane);
-    return;
-  }
-  count_connections();
   ++lane.connections;
   tasks_.spawn(run_lane(&lane), "connection");
 }
 
-/// As many connections are open as may be. One that rests is ended for this lane, else it has the next that ends.
-void Dispatcher::await_connection(const Lane& lane) {
-  const auto its = lane.ready.next([](std::uint32_t) { return true; });
-  slots_.wait(lane.key, its && weights_.lesser(*its));
+/// Until the lane may have one more connection open; false when it needs none any more, or another waits for that already.
+boost::asio::awaitable<bool> Dispatcher::await_slot(Lane* lane) {
+  if (stopping_ || lane->waiting) co_return false;
+  if (!slots_.begin()) {
+    boost::asio::steady_timer timer(executor_, Deadline::max());
+    lane->waiting = &timer;
+    want_slot(*lane);
+    boost::system::error_code ignored;
+    co_await timer.async_wait(boost::asio::redirect_error(boost::asio::use_awaitable, ignored));
+    if (lane->waiting == &timer) {  // nobody gave it one: there is nothing to send any more
+      lane->waiting = nullptr;
+      slots_.forget(lane->key);
+      count_connections();
+      co_return false;
+    }
+  }
+  ++lane->slots;
   count_connections();
+  co_return true;
+}
+
+/// As many connections are open as may be. For a lane that has none one that rests is ended, else it has the next that ends.
+void Dispatcher::want_slot(const Lane& lane) {
+  using Want = ConnectionSlots<LaneKey>::Want;
+  bool lesser = true;
+  lane.ready.for_each_class([&](std::uint32_t its, std::size_t jobs) { lesser = lesser && (jobs == 0 || weights_.lesser(its)); });
+  const bool news = slots_.wait(lane.key, lane.slots > 0 ? Want::more : lesser ? Want::lesser : Want::first);
+  count_connections();
+  if (!news) return;
   if (!idle_.empty()) idle_.extract(idle_.begin()).value()->cancel();
   const auto time = std::chrono::steady_clock::now();
   if (slots_logged_.time_since_epoch().count() != 0 && time - slots_logged_ < limit_pause) return;
@@ -105,18 +124,24 @@ void Dispatcher::await_connection(const Lane& lane) {
             {{"open", std::to_string(slots_.open())}, {"worker", std::to_string(index_)}, {"rule", "limits.connections_out"}});
 }
 
-/// Connections that ended are for the lanes that wait. Not from within itself: one that fails at once ends in here.
+/// A connection of the lane was closed, or is not to be opened after all.
+void Dispatcher::leave_slot(Lane& lane, bool& slot) {
+  if (!std::exchange(slot, false)) return;
+  --lane.slots;
+  slots_.end();
+  if (lane.waiting) want_slot(lane);
+  serve_waiting();
+}
+
+/// Connections that ended are for the lanes that wait.
 void Dispatcher::serve_waiting() {
-  if (std::exchange(serving_waiting_, true)) return;
   while (const auto key = slots_.next()) {
     const auto it = lanes_.find(*key);
-    if (it == lanes_.end()) continue;
-    if (it->second->ready.empty() && it->second->connections == 0)
-      lanes_.erase(it);
+    if (it != lanes_.end() && it->second->waiting)
+      std::exchange(it->second->waiting, nullptr)->cancel();
     else
-      kick(*it->second, true);
+      slots_.end();
   }
-  serving_waiting_ = false;
   count_connections();
 }
 
@@ -199,10 +224,10 @@ boost::asio::awaitable<JobPtr> Dispatcher::take_following(Lane* lane, const Job*
                                                           bool lesser) {
   const std::size_t limit = lane_limit(*lane);
   if (present->holds_trial || stopping_ || shared_.spool.delivery_paused() || paced(*lane) ||
-      connection->messages() + 1 >= messages_per_connection(*lane) || !connection->chains() ||
-      (slots_.wanted() && connection->messages() + 1 >= slots_.messages_each))
+      connection->messages() + 1 >= messages_per_connection(*lane) || !connection->chains())
     co_return nullptr;
-  if ((lane->connections < limit || !lane->idle.empty()) && work_for(*lane, false)) co_return nullptr;
+  const bool another = lane->connections < limit && slots_.room();
+  if ((another || !lane->idle.empty()) && work_for(*lane, false)) co_return nullptr;
   // Whose turn it is decides; when that may not be announced, the connection takes it when it is done.
   const auto turn = [&] { return lane->ready.next([&](std::uint32_t its) { return may_serve(*lane, its, lesser); }); };
   const auto may_follow = [&](std::uint32_t its) { return !weights_.lesser_at(lane->key.egress, its) || (lesser && limit > 1); };
@@ -214,20 +239,21 @@ boost::asio::awaitable<JobPtr> Dispatcher::take_following(Lane* lane, const Job*
   co_return co_await loaded(std::move(*next));
 }
 
-/// Sends one job, and perhaps announces the next, which `following` then holds.
+/// Sends one job, and perhaps announces the next, which `following` then holds; null: it does not.
 boost::asio::awaitable<AttemptResult> Dispatcher::send_job(Lane* lane, Carrier* connection, Prepared* present,
                                                            Prepared* following, bool lesser) {
   if (!present->transaction) {
     const OutgoingOptions options = outgoing_options(lane->key.egress, present->job->message->id);
     present->transaction = co_await connection->prepare(present->job->content, present->job->recipients, options, shared_.spool);
   }
-  following->job = co_await take_following(lane, present->job.get(), connection, lesser);
-  if (following->job) {
+  if (following) following->job = co_await take_following(lane, present->job.get(), connection, lesser);
+  if (following && following->job) {
     const OutgoingOptions options = outgoing_options(lane->key.egress, following->job->message->id);
     following->transaction =
         co_await connection->prepare(following->job->content, following->job->recipients, options, shared_.spool);
   }
-  co_return co_await connection->send(&*present->transaction, following->job ? &*following->transaction : nullptr, shared_.spool);
+  co_return co_await connection->send(&*present->transaction, following && following->job ? &*following->transaction : nullptr,
+                                      shared_.spool);
 }
 
 /// A connection waits for work. Whoever is woken and finds that another was quicker waits on.
@@ -254,9 +280,22 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
   Prepared present;
   bool lesser = false;   // what it is busy with is of a class that leaves room for another
   bool refused = false;  // no connection could be had
+  bool slot = false;     // a connection of it is counted
+  int served = 0;        // messages, over one connection or several
   while (true) {
     if (!present.job) {
-      co_await wait_for_rate(lane);
+      const bool now = co_await wait_for_rate(lane, slot);
+      if (!now) {  // its turn is later, and others want the connection
+        if (connection) co_await connection->quit();
+        connection.reset();
+        leave_slot(*lane, slot);
+        continue;
+      }
+      if (!slot) {
+        slot = co_await await_slot(lane);
+        if (!slot) break;
+        continue;  // that may have taken its time
+      }
       present.job = co_await take(lane, &lesser);
     }
     if (!present.job) break;
@@ -277,7 +316,7 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
         active_.erase(present.job.get());
         refused = true;
         // Others that are under way may do better; the last of them to fail decides for all.
-        if (lane->connections == 1 && closed_to_all(*lane, opened.result)) close_lane(*lane, opened.result);
+        if (lane->slots == 1 && closed_to_all(*lane, opened.result)) close_lane(*lane, opened.result);
         conclude(std::move(present.job), opened.result);
         break;
       }
@@ -307,7 +346,8 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
     }
     const bool reused = connection->messages() > 0;
     Prepared following;
-    const AttemptResult result = co_await send_job(lane, connection.get(), &present, &following, lesser);
+    const bool others_turn = slots_.wanted() && ++served >= slots_.messages_each;
+    const AttemptResult result = co_await send_job(lane, connection.get(), &present, others_turn ? nullptr : &following, lesser);
     if (!lane->opened && connection->proven()) {
       lane->opened = true;
       kick(*lane);
@@ -341,7 +381,7 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
       // With a single connection others than the next one would wait too: there its turn decides alone.
       co_await give_way(*next);
     }
-    if (!present.job && slots_.wanted() && connection->messages() >= slots_.messages_each) break;
+    if (!present.job && slots_.wanted() && served >= slots_.messages_each) break;
     const bool worn = connection->messages() >= messages_per_connection(*lane) || version != shared_.config->version;
     if (!connection->usable() || (!present.job && worn)) {
       co_await connection->quit();
@@ -355,18 +395,15 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
     }
   }
   if (connection) co_await connection->quit();
-  connection.reset();  // another takes its place below
+  connection.reset();  // before another takes its place
   serve(*lane, lesser, nullptr);
   --lane->connections;
-  slots_.end();
+  leave_slot(*lane, slot);
   if (refused && lane->connections == 0 && !lane->ready.empty()) {
     // A source whose address has gone refuses at once: the next connection must not be tried from within this one.
     co_await boost::asio::post(executor_, boost::asio::use_awaitable);
     const auto left = lanes_.find(key);
-    if (left == lanes_.end()) {
-      serve_waiting();
-      co_return pump();
-    }
+    if (left == lanes_.end()) co_return pump();
     lane = left->second.get();
   }
   if (stopping_ && lane->connections == 0) {
@@ -379,7 +416,6 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
   } else if (lane->connections == 0) {
     lanes_.erase(key);
   }
-  serve_waiting();
   pump();
 }
 

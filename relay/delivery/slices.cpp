@@ -81,6 +81,7 @@ bool Dispatcher::step() {
 void Dispatcher::empty_lane(Lane& lane, JobQueue& into) {
   lane.ready.for_each_class([this](std::uint32_t message_class, std::size_t jobs) { load_of(message_class).ready -= jobs; });
   into.splice(lane.ready);
+  if (lane.waiting) lane.waiting->cancel();
 }
 
 /// Offers held mail again: one job of each kind finds out for all of them.

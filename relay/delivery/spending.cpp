@@ -24,17 +24,19 @@ bool Dispatcher::paced(const Lane& lane) const {
 }
 
 /// Until the next message may go by the lane's smarthost. Jobs stay in the lane meanwhile, where whoever is to be served
-/// first may overtake; the turn is taken together with the job.
-boost::asio::awaitable<void> Dispatcher::wait_for_rate(Lane* lane) {
-  if (!paced(*lane)) co_return;
+/// first may overtake; the turn is taken together with the job. False, for who has a `slot`: others want a connection now.
+boost::asio::awaitable<bool> Dispatcher::wait_for_rate(Lane* lane, bool slot) {
+  if (!paced(*lane)) co_return true;
   boost::asio::steady_timer timer(executor_);
   while (!stopping_ && !lane->ready.empty()) {
     const auto wait = shared_.budgets.wait(lane->key.egress.index, std::chrono::steady_clock::now());
-    if (wait.count() == 0) co_return;
+    if (wait.count() == 0) co_return true;
+    if (slot && slots_.wanted()) co_return false;
     timer.expires_after(std::min<routing::Duration>(wait, longest_nap));
     boost::system::error_code ignored;
     co_await timer.async_wait(boost::asio::redirect_error(boost::asio::use_awaitable, ignored));
   }
+  co_return true;
 }
 
 /// A job is charged when its route is found, and counts in the period in which it is sent: what waited into another,

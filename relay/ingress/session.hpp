@@ -33,8 +33,8 @@ class Ingress::Session final : private smtp::ServerPolicy {
   void give_up();
   /// Connections run out: who is waited for gets at most `most` from now on.
   void hurry(Deadline most);
-  /// Octets of a message are in memory that are not on disk yet, more than those of a few recipients.
-  bool holds() const { return held_memory_ > 4096; }
+  /// Octets of a body are in memory that are not on disk yet, or many recipients.
+  bool holds() const { return held_memory_ > recipients_memory_ || held_memory_ > 4096; }
 
  private:
   // What smtp::ServerSession asks.

@@ -184,6 +184,7 @@ enum class Appended {
 
 constexpr auto no_descriptors_pause = std::chrono::seconds(10);
 constexpr auto list_pause = std::chrono::seconds(1);
+constexpr std::uint32_t small_step = 64 * 1024;  // disk taken at a time where there is hardly any left
 constexpr auto retry_pause = std::chrono::milliseconds(100);
 constexpr auto lazy_write = std::chrono::milliseconds(10);  // the longest that they wait for company
 
@@ -218,13 +219,14 @@ class Spool::Impl : public std::enable_shared_from_this<Spool::Impl> {
     std::uint64_t start = 0;  // offset in the active segment
     std::uint64_t end = 0;
     bool urgent = false;
+    std::size_t safe_accepts = 0, safe_chunks = 0;  // those in front are on disk, whatever comes behind them
   };
 
   void recover(const std::function<void(const Recovered&)>& recovered);
-  std::shared_ptr<SegmentFile> new_segment(std::uint32_t number) const;
+  std::shared_ptr<SegmentFile> new_segment(std::uint32_t number, bool needed);
   std::uint32_t first_step() const;
   bool save_segments(std::optional<std::uint32_t> without = {}, bool closing = false);
-  bool preallocate(std::uint64_t upto);
+  bool preallocate(Batch& batch, std::uint64_t upto, bool needed);
   void seal(SegmentInfo& segment);
   void run();
   bool next_batch(std::vector<Item>& items);
@@ -249,6 +251,7 @@ class Spool::Impl : public std::enable_shared_from_this<Spool::Impl> {
   void flush(Batch& batch);
   bool write(Batch& batch);
   void sync(Batch& batch);
+  bool sync_active();
   void save_due_list();
   void complete(Batch& batch);
   void fail(const std::string& what, int error);
@@ -327,8 +330,7 @@ void Spool::Impl::start(const std::function<void(const Recovered&)>& recovered) 
   try {
     recover(recovered);
     // A fresh segment: what a crash left behind in the last one is never written to again.
-    segments_[active_].file = new_segment(active_);
-    allocated_ = first_step();
+    segments_[active_].file = new_segment(active_, true);
     if (!save_segments()) throw std::system_error(EMFILE, std::generic_category(), "cannot write the list of segments");
     synced_to_ = segment_header_size;
   } catch (const std::system_error& e) {  // std::filesystem's among them
@@ -374,9 +376,21 @@ void Spool::Impl::recover(const std::function<void(const Recovered&)>& recovered
   index_.close();
 }
 
-std::shared_ptr<SegmentFile> Spool::Impl::new_segment(std::uint32_t number) const {
+/// Sets allocated_. Throws std::system_error, and then nothing is left of it. `needed`: for a start, or for what cannot be
+/// refused, a little disk is better than none.
+std::shared_ptr<SegmentFile> Spool::Impl::new_segment(std::uint32_t number, bool needed) {
   const auto time = static_cast<std::uint64_t>(now().time_since_epoch().count());
-  return SegmentFile::create(options_.directory, number, time, first_step());
+  const auto create = [&](std::uint32_t size) {
+    auto file = SegmentFile::create(options_.directory, number, time, size);
+    allocated_ = size;
+    return file;
+  };
+  try {
+    return create(first_step());
+  } catch (const std::system_error& e) {
+    if (!needed || !out_of_space(e.code()) || first_step() <= small_step) throw;
+    return create(small_step);
+  }
 }
 
 std::uint32_t Spool::Impl::first_step() const {
@@ -535,7 +549,7 @@ void Spool::Impl::seal(SegmentInfo& segment) {
 void Spool::Impl::cover(Batch& batch) {
   static constexpr std::string_view payload = "synced";
   if (dirty_ || batch.end == covered_ || trouble.load() != Trouble::none) return;
-  if (batch.end + record_size(payload.size()) + margin() > allocated_) return;
+  if (batch.end + record_size(payload.size()) > allocated_) return;
   Place place;
   if (append(batch, RecordType::chunk, 0, {payload}, place) == Appended::yes) covered_ = batch.end;
 }
@@ -589,18 +603,18 @@ std::uint64_t Spool::Impl::margin() const {
 bool Spool::Impl::make_room(Batch& batch, std::uint64_t size, std::uint64_t ahead) {
   if (trouble.load() == Trouble::broken) return false;
   const bool fresh = batch.end == segment_header_size;
-  if (batch.end + size + (fresh ? 0 : ahead) <= options_.segment_size) return preallocate(batch.end + size + ahead);
+  if (batch.end + size + (fresh ? 0 : ahead) <= options_.segment_size)
+    return preallocate(batch, batch.end + size + ahead, ahead == 0);
   flush(batch);
   sync(batch);
   if (trouble.load() == Trouble::broken) return false;
   SegmentInfo& old = segments_.at(active_);
   const std::uint32_t next = active_ + 1;
-  const std::uint64_t before = std::exchange(allocated_, first_step());
+  const std::uint64_t before = allocated_;
   try {
-    segments_[next].file = new_segment(next);
+    segments_[next].file = new_segment(next, ahead == 0);
   } catch (const std::system_error& e) {  // nothing is left of it, and the next attempt makes it again
     segments_.erase(next);
-    allocated_ = before;
     set_trouble(passes(e.code()) ? Trouble::no_space : Trouble::broken, e.what());
     return false;
   }
@@ -622,21 +636,34 @@ bool Spool::Impl::make_room(Batch& batch, std::uint64_t size, std::uint64_t ahea
   synced_to_ = covered_ = segment_header_size;
   batch.start = batch.end = segment_header_size;
   segments_count = segments_.size();
-  return preallocate(batch.end + size + ahead);
+  return preallocate(batch, batch.end + size + ahead, ahead == 0);
 }
 
 /// Takes disk for the active segment step by step, so that the last one is not mostly zeros. A full disk is found here,
 /// in front of a record. The list says so behind the next sync, for only then the length is on disk: until that a cut
 /// is not noticed behind the length it says.
-bool Spool::Impl::preallocate(std::uint64_t upto) {
+bool Spool::Impl::preallocate(Batch& batch, std::uint64_t upto, bool needed) {
   upto = std::min<std::uint64_t>(upto, options_.segment_size);
   if (upto <= allocated_) return true;
-  const std::uint64_t steps = (upto + options_.step - 1) / options_.step;
-  const std::uint64_t length = std::min<std::uint64_t>(steps * options_.step, options_.segment_size);
-  if (const int error = segments_.at(active_).file->preallocate(allocated_, length)) {
-    set_trouble(passes({error, std::generic_category()}) ? Trouble::no_space : Trouble::broken,
-                "cannot preallocate " + segments_.at(active_).file->path().string() + " from offset " +
-                    std::to_string(allocated_) + " to " + std::to_string(length) + ": " + std::strerror(error));
+  const auto in_steps = [&](std::uint64_t step) {
+    return std::min<std::uint64_t>((upto + step - 1) / step * step, options_.segment_size);
+  };
+  const SegmentFile& file = *segments_.at(active_).file;
+  std::uint64_t length = in_steps(options_.step);
+  int error = file.preallocate(allocated_, length);
+  if (needed && out_of_space({error, std::generic_category()}) && small_step < options_.step) {
+    length = in_steps(small_step);
+    error = file.preallocate(allocated_, length);
+  }
+  if (error != 0) {
+    const bool waits = passes({error, std::generic_category()});
+    if (!waits) {  // the last that is done with this file: there is room for what stands in front of it
+      flush(batch);
+      sync(batch);
+    }
+    set_trouble(waits ? Trouble::no_space : Trouble::broken, "cannot preallocate " + file.path().string() + " from offset " +
+                                                                 std::to_string(allocated_) + " to " + std::to_string(length) +
+                                                                 ": " + std::strerror(error));
     return false;
   }
   allocated_ = length;
@@ -862,18 +889,29 @@ bool Spool::Impl::write(Batch& batch) {
   return true;
 }
 
-void Spool::Impl::sync(Batch&) {
-  if (!dirty_ || trouble.load() == Trouble::broken) return;
+void Spool::Impl::sync(Batch& batch) {
+  if (trouble.load() == Trouble::broken) return;
+  if (dirty_ && !sync_active()) return;
+  if (!batch.parts.empty()) return;
+  batch.safe_accepts = batch.accepts.size();
+  batch.safe_chunks = batch.chunks.size();
+}
+
+bool Spool::Impl::sync_active() {
   SegmentInfo& segment = segments_.at(active_);
   // A failed sync is never repeated on this file: the kernel may have dropped the pages and would report success.
   sync_times.begin(std::chrono::steady_clock::now());
   const int error = segment.file->sync();
   sync_times.end(std::chrono::steady_clock::now());
-  if (error != 0) return fail("cannot sync", error);
+  if (error != 0) {
+    fail("cannot sync", error);
+    return false;
+  }
   synced_to_ = segment.used;
   dirty_ = false;
   syncs.fetch_add(1, std::memory_order_relaxed);
   if (!list_missing_) save_due_list();
+  return true;
 }
 
 /// Only with all of the active segment on disk: the list says how long that is.
@@ -890,9 +928,13 @@ void Spool::Impl::save_due_list() {
 void Spool::Impl::complete(Batch& batch) {
   const bool broken = trouble.load() == Trouble::broken;
   Completions completions;
-  for (auto& [waiter, result] : batch.accepts) completions.add(std::move(waiter), broken ? Trouble::broken : result);
-  for (auto& [waiter, result] : batch.chunks) {
-    if (broken) result.trouble = Trouble::broken;
+  for (std::size_t i = 0; i < batch.accepts.size(); ++i) {
+    auto& [waiter, result] = batch.accepts[i];
+    completions.add(std::move(waiter), broken && i >= batch.safe_accepts ? Trouble::broken : result);
+  }
+  for (std::size_t i = 0; i < batch.chunks.size(); ++i) {
+    auto& [waiter, result] = batch.chunks[i];
+    if (broken && i >= batch.safe_chunks) result.trouble = Trouble::broken;
     completions.add(std::move(waiter), result);
   }
   completions.send();

@@ -258,7 +258,8 @@ def missing(options):
             out.append(f"{path}, which {', '.join(users)} need(s) (ninja -C build/release {target})")
     far_away = any(s.kind == scenarios.DISTANCE for s in chosen)  # its receiver is one
     needs = ["smtp-source", "smtp-sink", "ip", "mount"] + (["postfix"] if "postfix" in relays_used or far_away else [])
-    needs += ["strace"] if options.syncs or options.prove_durable or not options.no_proof else []
+    traced = any(s.provable for s in chosen) and (options.syncs or options.prove_durable or not options.no_proof)
+    needs += ["strace"] if traced else []
     return out + [f"{n} (Debian: {dict(ip='iproute2', mount='mount', strace='strace').get(n, 'postfix')})"
                   for n in needs if not shutil.which(n)]
 

@@ -5,6 +5,7 @@ import re
 import pytest
 from support import wait
 from support.egret import source
+from support.listeners import listener
 from support.mail import Submitter, letter, marker_of, send
 
 HOLDING = {"sources": {"a": source("a")}, "pools": {"transactional": {"sources": ["a"], "when_exhausted": "hold"}}}
@@ -98,3 +99,29 @@ def test_mail_that_is_held_in_great_number_is_given_up_when_its_time_is_over(egr
     given_up = set(re.findall(r'"message":"failed","id":"([^"]+)".*"rule":"max-age"', instance.log()))
     assert given_up == set(ids)
     assert shop.messages == []
+
+
+def test_a_long_hold_goes_fast_also_among_thousands_of_others(egret, shop, dns):
+    """One destination's mail is put away; three thousand others have a message each, for a pool that stays out."""
+    others, many = 3000, 4000
+    for number in range(others):
+        dns.host(f"mx{number}.many.test", shop.address)
+        dns.mx(f"d{number}.test", (10, f"mx{number}.many.test"))
+    instance = egret(threads=1, sources={"a": source("a"), "b": source("b")}, listeners=[listener(), listener(2526, **{"class": "bulk"})],
+                     classes={"transactional": {"pool": "transactional"}, "bulk": {"pool": "bulk"}},
+                     pools={"transactional": {"sources": ["a"], "when_exhausted": "hold"},
+                            "bulk": {"sources": ["b"], "when_exhausted": "hold"}})
+    for name in "ab":
+        instance.api(f"/sources/{name}/drain", {})
+        wait.until(lambda: instance.standing(name) == "drained", 10, f"{name} is drained")
+    with Submitter() as submitter:
+        for number in range(others):
+            submitter.send(letter(), f"user@d{number}.test")
+    with Submitter(port=2526) as submitter:
+        for number in range(many):
+            submitter.send(letter(marker=f"m-{number}"))
+    until_held(instance, others + many)
+    instance.api("/sources/b/resume", {})
+    wait.until(lambda: len(shop.messages) == many, 30, "all of the long hold has gone")
+    assert arrived(shop) == sorted(f"m-{number}" for number in range(many))
+    assert instance.queue()["held"] == others

@@ -17,7 +17,7 @@ from support.egret import source
 from support.listeners import listener
 from support.mail import Refused, Submitter, letter, marker_of, send
 from support.raw_smtp import RawSmtp, stuffed
-from support.scripted_receiver import SILENT
+from support.scripted_receiver import SILENT, ScriptedReceiver
 
 BULK = 2526
 CLASSES = {"transactional": {"pool": "transactional"}, "bulk": {"pool": "bulk"}}
@@ -176,6 +176,60 @@ def test_connections_out_are_bounded_over_all_destinations(egret, receive_for):
     assert "\negret_connections_out_waiting 0" in metrics
 
 
+ONE_SOURCE = {"threads": 1, "sources": {"a": source("a")}, "pools": {"transactional": {"sources": ["a"]}}}
+
+
+def test_a_long_queue_makes_room_for_another_destination_also_with_few_messages_a_connection(egret, receive_for):
+    long, other = receive_for("long.test"), receive_for("other.test")
+    instance = egret(**ONE_SOURCE, limits={"connections_out": 1}, delivery={"messages_per_connection": 5})
+    instance.api("/sources/a/drain", {})
+    wait.until(lambda: instance.standing("a") == "drained", 10, "all is held")
+    with Submitter() as submitter:
+        for _ in range(300):
+            submitter.send(letter(), "user@long.test")
+        submitter.send(letter(), "user@other.test")
+    wait.until(lambda: instance.queue()["held"] == 301, 10, "all of it")
+    instance.api("/sources/a/resume", {})
+    instance.until_queue_empty(30)
+    (late,) = other.messages
+    assert sum(message.time < late.time for message in long.messages) < 150
+
+
+def test_a_destination_whose_connection_hangs_has_another_when_there_is_room(egret, receive_for):
+    hanging, busy = receive_for("hanging.test"), receive_for("busy.test")
+    go_on = threading.Event()
+    hanging.on("dot", lambda *_: SILENT if len(hanging.offered) == 1 else None)
+    busy.on("dot", lambda *_: go_on.wait(20) and None)
+    instance = egret(**ONE_SOURCE, limits={"connections_out": 2})
+    send(letter("first"), "user@hanging.test")
+    send(letter(), "user@busy.test")
+    wait.until(lambda: hanging.offered and busy.offered, 10, "both connections are busy")
+    send(letter("second"), "user@hanging.test")
+    wait.until(lambda: instance.queue()["total"] == 3, 5, "it waits behind the first")
+    go_on.set()
+    wait.until(lambda: hanging.with_marker("second"), 15, "the other's connection is over, and this one has its place")
+
+
+def test_a_smarthost_at_a_low_rate_keeps_no_connection_that_others_need(egret, shop):
+    upstream = ScriptedReceiver("127.0.5.1", 587, name="smtp.esp.test").start()
+    try:
+        instance = egret(**ONE_SOURCE | {"pools": {"transactional": {"sources": ["a"]},
+                                                   "bulk": {"sources": [], "fallback": ["esp"], "when_exhausted": "fallback"}}},
+                         listeners=[listener(), listener(BULK, **{"class": "bulk"})],
+                         classes={"transactional": {"pool": "transactional"}, "bulk": {"pool": "bulk", "spill": True}},
+                         smarthosts={"esp": {"address": f"{upstream.address}:587", "tls": "none", "rate": "1/s", "connections": 2}},
+                         limits={"connections_out": 2})
+        with Submitter(port=BULK) as submitter:
+            for _ in range(40):
+                submitter.send(letter())
+        wait.until(lambda: len(upstream.messages) >= 2, 10, "the smarthost's mail goes at its rate")
+        send(letter("direct"))
+        wait.until(lambda: shop.with_marker("direct"), 5, "the other destination does not wait for it")
+        assert len(upstream.messages) < 20
+    finally:
+        upstream.stop()
+
+
 def test_with_all_connections_hanging_a_stop_is_in_time_and_a_higher_limit_helps_at_once(egret, receive_for, shop):
     hanging = [receive_for(f"h{number}.test") for number in range(2)]
     for receiver in hanging:
@@ -325,6 +379,32 @@ def test_a_disk_that_runs_full_refuses_bulk_first_then_all_and_recovers_by_itsel
     wait.until(lambda: instance.queue()["total"] == 0, 30, "everything goes out")
     wait.until(lambda: refusal_of(BULK) is None, 10, "bulk is accepted again")
     wait.until(lambda: instance.events(kind="spool-ok"), 5, "an event says that, too")
+
+
+def test_a_start_on_a_full_disk_delivers_what_waits(small_disk, receive_for):
+    """What fills it need not be Egret's, and nobody may be there to make room."""
+    slow = receive_for("slow.test")
+    slow.on("mail", lambda *_: "451 4.3.0 Later")
+    instance, free = small_disk(40, spool={"reserve": "4M"}, delivery={"retry": ["1h"]})
+    markers = {f"m{number}" for number in range(50)}
+    with Submitter() as submitter:
+        for marker in markers:
+            submitter.send(filled(4000, marker), "user@slow.test")
+    instance.stop()
+    filler = os.path.join(instance.data_dir, "filler")
+    with open(filler, "wb") as file:
+        file.write(b"x" * (free() - 400 * 1024))
+    instance.start(ready=False)  # /readyz says that it takes no mail
+    wait.until(lambda: refusal_of(2525).code == 452, 15, "it listens")
+    slow.script.clear()
+    instance.api("/queue/retry", {})
+    instance.until_queue_empty()
+    assert {marker_of(message.data) for message in slow.messages} == markers
+    os.unlink(filler)
+    wait.until(lambda: refusal_of(2525) is None, 10, "accepted again")
+    instance.restart()
+    instance.until_queue_empty()
+    assert len(slow.messages) == len(markers) + 1, "the ends were recorded on the full disk"
 
 
 # -- slow syncs

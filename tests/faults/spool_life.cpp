@@ -148,11 +148,11 @@ class Life {
       progress.recipients.front().second = RecipientState::delivered;
       const auto served = *known.pending.begin();
       known.pending.erase(known.pending.begin());
-      spool_->progress(std::move(progress));
-      return say("served " + number + " " + std::to_string(served));
+      say("served " + number + " " + std::to_string(served));
+      return spool_->progress(std::move(progress));
     }
-    spool_->done(id);
     say("done " + number);
+    spool_->done(id);
     old_.erase(id);
     waiting_.erase(it);
   }

@@ -8,50 +8,88 @@ namespace egret::relay {
 namespace {
 
 using Slots = ConnectionSlots<std::string>;
+using Want = Slots::Want;
+
+/// All of its connections are open.
+Slots full(std::size_t limit = 1) {
+  Slots slots;
+  slots.set_limit(limit);
+  while (slots.begin()) {
+  }
+  return slots;
+}
+
+/// Whom next() names while each that ends makes room for one.
+std::string order(Slots& slots) {
+  std::string out;
+  for (slots.end(); const auto key = slots.next(); slots.end()) out += *key;
+  return out;
+}
 
 TEST(ConnectionSlots, OpensAsManyAsTheLimitAndOneMoreWhenOneEnds) {
-  Slots slots;
-  slots.set_limit(2);
-  EXPECT_TRUE(slots.begin(false));
-  EXPECT_TRUE(slots.begin(false));
-  EXPECT_FALSE(slots.begin(false));
-  slots.end();
-  EXPECT_TRUE(slots.begin(false));
+  Slots slots = full(2);
   EXPECT_EQ(slots.open(), 2u);
+  EXPECT_FALSE(slots.begin());
+  slots.end();
+  EXPECT_TRUE(slots.begin());
 }
 
 TEST(ConnectionSlots, ServesWhoWaitsInOrderAndBeforeAnybodyElse) {
-  Slots slots;
-  slots.set_limit(1);
-  ASSERT_TRUE(slots.begin(false));
-  slots.wait("a", false);
-  slots.wait("b", false);
-  slots.wait("a", false);  // once
+  Slots slots = full();
+  EXPECT_TRUE(slots.wait("a", Want::first));
+  EXPECT_TRUE(slots.wait("b", Want::first));
+  EXPECT_FALSE(slots.wait("a", Want::first)) << "once";
   EXPECT_EQ(slots.waiting(), 2u);
   EXPECT_FALSE(slots.next()) << "there is no room";
   slots.end();
-  EXPECT_FALSE(slots.begin(false)) << "others wait";
+  EXPECT_FALSE(slots.begin()) << "others wait";
   EXPECT_EQ(slots.next(), "a");
-  EXPECT_TRUE(slots.begin(true));
+  EXPECT_EQ(slots.open(), 1u) << "it is counted";
   slots.end();
   EXPECT_EQ(slots.next(), "b");
   EXPECT_FALSE(slots.wanted());
+  slots.end();
   EXPECT_FALSE(slots.next());
+  EXPECT_TRUE(slots.begin());
 }
 
 TEST(ConnectionSlots, GivesLesserMailOneTurnOfFour) {
-  Slots slots;
-  slots.set_limit(1);
-  for (int i = 0; i < 6; ++i) {
-    slots.wait("first" + std::to_string(i), false);
-    slots.wait("lesser" + std::to_string(i), true);
-  }
-  std::string order;
-  while (const auto key = slots.next()) order += key->front();
-  EXPECT_EQ(order,
-            "fffl"
-            "fffl"
-            "llll");
+  Slots slots = full();
+  for (const char* key : {"a", "b", "c", "d", "e", "f"}) slots.wait(key, Want::first);
+  for (const char* key : {"u", "v", "w", "x"}) slots.wait(key, Want::lesser);
+  EXPECT_EQ(order(slots), "abcudefvwx");
+}
+
+TEST(ConnectionSlots, ServesWhoHasOneAlreadyWhenNobodyElseWaits) {
+  Slots slots = full();
+  EXPECT_FALSE(slots.wait("m", Want::more));
+  EXPECT_FALSE(slots.wanted()) << "nobody gives up his for that";
+  slots.wait("u", Want::lesser);
+  slots.wait("a", Want::first);
+  EXPECT_EQ(order(slots), "aum");
+}
+
+TEST(ConnectionSlots, MovesUpWhoWaitsForSomethingMoreUrgent) {
+  Slots slots = full();
+  for (const char* key : {"u", "v", "w"}) slots.wait(key, Want::lesser);
+  slots.wait("m", Want::more);
+  EXPECT_FALSE(slots.wait("w", Want::first)) << "it had none before, too";
+  EXPECT_TRUE(slots.wait("m", Want::first)) << "it has none any more";
+  EXPECT_FALSE(slots.wait("w", Want::more)) << "nobody is put back";
+  EXPECT_EQ(slots.waiting(), 4u);
+  EXPECT_EQ(order(slots), "wmuv");
+}
+
+TEST(ConnectionSlots, ForgetsWhoWaitsNoMore) {
+  Slots slots = full();
+  slots.wait("a", Want::first);
+  slots.wait("b", Want::first);
+  slots.forget("a");
+  slots.forget("a");
+  EXPECT_EQ(slots.waiting(), 1u);
+  slots.wait("a", Want::lesser);  // again, behind
+  EXPECT_EQ(order(slots), "ba");
+  EXPECT_EQ(slots.waiting(), 0u);
 }
 
 TEST(ConnectionSlots, ShareAddsUpToTheLimitAndIsNeverNothing) {
@@ -64,11 +102,9 @@ TEST(ConnectionSlots, ShareAddsUpToTheLimitAndIsNeverNothing) {
 }
 
 TEST(ConnectionSlots, OpensNoneAfterALowerLimitUntilEnoughHaveEnded) {
-  Slots slots;
-  slots.set_limit(3);
-  for (int i = 0; i < 3; ++i) ASSERT_TRUE(slots.begin(false));
+  Slots slots = full(3);
   slots.set_limit(1);
-  slots.wait("a", false);
+  slots.wait("a", Want::first);
   slots.end();
   slots.end();
   EXPECT_FALSE(slots.next());
