@@ -59,7 +59,7 @@ class ConnectionSlots {
     ++urgent_;
     return true;
   }
-  /// He does not wait any more.
+  /// He does not wait any more. Should he wait for the same again before it would have been his turn, he has his old place.
   void forget(const Key& key) {
     const auto it = wants_.find(key);
     if (it == wants_.end()) return;

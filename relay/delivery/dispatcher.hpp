@@ -294,6 +294,7 @@ class Dispatcher {
   void kick(Lane& lane);
   boost::asio::awaitable<bool> await_slot(Lane* lane);
   void want_slot(const Lane& lane);
+  void end_idle();
   void leave_slot(Lane& lane, bool& slot);
   void serve_waiting();
   void count_connections();

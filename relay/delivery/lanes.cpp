@@ -78,6 +78,8 @@ void Dispatcher::kick(Lane& lane) {
     boost::asio::steady_timer* timer = lane.idle.back();
     lane.idle.pop_back();
     timer->cancel();
+    // It was perhaps to end, for a lane that has none: then another does.
+    if (idle_.erase(timer) == 0 && slots_.wanted()) end_idle();
     return;
   }
   if (lane.waiting) return want_slot(lane);  // perhaps for something more urgent now
@@ -89,8 +91,10 @@ void Dispatcher::kick(Lane& lane) {
 
 /// Until the lane may have one more connection open; false when it needs none any more, or another waits for that already.
 boost::asio::awaitable<bool> Dispatcher::await_slot(Lane* lane) {
-  if (stopping_ || lane->waiting) co_return false;
-  if (!slots_.begin()) {
+  if (stopping_ || lane->waiting || lane->ready.empty()) co_return false;
+  if (slots_.begin()) {
+    ++lane->slots;
+  } else {
     boost::asio::steady_timer timer(executor_, Deadline::max());
     lane->waiting = &timer;
     want_slot(*lane);
@@ -103,7 +107,6 @@ boost::asio::awaitable<bool> Dispatcher::await_slot(Lane* lane) {
       co_return false;
     }
   }
-  ++lane->slots;
   count_connections();
   co_return true;
 }
@@ -116,7 +119,7 @@ void Dispatcher::want_slot(const Lane& lane) {
   const bool news = slots_.wait(lane.key, lane.slots > 0 ? Want::more : lesser ? Want::lesser : Want::first);
   count_connections();
   if (!news) return;
-  if (!idle_.empty()) idle_.extract(idle_.begin()).value()->cancel();
+  end_idle();
   const auto time = std::chrono::steady_clock::now();
   if (slots_logged_.time_since_epoch().count() != 0 && time - slots_logged_ < limit_pause) return;
   slots_logged_ = time;
@@ -129,18 +132,28 @@ void Dispatcher::leave_slot(Lane& lane, bool& slot) {
   if (!std::exchange(slot, false)) return;
   --lane.slots;
   slots_.end();
-  if (lane.waiting) want_slot(lane);
+  if (lane.waiting && lane.ready.empty())
+    lane.waiting->cancel();
+  else if (lane.waiting)
+    want_slot(lane);
   serve_waiting();
+}
+
+/// A connection that rests, of any lane, is closed.
+void Dispatcher::end_idle() {
+  if (!idle_.empty()) idle_.extract(idle_.begin()).value()->cancel();
 }
 
 /// Connections that ended are for the lanes that wait.
 void Dispatcher::serve_waiting() {
   while (const auto key = slots_.next()) {
     const auto it = lanes_.find(*key);
-    if (it != lanes_.end() && it->second->waiting)
-      std::exchange(it->second->waiting, nullptr)->cancel();
-    else
+    if (it == lanes_.end() || !it->second->waiting) {
       slots_.end();
+      continue;
+    }
+    ++it->second->slots;
+    std::exchange(it->second->waiting, nullptr)->cancel();
   }
   count_connections();
 }
@@ -284,10 +297,11 @@ boost::asio::awaitable<void> Dispatcher::run_lane(Lane* lane) {
   int served = 0;        // messages, over one connection or several
   while (true) {
     if (!present.job) {
-      const bool now = co_await wait_for_rate(lane, slot);
-      if (!now) {  // its turn is later, and others want the connection
+      const bool due = co_await wait_for_rate(lane, slot);
+      if (!due) {  // its turn is later, and others want the connection
         if (connection) co_await connection->quit();
         connection.reset();
+        serve(*lane, lesser, nullptr);
         leave_slot(*lane, slot);
         continue;
       }

@@ -40,6 +40,7 @@ def test_listing_a_source_while_mail_flows_moves_all_mail_to_the_other(egret, po
         since = len(traffic.sent)
         traffic.until_acknowledged(40)
     instance.until_queue_empty()
+    wait.until(lambda: len(postfix.messages("user@strict.test")) >= len(traffic.sent), 10, "Postfix has put all in the mailbox")
     arrived = {}
     for message in postfix.messages("user@strict.test"):
         arrived.setdefault(marker_of(message), []).append(delivered_by(message))

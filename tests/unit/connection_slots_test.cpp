@@ -87,7 +87,7 @@ TEST(ConnectionSlots, ForgetsWhoWaitsNoMore) {
   slots.forget("a");
   slots.forget("a");
   EXPECT_EQ(slots.waiting(), 1u);
-  slots.wait("a", Want::lesser);  // again, behind
+  slots.wait("a", Want::lesser);  // again
   EXPECT_EQ(order(slots), "ba");
   EXPECT_EQ(slots.waiting(), 0u);
 }
