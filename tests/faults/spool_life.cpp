@@ -57,7 +57,7 @@ class Life {
  public:
   Life(const std::string& directory, const std::string& log, unsigned seed)
       : random_(seed), log_(log, std::ios::app), next_(std::uint64_t{seed} << 32) {
-    spool_ = std::make_unique<Spool>(options(directory), [this](const Recovered& r) { recovered_.push_back(r.id); });
+    spool_ = std::make_unique<Spool>(options(directory), [this](const Recovered& r) { recovered_.push_back(r); });
   }
 
   void live(std::chrono::milliseconds time) {
@@ -90,15 +90,16 @@ class Life {
 
   /// What the life before left goes on, as in a relay that was started again.
   void know_recovered(asio::io_context& io) {
-    for (const auto id : recovered_)
+    for (const Recovered& one : recovered_)
       asio::co_spawn(
           io,
-          [this, id]() -> asio::awaitable<void> {
-            const auto message = co_await spool_->read(id);
+          [this, &one]() -> asio::awaitable<void> {
+            const auto message = co_await spool_->read(one.id);
             if (!message) std::abort();
-            Known& known = waiting_[id];
+            Known& known = waiting_[one.id];
             known.number = std::stoull(message->sender.local);
-            for (std::uint32_t i = 0; i < message->recipients.size(); ++i) known.pending.insert(i);
+            for (const auto& group : one.groups)
+              for (const auto& [recipient, state] : group.recipients) known.pending.insert(recipient);
           },
           asio::detached);
     io.run();
@@ -161,7 +162,7 @@ class Life {
   std::ofstream log_;
   std::uint64_t next_;
   std::unique_ptr<Spool> spool_;
-  std::vector<smtp::MessageId> recovered_;
+  std::vector<Recovered> recovered_;
   std::map<smtp::MessageId, Known> waiting_;
   std::set<smtp::MessageId> old_;  // of those that wait: they stay for long
 };
